@@ -1,0 +1,4 @@
+//! Deep learning from the foundations up to Stable Diffusion: the library that the minai notebooks build.
+#![warn(missing_docs)]
+// One text, `use minai::…`, compiles both in a notebook's cell and inside this crate.
+extern crate self as minai;
