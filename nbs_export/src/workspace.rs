@@ -1,0 +1,156 @@
+//! Where things are: the workspace, its notebooks, the crate and the tests.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::notebook::Notebook;
+
+/// The name of the crate that the notebooks build.
+pub const CRATE: &str = "minai";
+/// The name of the package that holds the exported tests.
+pub const TESTS: &str = "minai-tests";
+
+/// A workspace: a folder with a `Cargo.toml` beside a folder `notebooks`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workspace {
+    /// Its folder.
+    pub root: PathBuf,
+}
+
+impl Workspace {
+    /// Finds the workspace of the current folder, walking up.
+    pub fn discover() -> Result<Self> {
+        Self::discover_from(&std::env::current_dir().context("cannot tell the current folder")?)
+    }
+
+    /// Finds the workspace that `folder` lies in.
+    pub fn discover_from(folder: &Path) -> Result<Self> {
+        let is_root = |p: &&Path| p.join("Cargo.toml").is_file() && p.join("notebooks").is_dir();
+        let root = folder.ancestors().find(is_root).with_context(|| {
+            format!(
+                "no workspace here: neither {} nor a folder above it holds a Cargo.toml beside a folder `notebooks`",
+                folder.display()
+            )
+        })?;
+        Ok(Self {
+            root: root.to_owned(),
+        })
+    }
+
+    /// The folder of the notebooks.
+    pub fn notebooks_dir(&self) -> PathBuf {
+        self.root.join("notebooks")
+    }
+
+    /// The folder of the crate's exported sources.
+    pub fn src_dir(&self) -> PathBuf {
+        self.root.join(CRATE).join("src")
+    }
+
+    /// The folder of the tests' package.
+    pub fn tests_dir(&self) -> PathBuf {
+        self.root.join("tests")
+    }
+
+    /// A path relative to the workspace, with `/`, as messages and exported files show it.
+    pub fn relative(&self, path: &Path) -> String {
+        let path = path.strip_prefix(&self.root).unwrap_or(path);
+        path.components()
+            .map(|c| c.as_os_str().to_string_lossy())
+            .collect::<Vec<_>>()
+            .join("/")
+    }
+
+    /// All notebooks, in the order of their names.
+    pub fn notebook_paths(&self) -> Result<Vec<PathBuf>> {
+        let dir = self.notebooks_dir();
+        let entries =
+            std::fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
+        let mut paths = Vec::new();
+        for entry in entries {
+            let path = entry
+                .with_context(|| format!("cannot read {}", dir.display()))?
+                .path();
+            let hidden = path
+                .file_name()
+                .is_some_and(|n| n.to_string_lossy().starts_with('.'));
+            if path.extension().is_some_and(|e| e == "ipynb") && !hidden {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// The notebooks that a user names on the command line; all of them if none is named.
+    ///
+    /// `01_foundations`, `01_foundations.ipynb`, `notebooks/01_foundations.ipynb`, `01` and `1` all mean the same.
+    pub fn select(&self, names: &[String]) -> Result<Vec<PathBuf>> {
+        let all = self.notebook_paths()?;
+        if names.is_empty() {
+            return Ok(all);
+        }
+        let mut chosen = Vec::new();
+        for name in names {
+            let path = self.find(name, &all)?;
+            if !chosen.contains(&path) {
+                chosen.push(path);
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn find(&self, name: &str, all: &[PathBuf]) -> Result<PathBuf> {
+        let stem = |p: &Path| {
+            p.file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
+        let wanted = name
+            .trim_end_matches(".ipynb")
+            .rsplit(['/', '\\'])
+            .next()
+            .unwrap_or(name);
+        if let Some(path) = all.iter().find(|p| stem(p) == wanted) {
+            return Ok(path.clone());
+        }
+        let number = wanted.parse::<u32>().ok();
+        let has_number = |p: &&PathBuf| number.is_some() && lesson_number(&stem(p)) == number;
+        match all.iter().filter(has_number).collect::<Vec<_>>().as_slice() {
+            [path] => Ok((*path).clone()),
+            _ => {
+                let known: Vec<_> = all.iter().map(|p| stem(p)).collect();
+                bail!(
+                    "no notebook `{name}` in {}; there are: {}",
+                    self.notebooks_dir().display(),
+                    known.join(", ")
+                )
+            }
+        }
+    }
+
+    /// Reads the chosen notebooks.
+    pub fn load(&self, names: &[String]) -> Result<Vec<Notebook>> {
+        self.select(names)?
+            .iter()
+            .map(|p| Notebook::load(p))
+            .collect()
+    }
+}
+
+/// The number of a lesson: 1 for `01_foundations`, nothing for a name of another form.
+pub fn lesson_number(name: &str) -> Option<u32> {
+    let (number, topic) = name.split_once('_')?;
+    let digits = number.len() == 2 && number.bytes().all(|b| b.is_ascii_digit());
+    let word = !topic.is_empty()
+        && topic
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if digits && word {
+        number.parse().ok()
+    } else {
+        None
+    }
+}
