@@ -2,3 +2,10 @@
 #![warn(missing_docs)]
 // One text, `use minai::…`, compiles both in a notebook's cell and inside this crate.
 extern crate self as minai;
+
+pub mod kernels;
+
+// nbs:modules begin
+#[cfg(feature = "plot")]
+pub mod plot;
+// nbs:modules end

@@ -1,0 +1,6 @@
+//! The engine room: the one part of the crate that is written by hand and not exported from a notebook.
+//!
+//! What lives here works on slices, shapes and bytes, never on a type of a lesson.
+
+#[cfg(feature = "plot")]
+pub mod font;
