@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{doctor, kernel, lab, run};
+use crate::workspace::Workspace;
+use crate::{check, clean, doctor, export, fmt, hooks, kernel, lab, merge, new, run, update};
 
 /// Notebooks as the source of a Rust crate: export them, check them, run them.
 #[derive(Debug, Parser)]
@@ -61,6 +62,9 @@ enum Command {
 enum KernelCommand {
     /// Get evcxr_jupyter and write the kernelspec "Rust (minai)"
     Install(kernel::InstallArgs),
+    /// Become the kernel: what the kernelspec calls
+    #[command(hide = true)]
+    Start(kernel::StartArgs),
 }
 
 /// A list of notebooks.
@@ -106,6 +110,12 @@ pub struct CleanArgs {
     /// Set up this clone: git checks notebooks before a commit, and merges them by cell
     #[arg(long)]
     pub install_hook: bool,
+    /// Change nothing; show what would change, and exit with 1 if anything would
+    #[arg(long)]
+    pub check: bool,
+    /// With --check: look at what is staged in git (the hook does so)
+    #[arg(long, requires = "check", conflicts_with = "notebooks")]
+    pub staged: bool,
 }
 
 /// Options of `nbs new`.
@@ -131,12 +141,26 @@ pub struct MergeArgs {
 /// Does what the command line says. `Ok(false)` stands for a check that found something.
 pub fn main(cli: Cli) -> Result<bool> {
     let done = |result: Result<()>| result.map(|()| true);
+    let here = Workspace::discover;
     match cli.command {
+        Command::Export(args) => done(export::export(&here()?, &args.notebooks, args.force)),
+        Command::Check(args) => check::check(&here()?, &args.notebooks),
+        Command::Update(args) => done(update::update(&here()?, args.dry_run)),
         Command::Run(args) => done(run::run(args)),
         Command::Test(args) => done(run::test(args)),
+        Command::Build => export::build(&here()?),
+        Command::Fmt(args) => fmt::fmt(&here()?, &args.notebooks, args.check),
+        Command::Clean(args) if args.install_hook => done(hooks::install(&here()?)),
+        Command::Clean(CleanArgs { notebooks, check, staged, .. }) => {
+            clean::run(&here()?, &notebooks, clean::Options { check, staged })
+        }
+        Command::New(args) => done(new::new(&here()?, &args.name)),
         Command::Kernel(KernelCommand::Install(args)) => done(kernel::install(args)),
         Command::Doctor(args) => done(doctor::doctor(args)),
         Command::Lab(args) => done(lab::lab(args)),
-        _ => anyhow::bail!("not there yet"),
+        Command::Merge(MergeArgs { base, ours, theirs, path }) => {
+            let name = path.as_deref().unwrap_or(&ours).display().to_string();
+            merge::run(&base, &ours, &theirs, &name)
+        }
     }
 }
