@@ -6,6 +6,9 @@ extern crate self as minai;
 pub mod kernels;
 
 // nbs:modules begin
+pub mod data;
+#[cfg(feature = "download")]
+pub mod download;
 #[cfg(feature = "plot")]
 pub mod plot;
 // nbs:modules end

@@ -1,0 +1,1 @@
+//! Downloads against a server that misbehaves as told.
