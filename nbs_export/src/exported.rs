@@ -1,0 +1,275 @@
+//! The form of exported files: banner, hash, header, and the cells' text below their marks.
+
+use sha2::{Digest, Sha256};
+
+use crate::code;
+use crate::lesson::Plan;
+use crate::notebook::hex16;
+
+/// How the line above every exported cell begins.
+pub const MARKER: &str = "// %% notebooks/";
+const OWNED: &str = "// Owned by ";
+const HASH: &str = "// nbs:hash ";
+
+/// The line above an exported cell.
+pub fn marker(place: &str, id: &str) -> String {
+    format!("// %% {place} {id}")
+}
+
+/// The file with this body: first who owns it, then a hash that tells whether somebody edited it.
+pub fn with_banner(place: &str, body: &str) -> String {
+    format!(
+        "{OWNED}{place}: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.\n\
+         {HASH}{}\n{body}",
+        hash(body)
+    )
+}
+
+fn hash(body: &str) -> String {
+    hex16(&Sha256::digest(body))
+}
+
+/// An exported file, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// The notebook that owns it, such as `notebooks/01_foundations.ipynb`.
+    pub place: String,
+    /// The hash in its banner.
+    pub stored_hash: String,
+    /// Everything below the banner.
+    pub body: String,
+    /// The part of the body above the first mark.
+    pub header: String,
+    /// The cells.
+    pub sections: Vec<Section>,
+}
+
+/// An exported cell in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// The notebook that its mark names.
+    pub place: String,
+    /// The cell's id.
+    pub id: String,
+    /// The line of the file (from 1) on which the mark stands.
+    pub line: usize,
+    /// The text below the mark, without blank lines around it.
+    pub text: String,
+    /// The line of the file (from 1) on which the text begins.
+    pub text_line: usize,
+}
+
+impl Exported {
+    /// Takes a file apart; `None` if it lacks the banner, and so is not ours.
+    pub fn parse(text: &str) -> Option<Self> {
+        // A checkout on Windows may have made the line ends longer.
+        let text = text.replace("\r\n", "\n");
+        let (banner, rest) = text.split_once('\n')?;
+        let place = banner.strip_prefix(OWNED)?.split(": ").next()?;
+        let (hash_line, body) = rest.split_once('\n')?;
+        let stored_hash = hash_line.strip_prefix(HASH)?.trim();
+        let (header, sections) = split_sections(body);
+        Some(Self {
+            place: place.to_owned(),
+            stored_hash: stored_hash.to_owned(),
+            body: body.to_owned(),
+            header,
+            sections,
+        })
+    }
+
+    /// Did anybody change the file after it was exported?
+    pub fn is_edited(&self) -> bool {
+        hash(&self.body) != self.stored_hash
+    }
+}
+
+/// Two lines of banner stand above the body.
+const BANNER_LINES: usize = 2;
+
+fn split_sections(body: &str) -> (String, Vec<Section>) {
+    let mut header = String::new();
+    let mut sections: Vec<Section> = Vec::new();
+    for (i, line) in body.lines().enumerate() {
+        let line_number = i + 1 + BANNER_LINES;
+        if let Some((place, id)) = parse_marker(line) {
+            let (text, text_line) = (String::new(), line_number + 1);
+            sections.push(Section {
+                place,
+                id,
+                line: line_number,
+                text,
+                text_line,
+            });
+            continue;
+        }
+        match sections.last_mut() {
+            // Blank lines above the text are not part of it.
+            Some(section) if section.text.is_empty() && line.trim().is_empty() => {
+                section.text_line += 1
+            }
+            Some(section) => {
+                section.text += line;
+                section.text.push('\n');
+            }
+            None => {
+                header += line;
+                header.push('\n');
+            }
+        }
+    }
+    for section in &mut sections {
+        section.text.truncate(section.text.trim_end().len());
+    }
+    (header.trim().to_owned(), sections)
+}
+
+fn parse_marker(line: &str) -> Option<(String, String)> {
+    if !line.starts_with(MARKER) {
+        return None;
+    }
+    let (place, id) = line.trim_end().strip_prefix("// %% ")?.rsplit_once(' ')?;
+    Some((place.to_owned(), id.to_owned()))
+}
+
+/// Shifts text to the right by one level, except where a line begins inside a string.
+pub fn indent(text: &str) -> String {
+    let fixed = code::lines_inside_literals(text);
+    map_lines(text, |i, line| match line {
+        "" => String::new(),
+        _ if fixed.contains(&i) => line.to_owned(),
+        _ => format!("    {line}"),
+    })
+}
+
+/// Undoes [`indent`].
+pub fn dedent(text: &str) -> String {
+    let fixed = code::lines_inside_literals(text);
+    map_lines(text, |i, line| match line.strip_prefix("    ") {
+        Some(shorter) if !fixed.contains(&i) => shorter.to_owned(),
+        _ => line.to_owned(),
+    })
+}
+
+fn map_lines(text: &str, f: impl Fn(usize, &str) -> String) -> String {
+    text.lines()
+        .enumerate()
+        .map(|(i, line)| f(i, line))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+const TEST_OK: &str = "    Ok(())";
+
+/// A test function around a cell's text.
+pub fn wrap_test(test: &crate::lesson::Test) -> String {
+    let mut text = String::new();
+    for feature in &test.features {
+        text += &format!("#[cfg(feature = \"{feature}\")]\n");
+    }
+    text += "#[test]\n";
+    if test.should_panic {
+        text += "#[should_panic]\n";
+    }
+    if test.slow {
+        text += "#[ignore = \"slow\"]\n";
+    }
+    let body = indent(&test.piece.code);
+    let gap = if body.is_empty() { "" } else { "\n" };
+    let name = &test.name;
+    text += &match test.should_panic {
+        true => format!("fn {name}() {{\n{body}{gap}}}"),
+        // Written out, so that a cell may import a `Result` of its own.
+        false => format!(
+            "fn {name}() -> Result<(), Box<dyn std::error::Error>> {{\n{body}{gap}{TEST_OK}\n}}"
+        ),
+    };
+    text
+}
+
+/// How many lines of [`wrap_test`] stand above the cell's text.
+fn lines_above_test(text: &str) -> Option<usize> {
+    text.lines()
+        .position(|l| l.starts_with("fn ") && l.ends_with('{'))
+        .map(|i| i + 1)
+}
+
+/// Takes the cell's text out of its test function; `None` if the function no longer has the exported form.
+pub fn unwrap_test(text: &str) -> Option<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let start = lines_above_test(text)?;
+    let (last, body) = lines.get(start..)?.split_last()?;
+    if *last != "}" {
+        return None;
+    }
+    let returns = lines[start - 1].contains("->");
+    let body = match body.split_last() {
+        Some((&TEST_OK, rest)) if returns => rest,
+        _ if returns => return None,
+        _ => body,
+    };
+    Some(dedent(&body.join("\n")))
+}
+
+/// A place in a notebook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Such as `notebooks/01_foundations.ipynb`.
+    pub notebook: String,
+    /// The cell's id.
+    pub id: String,
+    /// The line in the cell, from 1.
+    pub line: usize,
+    /// How many columns further left the text stands in the cell.
+    pub shift: usize,
+}
+
+/// Finds the cells behind the lines of an exported file.
+pub struct Places<'a> {
+    file: Exported,
+    plan: &'a Plan,
+}
+
+impl<'a> Places<'a> {
+    /// For the text of an exported file; `None` for any other file.
+    pub fn new(text: &str, plan: &'a Plan) -> Option<Self> {
+        Some(Self {
+            file: Exported::parse(text)?,
+            plan,
+        })
+    }
+
+    /// The notebook that owns the file.
+    pub fn owner(&self) -> &str {
+        &self.file.place
+    }
+
+    /// The place behind a line of the file (from 1); `None` in the header, which belongs to no cell.
+    pub fn find(&self, line: usize) -> Option<Place> {
+        let section = self.file.sections.iter().rev().find(|s| s.line <= line)?;
+        let lesson = self.plan.lesson(&section.place);
+        let piece = lesson.and_then(|l| l.piece(&section.id));
+        let is_test = lesson.is_some_and(|l| l.tests.iter().any(|t| t.piece.id == section.id));
+        let above = if is_test {
+            lines_above_test(&section.text).unwrap_or(0)
+        } else {
+            0
+        };
+        let row = line.saturating_sub(section.text_line + above);
+        Some(Place {
+            notebook: section.place.clone(),
+            id: section.id.clone(),
+            line: 1 + piece.map_or(row, |p| line_in_cell(&p.lines, row)),
+            shift: if is_test { 4 } else { 0 },
+        })
+    }
+}
+
+/// Where a row of a cell's code stands in the cell; rows that an edit has added lie beyond its end.
+fn line_in_cell(lines: &[usize], row: usize) -> usize {
+    match (lines.get(row), lines.last()) {
+        (Some(line), _) => *line,
+        (None, Some(last)) => last + row + 1 - lines.len(),
+        (None, None) => row,
+    }
+}

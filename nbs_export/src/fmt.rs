@@ -1,0 +1,216 @@
+//! `nbs fmt`: the code of cells in rustfmt's form.
+//!
+//! A cell holds items, statements, or both, and may begin with lines that only the kernel understands. rustfmt formats
+//! files, so items become a file as they are, and statements become the body of a function, which is also what they are
+//! in an exported test. All cells of a notebook go through one call.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::directives::{self, Directives, Parts};
+use crate::notebook::{Cell, Notebook};
+use crate::workspace::Workspace;
+use crate::{code, diff, exported};
+
+/// What rustfmt makes of a notebook.
+#[derive(Debug, Default)]
+pub struct Formatted {
+    /// Cells that change: place among all cells, label, and new text.
+    pub changed: Vec<(usize, String, String)>,
+    /// Cells that rustfmt cannot read.
+    pub problems: Vec<String>,
+}
+
+/// A cell on its way through rustfmt.
+struct Job {
+    index: usize,
+    label: String,
+    source: String,
+    parts: Parts,
+    /// Lines for the kernel, which stay as they are.
+    commands: String,
+    is_block: bool,
+    may_fail: bool,
+    text: String,
+}
+
+/// Formats the code cells of a notebook, in memory.
+pub fn format(workspace: &Workspace, notebook: &Notebook) -> Result<Formatted> {
+    // A directive in a wrong place is reported elsewhere.
+    let jobs: Vec<Job> = notebook
+        .code_cells()
+        .filter_map(|c| Some(job(&c, c.directives().ok()?)))
+        .collect();
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let files: Vec<String> = (0..jobs.len()).map(|i| format!("cell{i}.rs")).collect();
+    for (job, file) in jobs.iter().zip(&files) {
+        std::fs::write(folder.path().join(file), &job.text)
+            .context("cannot write a temporary file")?;
+    }
+    let messages = rustfmt(workspace, folder.path(), &files)?;
+    let mut formatted = Formatted::default();
+    for (job, file) in jobs.iter().zip(&files) {
+        if let Some(message) = message_about(&messages, file) {
+            if !job.may_fail {
+                formatted
+                    .problems
+                    .push(format!("{}: rustfmt cannot read it:\n{message}", job.label));
+            }
+            continue;
+        }
+        let text = std::fs::read_to_string(folder.path().join(file))
+            .context("cannot read a temporary file")?;
+        let source = job.result(&text);
+        if source != job.source {
+            formatted
+                .changed
+                .push((job.index, job.label.clone(), source));
+        }
+    }
+    Ok(formatted)
+}
+
+fn job(cell: &Cell, marks: Directives) -> Job {
+    let source = cell.source();
+    let parts = directives::split(&source);
+    let head = code::commands_end(&parts.code);
+    let last_command = parts
+        .code
+        .lines()
+        .take(head)
+        .enumerate()
+        .filter(|(_, l)| code::is_command(l))
+        .last();
+    let commands_end = last_command.map_or(0, |(i, _)| i + 1);
+    let commands: String = parts
+        .code
+        .lines()
+        .take(commands_end)
+        .map(|l| format!("{l}\n"))
+        .collect();
+    let rust = parts
+        .code
+        .lines()
+        .skip(commands_end)
+        .collect::<Vec<_>>()
+        .join("\n");
+    let is_block = marks.test().is_some() || syn::parse_file(&rust).is_err();
+    let text = if is_block {
+        format!("fn main() {{\n{}\n}}\n", exported::indent(&rust))
+    } else {
+        rust
+    };
+    let may_fail = marks.compile_fail().is_some();
+    Job {
+        index: cell.index,
+        label: cell.label(),
+        source,
+        parts,
+        commands,
+        is_block,
+        may_fail,
+        text,
+    }
+}
+
+impl Job {
+    /// The cell's new text, from what rustfmt has made of its file.
+    fn result(&self, text: &str) -> String {
+        let body = text
+            .strip_prefix("fn main() {")
+            .and_then(|t| t.trim_end().strip_suffix('}'));
+        let rust = match body {
+            Some(body) if self.is_block => exported::dedent(body.trim_matches('\n')),
+            _ => text.to_owned(),
+        };
+        let gap = if !self.commands.is_empty() && self.text_follows_gap() {
+            "\n"
+        } else {
+            ""
+        };
+        self.parts
+            .join(format!("{}{gap}{}", self.commands, rust.trim_end()).trim_end())
+    }
+
+    /// A blank line below the kernel's lines is the author's choice.
+    fn text_follows_gap(&self) -> bool {
+        let after = self.parts.code.lines().nth(self.commands.lines().count());
+        after.is_some_and(|l| l.trim().is_empty())
+    }
+}
+
+/// Formats files in place and returns what rustfmt has to complain about.
+fn rustfmt(workspace: &Workspace, folder: &std::path::Path, files: &[String]) -> Result<String> {
+    if files.is_empty() {
+        return Ok(String::new());
+    }
+    let mut command = Command::new("rustfmt");
+    command
+        .current_dir(folder)
+        .args(["--edition", "2024", "--color", "never"]);
+    if let Some(config) = ["rustfmt.toml", ".rustfmt.toml"]
+        .map(|n| workspace.root.join(n))
+        .iter()
+        .find(|p| p.is_file())
+    {
+        command.arg("--config-path").arg(config);
+    }
+    let output = command
+        .args(files)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start rustfmt; `rustup component add rustfmt` installs it")?;
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// The complaint about one file.
+fn message_about(messages: &str, file: &str) -> Option<String> {
+    let about = |part: &&str| part.contains(&format!("{file}:"));
+    let message = messages.split("\n\n").find(about)?;
+    Some(
+        message
+            .lines()
+            .map(|l| format!("    {l}"))
+            .collect::<Vec<_>>()
+            .join("\n"),
+    )
+}
+
+/// `nbs fmt`. `Ok(false)` if `check` found something to do, or a cell cannot be read.
+pub fn fmt(workspace: &Workspace, names: &[String], check: bool) -> Result<bool> {
+    let mut fine = true;
+    for mut notebook in workspace.load(names)? {
+        let place = workspace.relative(&notebook.path);
+        let formatted = format(workspace, &notebook)?;
+        for problem in &formatted.problems {
+            eprintln!("{place}, {problem}");
+            fine = false;
+        }
+        for (index, label, source) in &formatted.changed {
+            if check {
+                let old = notebook
+                    .cells()
+                    .nth(*index)
+                    .map(|c| c.source())
+                    .unwrap_or_default();
+                println!(
+                    "{}",
+                    diff::unified(
+                        &format!("{place}, {label}"),
+                        &(old + "\n"),
+                        &(source.clone() + "\n")
+                    )
+                );
+                fine = false;
+            } else {
+                notebook.cell_mut(*index).set_source(source);
+                println!("formatted {place}, {label}");
+            }
+        }
+        if !check && !formatted.changed.is_empty() {
+            notebook.save()?;
+        }
+    }
+    Ok(fine)
+}
