@@ -1,6 +1,6 @@
 //! Downloads against a server that misbehaves as told: nothing is lost, nothing half-written is taken for whole.
 
-use minai::download::{Checksum, FetchError, FetchOptions, fetch_with, sha256_hex};
+use minai::download::{Checksum, FetchError, FetchFault, FetchOptions, fetch_with, sha256_hex};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -297,20 +297,20 @@ fn an_unusable_answer() {
     for url in ["file:///etc/passwd", "no url", "http://"] {
         let error = fetch_with(url, &Place::new().target, &once(), &mut |_, _| ()).unwrap_err();
         assert!(
-            matches!(error, FetchError::BadAnswer { .. }),
+            matches!(error.fault, FetchFault::BadAnswer(_)),
             "{url}: {error:?}"
         );
     }
     let (place, server) = (Place::new(), Server::new(&content(), &[Reply::Nonsense]));
     let error = place.fetch(&server, &once()).unwrap_err();
-    assert!(matches!(error, FetchError::BadAnswer { .. }), "{error:?}");
+    assert!(matches!(error.fault, FetchFault::BadAnswer(_)), "{error:?}");
 }
 
 #[test]
 fn status_404_is_asked_once_and_500_again() {
     let (place, server) = (Place::new(), Server::new(&content(), &[Reply::Status(404)]));
     let error = place.fetch(&server, &options()).unwrap_err();
-    assert!(matches!(error, FetchError::Status { status: 404, .. }) && !error.is_offline());
+    assert!(matches!(error.fault, FetchFault::Status(404)) && !error.is_offline());
     assert!(error.to_string().contains("no such file"), "{error}");
     assert_eq!(server.ranges().len(), 1);
 
@@ -336,7 +336,7 @@ fn a_body_cut_short_is_kept_and_resumed() {
         let (place, server) = (Place::new(), Server::new(&content(), &[cut]));
         let error = place.fetch(&server, &once()).unwrap_err();
         assert!(
-            matches!(&error, FetchError::CutShort { bytes: 20_000, .. }),
+            matches!(error.fault, FetchFault::CutShort(20_000, _)),
             "{error:?}"
         );
         assert!(
@@ -377,8 +377,8 @@ fn a_cut_is_noticed_without_size_and_checksum() {
         ..once()
     };
     assert!(matches!(
-        place.fetch(&server, &options),
-        Err(FetchError::CutShort { bytes: 10, .. })
+        place.fetch(&server, &options).unwrap_err().fault,
+        FetchFault::CutShort(10, _)
     ));
     place.fetch(&server, &options).unwrap();
     place.assert_fetched(&content());
@@ -396,7 +396,7 @@ fn a_silent_server_is_given_up() {
     };
     let error = place.fetch(&server, &impatient).unwrap_err();
     assert!(
-        matches!(&error, FetchError::CutShort { bytes: 30_000, .. }),
+        matches!(error.fault, FetchFault::CutShort(30_000, _)),
         "{error:?}"
     );
     place
@@ -482,11 +482,11 @@ fn the_wrong_content_is_thrown_away_and_what_was_there_stays() {
         fs::write(&place.target, "mine").unwrap();
         let error = place.fetch(&server, &options()).unwrap_err();
         assert!(
-            matches!(error, FetchError::WrongContent { .. }),
+            matches!(error.fault, FetchFault::WrongContent(_)),
             "{error:?}"
         );
         assert!(
-            error.to_string().contains("SHA-256") && error.to_string().contains("thrown away"),
+            error.to_string().contains("SHA-256") && error.to_string().contains("refused"),
             "{error}"
         );
         assert_eq!(fs::read(&place.target).unwrap(), b"mine");
@@ -527,7 +527,7 @@ fn a_server_must_not_fill_the_disk() {
     let (place, server) = (Place::new(), Server::new(&content(), &[Reply::Endless]));
     let error = place.fetch(&server, &options()).unwrap_err();
     assert!(
-        matches!(error, FetchError::WrongContent { .. }),
+        matches!(error.fault, FetchFault::WrongContent(_)),
         "{error:?}"
     );
     assert!(!place.part.exists() && !place.target.exists());
@@ -540,7 +540,7 @@ fn a_folder_that_is_none() {
     let target = folder.path().join("file/below/x.bin");
     let error = fetch_with(&server.url, &target, &once(), &mut |_, _| ()).unwrap_err();
     assert!(
-        matches!(&error, FetchError::Disk { .. }) && error.to_string().contains("below"),
+        matches!(&error.fault, FetchFault::Disk(_)) && error.to_string().contains("below"),
         "{error:?}"
     );
     assert_eq!(server.ranges().len(), 0);
@@ -555,13 +555,11 @@ fn a_full_disk() {
     std::os::unix::fs::symlink("/dev/full", &place.part).unwrap();
     fs::write(&place.target, "mine").unwrap();
     let error = place.fetch(&server, &options()).unwrap_err();
-    let FetchError::Disk { path, error: cause } = &error else {
+    let FetchFault::Disk(cause) = &error.fault else {
         panic!("{error:?}")
     };
-    assert_eq!(
-        (path, cause.kind()),
-        (&place.part, std::io::ErrorKind::StorageFull)
-    );
+    assert_eq!(cause.kind(), std::io::ErrorKind::StorageFull);
+    assert_eq!(error.path, place.target);
     assert!(error.to_string().contains("make room"), "{error}");
     assert_eq!(fs::read(&place.target).unwrap(), b"mine");
     assert_eq!(server.ranges().len(), 1, "a full disk is not asked again");

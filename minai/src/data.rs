@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash f0d0b6ab04e7539d
+// nbs:hash a562efe738a4d673
 //! Data sets from files that may be damaged, cut short or hostile: gzip, pickle, IDX.
 //!
 //! Every reader here is streaming and bounded, and fails with a [`DataError`] that names file, place and remedy.
@@ -167,6 +167,7 @@ pub fn gunzip(path: &Path, limit: u64) -> Result<Gunzip<File>, DataError> {
     gunzip_from(File::open(path).map_err(fail)?, path, limit)
 }
 
+// %% notebooks/01_foundations.ipynb app-gunzip-from
 /// The same for anything that can be read; `path` is what errors call it.
 ///
 /// # Errors
@@ -198,6 +199,7 @@ enum PickleOperand {
     Lines(usize),
 }
 
+// %% notebooks/01_foundations.ipynb app-op-kinds
 /// What a value on the simulated stack is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum PickleKind {
@@ -211,6 +213,7 @@ enum PickleKind {
     Name,
 }
 
+// %% notebooks/01_foundations.ipynb app-op-steps
 /// What an instruction does to the stack. `Some(n)`: with the topmost n values; `None`: with all down to the mark.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum PickleStep {
@@ -301,6 +304,7 @@ struct PickleItem {
     memo: Option<u32>,
 }
 
+// %% notebooks/01_foundations.ipynb app-scan-machine
 /// The pickle machine without its values.
 #[derive(Debug, Default)]
 struct PickleScan {
@@ -343,6 +347,7 @@ fn push_item(scan: &mut PickleScan, item: PickleItem, cost: u64) -> Result<(), D
     Ok(())
 }
 
+// %% notebooks/01_foundations.ipynb app-scan-take
 /// The topmost `count` values, or all down to the mark; never more than lie above the mark.
 fn take_items(scan: &mut PickleScan, count: Option<usize>) -> Result<Vec<PickleItem>, DataFault> {
     let mark = scan.marks.last().copied();
@@ -392,6 +397,7 @@ fn pickle_gather(
     )
 }
 
+// %% notebooks/01_foundations.ipynb app-extend
 fn pickle_extend(
     scan: &mut PickleScan,
     kind: PickleKind,
@@ -427,6 +433,7 @@ fn memo_id(code: u8, operand: &[u8], next: usize) -> Result<u32, DataFault> {
     id.ok_or_else(|| DataFault::BadPickle("a memo number that is none".into()))
 }
 
+// %% notebooks/01_foundations.ipynb app-memo-put
 fn memo_put(scan: &mut PickleScan, id: u32) -> Result<(), DataFault> {
     let item = take_one(scan, None)?;
     if item.memo.is_some() || scan.memo.contains_key(&id) {
@@ -478,6 +485,7 @@ fn push_name(scan: &mut PickleScan, module: &str, name: &str) -> Result<(), Data
     push_item(scan, item, PICKLE_VALUE_COST)
 }
 
+// %% notebooks/01_foundations.ipynb app-names-from-stack
 fn push_name_from_stack(scan: &mut PickleScan) -> Result<(), DataFault> {
     let name = take_one(scan, Some(PickleKind::Text))?.text;
     let module = take_one(scan, Some(PickleKind::Text))?.text;
@@ -508,6 +516,7 @@ fn pickle_call(scan: &mut PickleScan) -> Result<(), DataFault> {
     push_item(scan, result, arguments.weight) // serde-pickle may copy the arguments to look at them
 }
 
+// %% notebooks/01_foundations.ipynb app-push-value
 fn push_value(
     scan: &mut PickleScan,
     kind: PickleKind,
@@ -607,6 +616,7 @@ fn pickle_feed(scan: &mut PickleScan, bytes: &[u8]) -> Result<usize, DataFault> 
     Ok(1)
 }
 
+// %% notebooks/01_foundations.ipynb app-end-instruction
 fn end_instruction(
     scan: &mut PickleScan,
     code: u8,
@@ -634,6 +644,7 @@ fn begin_instruction(scan: &mut PickleScan, code: u8) -> Result<(), DataFault> {
     feed_operand(scan, code, operand, step) // an operand of no bytes is complete
 }
 
+// %% notebooks/01_foundations.ipynb app-operand
 fn feed_operand(
     scan: &mut PickleScan,
     code: u8,
@@ -725,19 +736,24 @@ impl<R: Read> PickleGuard<R> {
     }
 }
 
+// %% notebooks/01_foundations.ipynb app-guard-pass
+fn pass_through<R: Read>(guard: &mut PickleGuard<R>, buffer: &mut [u8]) -> io::Result<usize> {
+    let got = guard.inner.read(buffer)?;
+    if got == 0 && !buffer.is_empty() && !guard.scan.stopped {
+        return Err(guard.fail(DataFault::CutShort));
+    }
+    let mut bytes = &buffer[..got];
+    while !bytes.is_empty() {
+        let used = pickle_feed(&mut guard.scan, bytes).map_err(|fault| guard.fail(fault))?;
+        guard.position += used as u64;
+        bytes = &bytes[used..];
+    }
+    Ok(got)
+}
+
 impl<R: Read> Read for PickleGuard<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.inner.read(buffer)?;
-        if got == 0 && !buffer.is_empty() && !self.scan.stopped {
-            return Err(self.fail(DataFault::CutShort));
-        }
-        let mut bytes = &buffer[..got];
-        while !bytes.is_empty() {
-            let used = pickle_feed(&mut self.scan, bytes).map_err(|fault| self.fail(fault))?;
-            self.position += used as u64;
-            bytes = &bytes[used..];
-        }
-        Ok(got)
+        pass_through(self, buffer)
     }
 }
 
@@ -762,6 +778,7 @@ fn parts_of<const N: usize>(
     }
 }
 
+// %% notebooks/01_foundations.ipynb app-array-parts
 /// The shape and the bytes of a pickled numpy array whose elements have `size` bytes.
 fn array_parts(
     value: Value,
@@ -875,6 +892,7 @@ fn check_labels(labels: &Array1<i64>, path: &Path, place: &str) -> Result<(), Da
     }
 }
 
+// %% notebooks/01_foundations.ipynb app-check-pixels
 fn check_pixels(pixels: &[f32], path: &Path, place: &str) -> Result<(), DataError> {
     // Asking all of a block at once lets the compiler use SIMD; `position` alone is several times slower.
     let good = |pixel: &f32| (0.0..=1.0).contains(pixel);
@@ -908,6 +926,7 @@ pub fn load_mnist(path: &Path) -> Result<MnistSplits, DataError> {
     read_mnist_pickle(gunzip(path, MNIST_LIMIT)?, path)
 }
 
+// %% notebooks/01_foundations.ipynb app-load-pickle
 /// The same from an unpacked pickle, wherever it comes from; `path` is what errors call it.
 ///
 /// # Errors
@@ -966,6 +985,7 @@ pub fn data_folder() -> Option<PathBuf> {
         .find(|folder| folder.join("mnist_sample.pkl.gz").is_file())
 }
 
+// %% notebooks/01_foundations.ipynb app-find-mnist
 /// The MNIST file to use: the sample, or the full file if the environment says `MINAI_FULL=1`.
 /// The full file is looked for in the folder `MINAI_DATA` and in [`data_folder`].
 ///
@@ -980,6 +1000,7 @@ pub fn find_mnist() -> Result<PathBuf, DataError> {
     find_mnist_in(&folders, full)
 }
 
+// %% notebooks/01_foundations.ipynb app-find-mnist-in
 /// The same, in these folders.
 ///
 /// # Errors
@@ -1030,6 +1051,7 @@ pub fn read_idx(path: &Path) -> Result<ArrayD<u8>, DataError> {
     }
 }
 
+// %% notebooks/01_foundations.ipynb app-idx-from
 /// The same from unpacked bytes, wherever they come from; `path` is what errors call it.
 ///
 /// # Errors
@@ -1074,6 +1096,7 @@ fn idx_shape(idx: &mut impl Read, path: &Path) -> Result<Vec<usize>, DataError> 
         .collect())
 }
 
+// %% notebooks/01_foundations.ipynb app-idx-end
 fn check_idx_end(idx: &mut impl Read, got: u64, count: u64, path: &Path) -> Result<(), DataError> {
     if got < count {
         return Err(data_error(

@@ -1,139 +1,100 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9d9496e054f42f40
+// nbs:hash 81fe05b32b049fe7
 //! Fetching files over HTTP: once, resumably, checked.
 
-// %% notebooks/01_foundations.ipynb app-fetch-error
+// %% notebooks/01_foundations.ipynb app-fetch-fault
 use std::io;
-use std::path::{Path, PathBuf};
 
-/// Why a file was not fetched.
+/// What can go wrong with a download.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum FetchError {
+pub enum FetchFault {
     /// The server cannot be reached: no network, no such host, connection refused, no answer in time.
-    Offline {
-        /// The address asked for.
-        url: String,
-        /// What the system says.
-        why: String,
-    },
-    /// The server answered with this status instead of the file.
-    Status {
-        /// The address asked for.
-        url: String,
-        /// The HTTP status, such as 404.
-        status: u16,
-    },
-    /// The connection ended or stalled early. What came is kept, and the next call goes on there.
-    CutShort {
-        /// The address asked for.
-        url: String,
-        /// The unfinished file.
-        part: PathBuf,
-        /// How many bytes it has.
-        bytes: u64,
-        /// What the system says.
-        why: String,
-    },
-    /// What came is not the file that was asked for; it was thrown away.
-    WrongContent {
-        /// The address asked for.
-        url: String,
-        /// What was wanted and what came.
-        what: String,
-    },
-    /// What the server says makes no sense, or its certificate does not hold.
-    BadAnswer {
-        /// The address asked for.
-        url: String,
-        /// What is wrong with it.
-        why: String,
-    },
+    Offline(String),
+    /// The server answered with this HTTP status instead of the file.
+    Status(u16),
+    /// The answer makes no sense, or the server's certificate does not hold.
+    BadAnswer(String),
+    /// The connection ended or stalled after so many bytes. They are kept, and the next call goes on there.
+    CutShort(u64, String),
+    /// What came is not the file that was asked for.
+    WrongContent(String),
     /// The file cannot be written.
-    Disk {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
+    Disk(io::Error),
+}
+
+/// Whether the same request may succeed in a moment.
+fn is_passing(fault: &FetchFault) -> bool {
+    matches!(
+        fault,
+        FetchFault::CutShort(..) | FetchFault::Status(408 | 425 | 429 | 500..=599)
+    )
+}
+
+// %% notebooks/01_foundations.ipynb app-fetch-error
+use std::path::{Path, PathBuf};
+use std::{error, fmt};
+
+/// A file that was not fetched: from where, to where, and why.
+#[derive(Debug)]
+pub struct FetchError {
+    /// The address.
+    pub url: String,
+    /// The file that it should have become. An unfinished one is beside it, with `.part` at the end of its name.
+    pub path: PathBuf,
+    /// What went wrong.
+    pub fault: FetchFault,
 }
 
 impl FetchError {
     /// Whether there is no way to the server at the moment, so that one should go on without the file.
     pub fn is_offline(&self) -> bool {
-        matches!(self, Self::Offline { .. })
-    }
-
-    /// Whether the same request may succeed in a moment.
-    fn is_passing(&self) -> bool {
-        match self {
-            Self::CutShort { .. } => true,
-            Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
-            _ => false,
-        }
+        matches!(self.fault, FetchFault::Offline(_))
     }
 }
-
-// %% notebooks/01_foundations.ipynb app-fetch-error-text
-use std::{error, fmt};
 
 impl error::Error for FetchError {}
 
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::Offline { url, why } => write!(
-                f,
-                "{url}: not reached ({why}); check the network and try again"
-            ),
-            Self::Status {
-                url,
-                status: status @ (404 | 410),
-            } => {
-                write!(
-                    f,
-                    "{url}: the server has no such file (status {status}); check the address"
-                )
-            }
-            Self::Status { url, status } => {
-                write!(
-                    f,
-                    "{url}: the server answered with status {status}; try again later"
-                )
-            }
-            Self::CutShort {
-                url,
-                part,
-                bytes,
-                why,
-            } => {
-                let part = part.display();
-                write!(
-                    f,
-                    "{url}: cut short after {bytes} bytes ({why}); call again to go on with {part}"
-                )
-            }
-            Self::WrongContent { url, what } => {
-                write!(
-                    f,
-                    "{url}: {what}; thrown away, check the address and the network (a login page?)"
-                )
-            }
-            Self::BadAnswer { url, why } => write!(
-                f,
-                "{url}: no usable answer ({why}); check address and network"
-            ),
-            Self::Disk { path, error } if is_disk_full(error) => {
-                write!(
-                    f,
-                    "{}: {error}; make room and call again to go on there",
-                    path.display()
-                )
-            }
-            Self::Disk { path, error } => {
-                write!(f, "{}: {error}; check the folder", path.display())
-            }
+        let (what, remedy) = describe_fetch_fault(&self.fault);
+        write!(
+            f,
+            "{} to {}: {what}; {remedy}",
+            self.url,
+            self.path.display()
+        )
+    }
+}
+
+// %% notebooks/01_foundations.ipynb app-describe-fetch-fault
+fn describe_fetch_fault(fault: &FetchFault) -> (String, &'static str) {
+    match fault {
+        FetchFault::Offline(why) => (
+            format!("not reached ({why})"),
+            "check the network and try again",
+        ),
+        FetchFault::Status(404 | 410) => (
+            "there is no such file on the server".into(),
+            "check the address",
+        ),
+        FetchFault::Status(status) => (
+            format!("the server answered with status {status}"),
+            "try again later",
+        ),
+        FetchFault::BadAnswer(why) => (format!("no usable answer ({why})"), "check the address"),
+        FetchFault::CutShort(bytes, why) => (
+            format!("cut short after {bytes} bytes ({why})"),
+            "call again to go on there",
+        ),
+        FetchFault::WrongContent(what) => (
+            format!("refused: {what}"),
+            "check the address and the network (is it a login page?)",
+        ),
+        FetchFault::Disk(error) if is_disk_full(error) => {
+            (error.to_string(), "make room and call again to go on there")
         }
+        FetchFault::Disk(error) => (error.to_string(), "check the folder and its permissions"),
     }
 }
 
@@ -153,6 +114,7 @@ pub enum Checksum {
     Sha256(String),
 }
 
+// %% notebooks/01_foundations.ipynb app-fetch-patience
 /// What [`fetch`] should insist on, and how patient it is.
 #[derive(Clone, Debug)]
 pub struct FetchOptions {
@@ -207,6 +169,7 @@ fn file_mismatch(path: &Path, options: &FetchOptions) -> io::Result<Option<Strin
     Ok((!same).then(|| format!("its SHA-256 is {found} where {wanted} belongs")))
 }
 
+// %% notebooks/01_foundations.ipynb app-sha256
 /// The SHA-256 of a file, in hexadecimal.
 ///
 /// # Errors
@@ -230,7 +193,7 @@ pub fn sha256_hex(path: &Path) -> io::Result<String> {
 // %% notebooks/01_foundations.ipynb app-ask
 use ureq::{Agent, Body, http::Response};
 
-fn ask_for(url: &str, from: u64, options: &FetchOptions) -> Result<Response<Body>, FetchError> {
+fn ask_for(url: &str, from: u64, options: &FetchOptions) -> Result<Response<Body>, FetchFault> {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .accept_encoding("identity")
@@ -239,54 +202,24 @@ fn ask_for(url: &str, from: u64, options: &FetchOptions) -> Result<Response<Body
         .timeout_recv_response(Some(options.stall))
         .timeout_per_read(Some(options.stall))
         .build();
-    let request = Agent::from(config).get(url);
-    let request = if from > 0 {
-        request.header("Range", format!("bytes={from}-"))
-    } else {
-        request
-    };
-    request.call().map_err(|error| no_answer(url, error))
+    let mut request = Agent::from(config).get(url);
+    if from > 0 {
+        request = request.header("Range", format!("bytes={from}-"));
+    }
+    request.call().map_err(no_answer)
 }
 
-fn no_answer(url: &str, error: ureq::Error) -> FetchError {
+fn no_answer(error: ureq::Error) -> FetchFault {
     use ureq::Error::{ConnectionFailed, HostNotFound, Io, Timeout};
-    let (url, why) = (url.to_owned(), error.to_string());
     match error {
-        Io(_) | HostNotFound | ConnectionFailed | Timeout(_) => FetchError::Offline { url, why },
-        _ => FetchError::BadAnswer { url, why },
+        Io(_) | HostNotFound | ConnectionFailed | Timeout(_) => {
+            FetchFault::Offline(error.to_string())
+        }
+        _ => FetchFault::BadAnswer(error.to_string()),
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-start
-/// Where an answer's body belongs: it starts at byte `from` of a file of `total` bytes.
-#[derive(Debug, PartialEq)]
-enum FetchStart {
-    At { from: u64, total: Option<u64> },
-    Complete,
-    Afresh,
-}
-
-fn start_of(url: &str, response: &Response<Body>, asked: u64) -> Result<FetchStart, FetchError> {
-    let length = response.body().content_length();
-    let range = response
-        .headers()
-        .get("content-range")
-        .and_then(|range| content_range(range.to_str().ok()?));
-    match (response.status().as_u16(), range) {
-        (200, _) => Ok(FetchStart::At {
-            from: 0,
-            total: length,
-        }),
-        (206, Some((Some(from), total))) if from == asked => Ok(FetchStart::At { from, total }),
-        (416, Some((None, Some(total)))) if asked > 0 && total == asked => Ok(FetchStart::Complete),
-        (206 | 416, _) if asked > 0 => Ok(FetchStart::Afresh),
-        (status, _) => Err(FetchError::Status {
-            url: url.to_owned(),
-            status,
-        }),
-    }
-}
-
+// %% notebooks/01_foundations.ipynb app-content-range
 /// Takes `bytes 100-199/200`, `bytes 100-199/*` or `bytes */200` apart into start and total.
 fn content_range(range: &str) -> Option<(Option<u64>, Option<u64>)> {
     let (span, total) = range.trim().strip_prefix("bytes ")?.split_once('/')?;
@@ -297,62 +230,61 @@ fn content_range(range: &str) -> Option<(Option<u64>, Option<u64>)> {
     Some((start, total.parse().ok()))
 }
 
+// %% notebooks/01_foundations.ipynb app-start
+/// Where an answer's body belongs in the file.
+#[derive(Debug, PartialEq)]
+enum FetchStart {
+    /// At byte `from` of `total`.
+    At { from: u64, total: Option<u64> },
+    /// Nowhere: the part file is complete.
+    Complete,
+    /// Nowhere: the part file is of no use.
+    Afresh,
+}
+
+fn start_of(response: &Response<Body>, asked: u64) -> Result<FetchStart, FetchFault> {
+    let range = response.headers().get("content-range");
+    let range = range.and_then(|range| content_range(range.to_str().ok()?));
+    let total = response.body().content_length();
+    match (response.status().as_u16(), range) {
+        (200, _) => Ok(FetchStart::At { from: 0, total }),
+        (206, Some((Some(from), total))) if from == asked => Ok(FetchStart::At { from, total }),
+        (416, Some((None, Some(total)))) if asked > 0 && total == asked => Ok(FetchStart::Complete),
+        (206 | 416, _) if asked > 0 => Ok(FetchStart::Afresh),
+        (status, _) => Err(FetchFault::Status(status)),
+    }
+}
+
 // %% notebooks/01_foundations.ipynb app-body
 /// Called with the bytes so far and, if known, the bytes there will be.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, Option<u64>);
 
-struct PartFile<'a> {
-    url: &'a str,
-    path: &'a Path,
-    file: File,
-    bytes: u64,
-}
-
 fn write_body(
-    part: &mut PartFile,
-    body: Body,
+    mut body: impl Read,
+    part: &mut File,
+    from: u64,
     total: Option<u64>,
     progress: Progress,
-) -> Result<(), FetchError> {
-    let (mut body, mut block) = (body.into_reader(), vec![0; 1 << 16]);
-    let cut = |bytes, why: String| FetchError::CutShort {
-        url: part.url.to_owned(),
-        part: part.path.to_path_buf(),
-        bytes,
-        why,
-    };
+) -> Result<(), FetchFault> {
+    let (mut bytes, mut block) = (from, vec![0; 1 << 16]);
     loop {
-        progress(part.bytes, total);
+        progress(bytes, total);
         let got = body
             .read(&mut block)
-            .map_err(|error| cut(part.bytes, error.to_string()))?;
-        part.file
-            .write_all(&block[..got])
-            .map_err(|error| disk_error(part.path, error))?;
-        part.bytes += got as u64;
+            .map_err(|error| FetchFault::CutShort(bytes, error.to_string()))?;
+        part.write_all(&block[..got]).map_err(FetchFault::Disk)?;
+        bytes += got as u64;
         match total {
-            Some(total) if part.bytes > total => return Ok(()), // the check of the size will see it
-            Some(total) if got == 0 && part.bytes < total => {
-                return Err(cut(
-                    part.bytes,
-                    format!("the server closed before byte {total}"),
+            Some(total) if bytes > total => return Ok(()), // the check of the size will refuse it
+            Some(total) if got == 0 && bytes < total => {
+                return Err(FetchFault::CutShort(
+                    bytes,
+                    format!("{total} were promised"),
                 ));
             }
-            _ if got == 0 => {
-                return part
-                    .file
-                    .sync_all()
-                    .map_err(|error| disk_error(part.path, error));
-            }
+            _ if got == 0 => return part.sync_all().map_err(FetchFault::Disk),
             _ => {}
         }
-    }
-}
-
-fn disk_error(path: &Path, error: io::Error) -> FetchError {
-    FetchError::Disk {
-        path: path.to_path_buf(),
-        error,
     }
 }
 
@@ -362,48 +294,40 @@ fn attempt_fetch(
     part: &Path,
     options: &FetchOptions,
     progress: Progress,
-) -> Result<(), FetchError> {
+) -> Result<(), FetchFault> {
     let have = fs::metadata(part).map_or(0, |file| file.len());
     if have > 0 && options.size == Some(have) {
         return Ok(());
     }
     let response = ask_for(url, have, options)?;
-    let (from, total) = match start_of(url, &response, have)? {
+    let (from, total) = match start_of(&response, have)? {
         FetchStart::At { from, total } => (from, total),
         FetchStart::Complete => return Ok(()),
         FetchStart::Afresh => {
-            fs::remove_file(part).map_err(|error| disk_error(part, error))?;
-            return attempt_fetch(url, part, options, progress); // once only: the next request asks for no range
+            fs::remove_file(part).map_err(FetchFault::Disk)?;
+            return attempt_fetch(url, part, options, progress); // once only: it will ask for no range
         }
     };
     if let (Some(wanted), Some(total)) = (options.size, total.filter(|_| options.size != total)) {
-        let what = format!("the server has {total} bytes where {wanted} belong");
-        return Err(FetchError::WrongContent {
-            url: url.to_owned(),
-            what,
-        });
+        return Err(FetchFault::WrongContent(format!(
+            "the server has {total} bytes where {wanted} belong"
+        )));
     }
-    let mut opening = File::options();
-    let opening = if from > 0 {
-        opening.append(true)
-    } else {
-        opening.write(true).create(true).truncate(true)
-    };
-    let file = opening
-        .open(part)
-        .map_err(|error| disk_error(part, error))?;
-    let mut part = PartFile {
-        url,
-        path: part,
-        file,
-        bytes: from,
-    };
+    let mut part = open_part(part, from).map_err(FetchFault::Disk)?;
     write_body(
+        response.into_body().into_reader(),
         &mut part,
-        response.into_body(),
+        from,
         options.size.or(total),
         progress,
     )
+}
+
+fn open_part(part: &Path, from: u64) -> io::Result<File> {
+    match from {
+        0 => File::create(part),
+        _ => File::options().append(true).open(part),
+    }
 }
 
 // %% notebooks/01_foundations.ipynb app-attempts
@@ -413,11 +337,11 @@ fn fill_part(
     part: &Path,
     options: &FetchOptions,
     progress: Progress,
-) -> Result<(), FetchError> {
+) -> Result<(), FetchFault> {
     let mut pause = options.pause;
     for _ in 1..options.tries.max(1) {
         match attempt_fetch(url, part, options, progress) {
-            Err(error) if error.is_passing() => std::thread::sleep(pause),
+            Err(fault) if is_passing(&fault) => std::thread::sleep(pause),
             result => return result,
         }
         pause *= 2;
@@ -446,12 +370,41 @@ fn part_of(path: &Path) -> PathBuf {
     name.into()
 }
 
+// %% notebooks/01_foundations.ipynb app-fetch-steps
+fn fetch_steps(
+    url: &str,
+    path: &Path,
+    options: &FetchOptions,
+    progress: Progress,
+) -> Result<(), FetchFault> {
+    if path.is_file()
+        && file_mismatch(path, options)
+            .map_err(FetchFault::Disk)?
+            .is_none()
+    {
+        return Ok(());
+    }
+    fs::create_dir_all(folder_of(path)).map_err(FetchFault::Disk)?;
+    let part = part_of(path);
+    let mut resumed = part.exists();
+    loop {
+        fill_part(url, &part, options, progress)?;
+        let Some(what) = file_mismatch(&part, options).map_err(FetchFault::Disk)? else {
+            return publish_file(&part, path).map_err(FetchFault::Disk);
+        };
+        fs::remove_file(&part).map_err(FetchFault::Disk)?;
+        if !std::mem::take(&mut resumed) {
+            return Err(FetchFault::WrongContent(what));
+        }
+    }
+}
+
 // %% notebooks/01_foundations.ipynb app-fetch
 /// Fetches `url` into the file `path`, once: a file that is there and as the options say is not fetched again.
 /// Progress is printed a line at a time. [`fetch_with`] is the same with a progress of your own.
 ///
 /// # Errors
-/// See [`FetchError`]; an existing file at `path` is left alone then, and an unfinished one is kept as `path.part`.
+/// See [`FetchFault`]; an existing file at `path` is left alone then, and an unfinished one is kept as `path.part`.
 pub fn fetch(url: &str, path: &Path, options: &FetchOptions) -> Result<(), FetchError> {
     fetch_with(url, path, options, &mut print_progress())
 }
@@ -466,30 +419,11 @@ pub fn fetch_with(
     options: &FetchOptions,
     progress: Progress,
 ) -> Result<(), FetchError> {
-    if path.is_file()
-        && file_mismatch(path, options)
-            .map_err(|error| disk_error(path, error))?
-            .is_none()
-    {
-        return Ok(());
-    }
-    fs::create_dir_all(folder_of(path)).map_err(|error| disk_error(path, error))?;
-    let part = part_of(path);
-    let mut resumed = part.exists();
-    loop {
-        fill_part(url, &part, options, progress)?;
-        let Some(what) = file_mismatch(&part, options).map_err(|error| disk_error(&part, error))?
-        else {
-            return publish_file(&part, path).map_err(|error| disk_error(path, error));
-        };
-        fs::remove_file(&part).map_err(|error| disk_error(&part, error))?;
-        if !std::mem::take(&mut resumed) {
-            return Err(FetchError::WrongContent {
-                url: url.to_owned(),
-                what,
-            });
-        }
-    }
+    fetch_steps(url, path, options, progress).map_err(|fault| FetchError {
+        url: url.to_owned(),
+        path: path.to_path_buf(),
+        fault,
+    })
 }
 
 // %% notebooks/01_foundations.ipynb app-progress
@@ -519,7 +453,7 @@ pub const MNIST_ADDRESS: &str =
 /// Fetches the full MNIST file into a folder, once, and returns its path.
 ///
 /// # Errors
-/// See [`FetchError`]; with [`FetchError::is_offline`] one can go on with the sample.
+/// See [`FetchFault`]; with [`FetchError::is_offline`] one can go on with the sample.
 pub fn fetch_mnist(folder: &Path) -> Result<PathBuf, FetchError> {
     let path = folder.join("mnist.pkl.gz");
     let sha256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416";
