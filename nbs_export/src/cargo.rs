@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::exported::Places;
 use crate::lesson::Plan;
@@ -23,21 +24,12 @@ pub struct Report {
 
 /// Runs `cargo check` on the crate and the lessons' tests in `root`, and maps what it finds to cells.
 ///
-/// `target` is the folder for what cargo builds; the one of the workspace if none is given.
-pub fn check(root: &Path, target: Option<&Path>, plan: &Plan) -> Result<Report> {
+/// For a trial copy of the workspace, `trial` is the folder for what cargo builds; else it is the workspace's own.
+pub fn check(root: &Path, trial: Option<&Path>, plan: &Plan) -> Result<Report> {
     let mut command = cargo(root);
-    command.args([
-        "check",
-        "-p",
-        CRATE,
-        "-p",
-        TESTS,
-        "--lib",
-        "--tests",
-        "--message-format=json",
-    ]);
-    if let Some(target) = target {
-        command.env("CARGO_TARGET_DIR", target);
+    command.args(["check", "-p", CRATE, "-p", TESTS, "--lib", "--tests", "--message-format=json"]);
+    if let Some(target) = trial {
+        command.env("CARGO_TARGET_DIR", target).args(apart(root));
     }
     // A first build takes a while: whoever sits at a terminal sees cargo's progress.
     let watched = std::io::stderr().is_terminal();
@@ -50,13 +42,23 @@ pub fn check(root: &Path, target: Option<&Path>, plan: &Plan) -> Result<Report> 
     let report = report(root, &String::from_utf8_lossy(&output.stdout), plan);
     if !output.status.success() && report.errors.is_empty() {
         let text = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "cargo check failed in {}:\n{}",
-            root.display(),
-            text.trim_end()
-        );
+        bail!("cargo check failed in {}:\n{}", root.display(), text.trim_end());
     }
     Ok(report)
+}
+
+/// Settings that keep a trial's results apart from the workspace's.
+///
+/// Cargo tells packages of a workspace apart by their paths in it, so it would take what was compiled from the copy for
+/// fresh results of the original, and the other way round. Profile settings of a package count too; this one has no
+/// effect on checking. The dependencies, which take long, are shared.
+fn apart(root: &Path) -> Vec<String> {
+    let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
+    let units = 1000 + u32::from(digest[0]);
+    [CRATE, TESTS]
+        .iter()
+        .flat_map(|p| ["--config".to_owned(), format!("profile.dev.package.{p}.codegen-units={units}")])
+        .collect()
 }
 
 fn cargo(root: &Path) -> Command {
@@ -73,17 +75,10 @@ pub fn target_dir(workspace: &Workspace) -> Result<PathBuf> {
         .context("cannot start cargo")?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "cargo cannot read the workspace {}:\n{}",
-            workspace.root.display(),
-            text.trim_end()
-        );
+        bail!("cargo cannot read the workspace {}:\n{}", workspace.root.display(), text.trim_end());
     }
-    let metadata: Value =
-        serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")?;
-    let target = metadata["target_directory"]
-        .as_str()
-        .context("cargo metadata names no target directory")?;
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")?;
+    let target = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
     Ok(PathBuf::from(target))
 }
 
@@ -95,13 +90,8 @@ fn report(root: &Path, messages: &str, plan: &Plan) -> Report {
             continue;
         };
         let diagnostic = &message["message"];
-        let has_place = diagnostic["spans"]
-            .as_array()
-            .is_some_and(|s| !s.is_empty());
-        let rendered = diagnostic["rendered"]
-            .as_str()
-            .unwrap_or_default()
-            .trim_end();
+        let has_place = diagnostic["spans"].as_array().is_some_and(|s| !s.is_empty());
+        let rendered = diagnostic["rendered"].as_str().unwrap_or_default().trim_end();
         // The library and its tests repeat each other, and summaries ("aborting due to 2 errors") name no place.
         let is_error = diagnostic["level"] == "error";
         if message["reason"] != "compiler-message"
@@ -143,10 +133,7 @@ fn rewrite(root: &Path, rendered: &str, plan: &Plan) -> String {
                 None => line.to_owned(),
             };
         }
-        places
-            .as_ref()
-            .and_then(|p| renumber(line, p))
-            .unwrap_or_else(|| line.to_owned())
+        places.as_ref().and_then(|p| renumber(line, p)).unwrap_or_else(|| line.to_owned())
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -173,6 +160,6 @@ fn renumber(line: &str, places: &Places) -> Option<String> {
         return None;
     }
     let place = places.find(number.parse().ok()?)?;
-    // Left-aligned in the column of the bar, as rustc does it.
-    Some(format!("{}{:<digits$}{after}", &line[..start], place.line))
+    let width = start + digits;
+    Some(format!("{:>width$}{after}", place.line))
 }

@@ -298,23 +298,16 @@ fn find_crate_paths(tokens: &[TokenTree], crate_name: &str, paths: &mut Vec<(usi
     }
 }
 
-/// The order in which rustfmt (edition 2024) puts names in a `use`: functions, types, constants, and numbers by value.
+/// The order in which rustfmt (edition 2024) puts names: `_` first, capitals before small letters, numbers by value.
 pub fn rustfmt_order(a: &str, b: &str) -> std::cmp::Ordering {
-    let class = |s: &str| match s.chars().next() {
-        Some(c) if c.is_uppercase() => {
-            1 + usize::from(s.len() > 1 && !s.contains(char::is_lowercase))
-        }
-        _ => 0,
-    };
-    class(a)
-        .cmp(&class(b))
-        .then_with(|| version_key(a).cmp(&version_key(b)))
+    version_key(a).cmp(&version_key(b))
 }
 
 /// Splits `conv10d` into text and numbers, so that `conv2d` sorts before it.
 fn version_key(name: &str) -> Vec<(String, u64)> {
     let mut key = Vec::new();
-    let mut rest = name;
+    let name = name.replace('_', " ");
+    let mut rest = name.as_str();
     while !rest.is_empty() {
         let text_end = rest
             .find(|c: char| c.is_ascii_digit())
