@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::files::write_atomic;
 use crate::workspace::Workspace;
 
-pub use evcxr::{VERSION, find as find_evcxr};
+pub use evcxr::{VERSION, clean_cargo, find as find_evcxr};
 pub use start::{StartArgs, remove_dead, start};
 pub use warm::is_ready;
 
@@ -100,10 +100,7 @@ impl Dirs {
 
     /// Our kernelspec.
     pub fn kernelspec(&self) -> PathBuf {
-        self.jupyter()
-            .join("kernels")
-            .join(NAME)
-            .join("kernel.json")
+        self.jupyter().join("kernels").join(NAME).join("kernel.json")
     }
 
     fn config(&self) -> PathBuf {
@@ -115,7 +112,7 @@ impl Dirs {
     }
 
     /// Where running kernels have their copies. evcxr cannot load a cell from a path with a space in it.
-    fn kernels(&self) -> PathBuf {
+    pub(crate) fn kernels(&self) -> PathBuf {
         let kernels = self.home.join("kernels");
         if kernels.to_string_lossy().contains(char::is_whitespace) {
             return env::temp_dir().join("minai-kernels");
@@ -127,14 +124,8 @@ impl Dirs {
 /// Writes the settings and the kernelspec of the workspace.
 fn configure(dirs: &Dirs) -> Result<()> {
     let config = dirs.config();
-    write_if_changed(
-        &config.join("evcxr.toml"),
-        include_bytes!("kernel/evcxr.toml"),
-    )?;
-    write_if_changed(
-        &config.join("init.evcxr"),
-        include_bytes!("kernel/init.evcxr"),
-    )?;
+    write_if_changed(&config.join("evcxr.toml"), include_bytes!("kernel/evcxr.toml"))?;
+    write_if_changed(&config.join("init.evcxr"), include_bytes!("kernel/init.evcxr"))?;
     copy_program(dirs)?;
     write_kernelspec(dirs, &dirs.jupyter().join("kernels").join(NAME))
 }
@@ -149,8 +140,7 @@ fn copy_program(dirs: &Dirs) -> Result<()> {
     let bytes = fs::read(&this).with_context(|| format!("cannot read {}", this.display()))?;
     write_if_changed(&copy, &bytes)?;
     let rights = fs::metadata(&this)?.permissions();
-    fs::set_permissions(&copy, rights)
-        .with_context(|| format!("cannot make {} executable", copy.display()))
+    fs::set_permissions(&copy, rights).with_context(|| format!("cannot make {} executable", copy.display()))
 }
 
 fn write_kernelspec(dirs: &Dirs, folder: &Path) -> Result<()> {
@@ -196,8 +186,9 @@ fn settings(dirs: &Dirs) -> Vec<(&'static str, String)> {
 fn user_kernels() -> Result<PathBuf> {
     let data = match env::var_os("JUPYTER_DATA_DIR") {
         Some(folder) => PathBuf::from(folder),
-        None => jupyter_zmq_client::dirs::user_data_dir()
-            .context("cannot tell where your Jupyter folder is")?,
+        None => {
+            jupyter_zmq_client::dirs::user_data_dir().context("cannot tell where your Jupyter folder is")?
+        }
     };
     Ok(data.join("kernels"))
 }
@@ -207,8 +198,7 @@ fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
         return Ok(());
     }
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     write_atomic(path, bytes)
 }
@@ -216,7 +206,5 @@ fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Finds a program on the PATH.
 pub fn on_path(program: &str) -> Option<PathBuf> {
     let name = format!("{program}{}", env::consts::EXE_SUFFIX);
-    env::split_paths(&env::var_os("PATH")?)
-        .map(|p| p.join(&name))
-        .find(|p| p.is_file())
+    env::split_paths(&env::var_os("PATH")?).map(|p| p.join(&name)).find(|p| p.is_file())
 }

@@ -16,21 +16,13 @@ pub fn find(dirs: &Dirs) -> Option<PathBuf> {
     let ours = dirs.bin("evcxr_jupyter");
     let path = env::var_os("PATH").unwrap_or_default();
     let others = env::split_paths(&path).map(|p| p.join(ours.file_name().unwrap_or_default()));
-    [ours.clone()]
-        .into_iter()
-        .chain(others)
-        .find(|p| p.is_file() && is_right_version(p))
+    [ours.clone()].into_iter().chain(others).find(|p| p.is_file() && is_right_version(p))
 }
 
 /// evcxr_jupyter does not tell its version, but cargo has written it down beside the folder it installed into.
 fn is_right_version(program: &Path) -> bool {
-    let record = program
-        .ancestors()
-        .nth(2)
-        .map(|root| root.join(".crates.toml"));
-    let text = record
-        .and_then(|r| fs::read_to_string(r).ok())
-        .unwrap_or_default();
+    let record = program.ancestors().nth(2).map(|root| root.join(".crates.toml"));
+    let text = record.and_then(|r| fs::read_to_string(r).ok()).unwrap_or_default();
     text.contains(&format!("\"evcxr_jupyter {VERSION} "))
 }
 
@@ -39,22 +31,12 @@ pub fn get(dirs: &Dirs) -> Result<PathBuf> {
     if let Some(program) = find(dirs) {
         return Ok(program);
     }
-    println!(
-        "Installing evcxr_jupyter {VERSION} into {}: five to ten minutes, once.",
-        dirs.home.display()
-    );
+    println!("Installing evcxr_jupyter {VERSION} into {}: five to ten minutes, once.", dirs.home.display());
     // Cargo's own progress is shown. Its target folder stays until it succeeds, so that a retry goes on from there.
     let build = dirs.home.join("build");
     let status = clean_cargo("cargo")
         // Without `--locked` it does not compile: newer releases of its dependencies have changed.
-        .args([
-            "install",
-            "--locked",
-            "evcxr_jupyter",
-            "--version",
-            VERSION,
-            "--root",
-        ])
+        .args(["install", "--locked", "evcxr_jupyter", "--version", VERSION, "--root"])
         .arg(&dirs.home)
         .env("CARGO_TARGET_DIR", &build)
         .status()
@@ -83,14 +65,8 @@ pub fn clean_cargo(program: impl AsRef<std::ffi::OsStr>) -> Command {
 }
 
 fn is_cargos_own(name: &str) -> bool {
-    let prefixes = [
-        "CARGO_PKG_",
-        "CARGO_MANIFEST_",
-        "CARGO_BIN_",
-        "CARGO_PROFILE_",
-        "CARGO_BUILD_",
-        "CARGO_TARGET_",
-    ];
+    let prefixes =
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_PROFILE_", "CARGO_BUILD_", "CARGO_TARGET_"];
     let names = [
         "CARGO",
         "CARGO_CRATE_NAME",
@@ -124,13 +100,7 @@ mod tests {
 
     #[test]
     fn cargos_own_variables_are_told_from_the_users() {
-        for name in [
-            "CARGO_PKG_NAME",
-            "CARGO_MANIFEST_DIR",
-            "CARGO",
-            "CARGO_TARGET_DIR",
-            "RUSTFLAGS",
-        ] {
+        for name in ["CARGO_PKG_NAME", "CARGO_MANIFEST_DIR", "CARGO", "CARGO_TARGET_DIR", "RUSTFLAGS"] {
             assert!(is_cargos_own(name), "{name}");
         }
         for name in [

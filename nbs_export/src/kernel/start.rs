@@ -23,9 +23,8 @@ pub struct StartArgs {
 /// Becomes the kernel. Returns only if that fails.
 pub fn start(args: StartArgs) -> Result<()> {
     let dirs = Dirs::at(&args.root);
-    let evcxr = find(&dirs).with_context(|| {
-        format!("evcxr_jupyter {VERSION} is missing: run `cargo nbs kernel install`")
-    })?;
+    let evcxr = find(&dirs)
+        .with_context(|| format!("evcxr_jupyter {VERSION} is missing: run `cargo nbs kernel install`"))?;
     // Code of `minai` that does not compile is no reason to have no kernel: the first cell will show the error.
     if let Err(error) = warm::build(&dirs, warm::Network::Off) {
         eprintln!("{error:#}");
@@ -33,8 +32,7 @@ pub fn start(args: StartArgs) -> Result<()> {
     remove_dead(&dirs);
     let folder = dirs.kernels().join(process::id().to_string());
     let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     warm::copy(&dirs, &folder)?;
     let mut command = clean_cargo(evcxr);
     command.arg("--control_file").arg(&args.connection_file);
@@ -59,10 +57,7 @@ fn replace_process(mut command: Command, folder: &Path) -> Result<()> {
 /// Removes the folders of kernels that have ended; a folder's name is its kernel's process id.
 pub fn remove_dead(dirs: &Dirs) {
     for entry in fs::read_dir(dirs.kernels()).into_iter().flatten().flatten() {
-        let id = entry
-            .file_name()
-            .to_str()
-            .and_then(|n| n.parse::<u32>().ok());
+        let id = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok());
         if id.is_some_and(|id| !is_alive(id)) {
             let _ = fs::remove_dir_all(entry.path());
         }

@@ -39,10 +39,7 @@ pub fn build(dirs: &Dirs, network: Network) -> Result<()> {
         write_if_changed(&folder.join("Cargo.toml"), manifest(&set).as_bytes())?;
         let offline = compile(dirs, &folder, false)?;
         if !offline.success && (network == Network::Off || !compile(dirs, &folder, true)?.success) {
-            bail!(
-                "the notebooks' dependencies do not compile:\n{}",
-                offline.messages
-            );
+            bail!("the notebooks' dependencies do not compile:\n{}", offline.messages);
         }
     }
     write_if_changed(&folder.join("ready"), b"")
@@ -53,23 +50,15 @@ pub fn build(dirs: &Dirs, network: Network) -> Result<()> {
 /// All in one set would not do: cargo picks the features of shared dependencies from the whole set, so that a kernel
 /// with fewer `:dep` lines would compile them again.
 fn dependency_sets(dirs: &Dirs) -> Result<BTreeSet<BTreeSet<String>>> {
-    let workspace = Workspace {
-        root: dirs.root.clone(),
-    };
+    let workspace = Workspace { root: dirs.root.clone() };
     let mut sets = BTreeSet::new();
     for path in workspace.notebook_paths()? {
         // A notebook that cannot be read is reported by the command that needs it.
         let Ok(notebook) = Notebook::load(&path) else {
             continue;
         };
-        let lines: Vec<String> = notebook
-            .code_cells()
-            .flat_map(|c| dependencies(&c.source()))
-            .collect();
-        let set: BTreeSet<_> = lines
-            .iter()
-            .map(|l| absolute_path(l, &workspace.notebooks_dir()))
-            .collect();
+        let lines: Vec<String> = notebook.code_cells().flat_map(|c| dependencies(&c.source())).collect();
+        let set: BTreeSet<_> = lines.iter().map(|l| absolute_path(l, &workspace.notebooks_dir())).collect();
         if !set.is_empty() {
             sets.insert(set);
         }
@@ -78,17 +67,9 @@ fn dependency_sets(dirs: &Dirs) -> Result<BTreeSet<BTreeSet<String>>> {
 }
 
 fn dependencies(source: &str) -> Vec<String> {
-    let lines = source
-        .lines()
-        .filter_map(|l| l.trim().strip_prefix(":dep "));
+    let lines = source.lines().filter_map(|l| l.trim().strip_prefix(":dep "));
     lines
-        .map(|l| {
-            if l.contains('=') {
-                l.trim().to_owned()
-            } else {
-                format!("{} = \"*\"", l.trim())
-            }
-        })
+        .map(|l| if l.contains('=') { l.trim().to_owned() } else { format!("{} = \"*\"", l.trim()) })
         .collect()
 }
 
@@ -101,10 +82,7 @@ fn absolute_path(line: &str, folder: &Path) -> String {
         return line.to_owned();
     };
     let full = fs::canonicalize(folder.join(path)).unwrap_or_else(|_| folder.join(path));
-    let full = full
-        .to_string_lossy()
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"");
+    let full = full.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
     format!("{before}path = \"{full}\"{after}")
 }
 
@@ -135,17 +113,11 @@ fn compile(dirs: &Dirs, folder: &Path, network: bool) -> Result<Compiled> {
     command.stdin(Stdio::null());
     if network {
         let success = command.status().context("cannot start cargo")?.success();
-        return Ok(Compiled {
-            success,
-            messages: String::new(),
-        });
+        return Ok(Compiled { success, messages: String::new() });
     }
     let output = command.output().context("cannot start cargo")?;
     let messages = String::from_utf8_lossy(&output.stderr).into_owned();
-    Ok(Compiled {
-        success: output.status.success(),
-        messages,
-    })
+    Ok(Compiled { success: output.status.success(), messages })
 }
 
 /// `cargo build` as evcxr calls it: any difference in flags or linker arguments would compile everything again.
@@ -165,14 +137,8 @@ fn evcxr_cargo(dirs: &Dirs, folder: &Path) -> Result<Command> {
         }
         None => clean_cargo(&cargo),
     };
-    command
-        .args(["build", "--target"])
-        .arg(host(&rustc)?)
-        .current_dir(folder)
-        .envs(settings(dirs));
-    command
-        .env("CARGO_TARGET_DIR", "target")
-        .env("CARGO_BUILD_BUILD_DIR", "target");
+    command.args(["build", "--target"]).arg(host(&rustc)?).current_dir(folder).envs(settings(dirs));
+    command.env("CARGO_TARGET_DIR", "target").env("CARGO_BUILD_BUILD_DIR", "target");
     command.env("RUSTC", &rustc).env("RUSTFLAGS", rustflags);
     Ok(command)
 }
@@ -191,9 +157,7 @@ fn rust_tool(name: &str) -> Result<PathBuf> {
     if let Some(output) = rustup.ok().filter(|o| o.status.success()) {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().into());
     }
-    on_path(name).with_context(|| {
-        format!("`{name}` is not on the PATH: install Rust from https://rustup.rs")
-    })
+    on_path(name).with_context(|| format!("`{name}` is not on the PATH: install Rust from https://rustup.rs"))
 }
 
 fn host(rustc: &Path) -> Result<String> {
@@ -203,8 +167,7 @@ fn host(rustc: &Path) -> Result<String> {
         .with_context(|| format!("cannot start {}", rustc.display()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = text.lines().find_map(|l| l.strip_prefix("host: "));
-    line.map(str::to_owned)
-        .with_context(|| format!("{} -vV names no host", rustc.display()))
+    line.map(str::to_owned).with_context(|| format!("{} -vV names no host", rustc.display()))
 }
 
 /// Copies the compiled dependencies to a kernel's own folder.
@@ -238,19 +201,14 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Copies a file or, where the compiler replaces rather than rewrites it, only links it.
 fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    let is_replaced = from
-        .extension()
-        .is_some_and(|e| e == "rlib" || e == "rmeta");
+    let is_replaced = from.extension().is_some_and(|e| e == "rlib" || e == "rmeta");
     if is_replaced && fs::hard_link(from, to).is_ok() {
         return Ok(());
     }
     fs::copy(from, to)?;
     // Cargo tells by the times whether something is up to date.
     let modified: SystemTime = fs::metadata(from)?.modified()?;
-    fs::File::options()
-        .write(true)
-        .open(to)?
-        .set_modified(modified)
+    fs::File::options().write(true).open(to)?.set_modified(modified)
 }
 
 /// Waits until no other process holds the lock; it goes with the file.
@@ -285,17 +243,8 @@ mod tests {
         let root = fs::canonicalize(root.path()).unwrap();
         fs::create_dir_all(root.join("notebooks")).unwrap();
         fs::create_dir_all(root.join("crate")).unwrap();
-        let line = absolute_path(
-            "x = { path = \"../crate\", version = \"1\" }",
-            &root.join("notebooks"),
-        );
-        assert_eq!(
-            line,
-            format!(
-                "x = {{ path = \"{}\", version = \"1\" }}",
-                root.join("crate").display()
-            )
-        );
+        let line = absolute_path("x = { path = \"../crate\", version = \"1\" }", &root.join("notebooks"));
+        assert_eq!(line, format!("x = {{ path = \"{}\", version = \"1\" }}", root.join("crate").display()));
         assert_eq!(absolute_path("rand = \"0.10\"", &root), "rand = \"0.10\"");
     }
 
@@ -308,26 +257,14 @@ mod tests {
         let old = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
         for name in ["deps/a.d", "deps/liba.rlib", "incremental/x"] {
             fs::write(from.join(name), name).unwrap();
-            fs::File::options()
-                .write(true)
-                .open(from.join(name))
-                .unwrap()
-                .set_modified(old)
-                .unwrap();
+            fs::File::options().write(true).open(from.join(name)).unwrap().set_modified(old).unwrap();
         }
         copy_tree(&from, &to).unwrap();
         for name in ["deps/a.d", "deps/liba.rlib"] {
-            assert_eq!(
-                fs::metadata(to.join(name)).unwrap().modified().unwrap(),
-                old,
-                "{name}"
-            );
+            assert_eq!(fs::metadata(to.join(name)).unwrap().modified().unwrap(), old, "{name}");
         }
         assert!(!to.join("incremental").exists());
         fs::write(to.join("deps/a.d"), "changed").unwrap();
-        assert_eq!(
-            fs::read_to_string(from.join("deps/a.d")).unwrap(),
-            "deps/a.d"
-        );
+        assert_eq!(fs::read_to_string(from.join("deps/a.d")).unwrap(), "deps/a.d");
     }
 }

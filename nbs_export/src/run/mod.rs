@@ -1,8 +1,26 @@
-//! Executing notebooks through the kernel: `nbs run` and `nbs test`.
+//! Executing notebooks through the kernel, over the Jupyter protocol: `nbs run` and `nbs test`.
 
-use anyhow::{Result, bail};
+mod cells;
+mod memory;
+mod outputs;
+mod process;
+mod progress;
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
 use clap::Args;
-use std::path::PathBuf;
+use tokio::task::{JoinSet, LocalSet};
+
+use crate::kernel;
+use crate::notebook::Notebook;
+use crate::workspace::Workspace;
+use cells::Failure;
+use process::KernelSpec;
+use progress::Progress;
 
 /// Options of `nbs run`.
 #[derive(Args, Clone, Debug)]
@@ -15,6 +33,9 @@ pub struct RunArgs {
     /// Seconds that a cell may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub timeout: u64,
+    /// Another kernel than the course's: the path of a kernel.json.
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
 }
 
 /// Options of `nbs test`.
@@ -28,14 +49,217 @@ pub struct TestArgs {
     /// Seconds that a cell may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub timeout: u64,
+    /// Another kernel than the course's: the path of a kernel.json.
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
 }
 
-/// Executes notebooks and saves their outputs.
-pub fn run(_args: RunArgs) -> Result<()> {
-    bail!("`nbs run` is not there yet")
+/// Executes notebooks and saves their outputs. A notebook with a failed cell is not saved.
+pub fn run(args: RunArgs) -> Result<()> {
+    let workspace = Workspace::discover()?;
+    let paths = workspace.select(&args.notebooks)?;
+    let spec = kernel_spec(&workspace, args.kernel.as_deref())?;
+    let plan =
+        Plan { workspace, spec, timeout: Duration::from_secs(args.timeout), out: args.out, save: true };
+    finish(execute_all(plan, paths, 1)?)
 }
 
 /// Executes notebooks without saving, and prints a table.
-pub fn test(_args: TestArgs) -> Result<()> {
-    bail!("`nbs test` is not there yet")
+pub fn test(args: TestArgs) -> Result<()> {
+    let workspace = Workspace::discover()?;
+    let paths = workspace.select(&args.notebooks)?;
+    let spec = kernel_spec(&workspace, args.kernel.as_deref())?;
+    let plan = Plan { workspace, spec, timeout: Duration::from_secs(args.timeout), out: None, save: false };
+    let mut reports = execute_all(plan, paths, args.jobs.max(1))?;
+    reports.sort_by(|a, b| a.name.cmp(&b.name));
+    print!("{}", table(&reports));
+    finish(reports)
+}
+
+fn kernel_spec(workspace: &Workspace, other: Option<&Path>) -> Result<KernelSpec> {
+    match other {
+        Some(file) => KernelSpec::read(file),
+        None => KernelSpec::ours(&kernel::ensure(workspace)?),
+    }
+}
+
+/// What is the same for all notebooks of a run.
+struct Plan {
+    workspace: Workspace,
+    spec: KernelSpec,
+    timeout: Duration,
+    out: Option<PathBuf>,
+    save: bool,
+}
+
+/// What became of one notebook.
+struct Report {
+    name: String,
+    cells: usize,
+    seconds: f64,
+    /// Bytes; `None` where the system does not tell.
+    peak_memory: Option<u64>,
+    failure: Option<Failure>,
+}
+
+/// Executes the notebooks, `jobs` at a time. Ctrl-C ends all kernels, and this process.
+fn execute_all(plan: Plan, paths: Vec<PathBuf>, jobs: usize) -> Result<Vec<Report>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let all = async {
+        let plan = std::rc::Rc::new(plan);
+        let progress = Progress::new();
+        let mut queue: VecDeque<PathBuf> = paths.into();
+        let mut running = JoinSet::new();
+        let mut reports = Vec::new();
+        loop {
+            while running.len() < jobs
+                && let Some(path) = queue.pop_front()
+            {
+                let (plan, progress) = (plan.clone(), progress.clone());
+                running.spawn_local(async move { execute(&plan, &path, &progress).await });
+            }
+            match running.join_next().await {
+                Some(report) => reports.push(report.context("a notebook's task failed")??),
+                None => return Ok(reports),
+            }
+        }
+    };
+    // Whatever ends the block below drops the kernels' owners, which end their processes.
+    let local = LocalSet::new();
+    let outcome = runtime.block_on(local.run_until(async {
+        tokio::select! {
+            reports = all => Some(reports),
+            () = interrupted() => None,
+        }
+    }));
+    drop(local);
+    outcome.unwrap_or_else(|| {
+        eprintln!("interrupted: nothing was saved");
+        std::process::exit(130)
+    })
+}
+
+/// Waits for Ctrl-C or another wish of the system's that this process should end.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [Ok(mut int), Ok(mut term), Ok(mut hup)] = kinds.map(signal) else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+            _ = hup.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+async fn execute(plan: &Plan, path: &Path, progress: &Progress) -> Result<Report> {
+    let start = Instant::now();
+    let before = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut notebook = Notebook::load(path)?;
+    let result = cells::execute(&mut notebook, &plan.spec, plan.timeout, &plan.workspace, progress).await?;
+    let report = Report {
+        name: notebook.name(),
+        cells: result.cells,
+        seconds: start.elapsed().as_secs_f64(),
+        peak_memory: result.peak_memory,
+        failure: result.failure,
+    };
+    if report.failure.is_none() && plan.save {
+        save(&notebook, plan.out.as_deref(), &before)?;
+    }
+    progress.notebook_done(&report.name, report.failure.is_none(), report.seconds);
+    Ok(report)
+}
+
+fn save(notebook: &Notebook, out: Option<&Path>, before: &[u8]) -> Result<()> {
+    nbformat::parse_notebook(&numbered(notebook).to_text()).with_context(|| {
+        format!("{}: the outputs do not make a valid notebook; nothing was saved", notebook.name())
+    })?;
+    if let Some(folder) = out {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        return notebook.save_atomic(&folder.join(notebook.path.file_name().unwrap_or_default()));
+    }
+    if fs::read(&notebook.path).ok().as_deref() != Some(before) {
+        bail!(
+            "{} was changed while it ran, so its outputs were not saved: run it again",
+            notebook.path.display()
+        );
+    }
+    notebook.save()
+}
+
+/// A copy whose results have numbers: the format lets them be `null`, as we save them, but the parser does not.
+fn numbered(notebook: &Notebook) -> Notebook {
+    let mut copy = notebook.clone();
+    for cell in copy.json["cells"].as_array_mut().into_iter().flatten() {
+        for output in cell.get_mut("outputs").and_then(|o| o.as_array_mut()).into_iter().flatten() {
+            if output["output_type"] == "execute_result" {
+                output["execution_count"] = 1.into();
+            }
+        }
+    }
+    copy
+}
+
+fn table(reports: &[Report]) -> String {
+    let width = reports.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).max(8);
+    let mut text = format!("{:width$}  cells  seconds  peak memory  verdict\n", "notebook");
+    for report in reports {
+        let memory = report.peak_memory.map_or("-".into(), |b| format!("{} MB", b / 1_000_000));
+        let verdict = if report.failure.is_none() { "passed" } else { "FAILED" };
+        text += &format!(
+            "{:width$}  {:>5}  {:>7.1}  {memory:>11}  {verdict}\n",
+            report.name, report.cells, report.seconds
+        );
+    }
+    text
+}
+
+fn finish(reports: Vec<Report>) -> Result<()> {
+    let failed: Vec<_> = reports.iter().filter_map(|r| Some((r, r.failure.as_ref()?))).collect();
+    for (report, failure) in &failed {
+        eprintln!("\n{}: {failure}", report.name);
+    }
+    match failed.len() {
+        0 => Ok(()),
+        n => bail!("{n} of {} notebooks failed", reports.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_lines_up() {
+        let report = |name: &str, memory, failure| Report {
+            name: name.into(),
+            cells: 12,
+            seconds: 3.25,
+            peak_memory: memory,
+            failure,
+        };
+        let failure = Failure {
+            cell: "cell `x`".into(),
+            line: None,
+            reason: "it panicked".into(),
+            details: String::new(),
+        };
+        let text = table(&[
+            report("01_foundations", Some(123_000_000), None),
+            report("02_matmul", None, Some(failure)),
+        ]);
+        assert_eq!(
+            text,
+            "notebook        cells  seconds  peak memory  verdict\n\
+             01_foundations     12      3.2       123 MB  passed\n\
+             02_matmul          12      3.2            -  FAILED\n"
+        );
+    }
 }
