@@ -2,8 +2,8 @@
 
 use flate2::{Compression, write::GzEncoder};
 use minai::data::{
-    DataError, DataFault, MnistSplits, PICKLE_DEPTH, PickleGuard, find_mnist, find_mnist_in,
-    gunzip_from, load_idx_pair, load_mnist, read_idx, read_idx_from, read_mnist_pickle,
+    DataError, DataFault, MnistSplits, PICKLE_DEPTH, PickleGuard, find_mnist, find_mnist_in, gunzip_from,
+    load_idx_pair, load_mnist, read_idx, read_idx_from, read_mnist_pickle,
 };
 use minai_tests::files::{Digits, Rng, gzip, idx_file, mnist_pickle};
 use serde_pickle::{DeOptions, value_from_reader};
@@ -18,10 +18,7 @@ fn unpickle(pickle: &[u8]) -> Result<MnistSplits, DataError> {
 /// The error for a pickle that is the good one with `old` replaced by `new`, once.
 fn with_change(old: &[u8], new: &[u8]) -> DataError {
     let good = mnist_pickle(&Digits::default());
-    let at = good
-        .windows(old.len())
-        .position(|window| window == old)
-        .expect("nothing to replace");
+    let at = good.windows(old.len()).position(|window| window == old).expect("nothing to replace");
     unpickle(&[&good[..at], new, &good[at + old.len()..]].concat()).expect_err("was accepted")
 }
 
@@ -31,41 +28,24 @@ fn assert_helpful(error: &DataError, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{text:?} lacks {part:?}");
     }
+    assert!(text.starts_with(&*error.path.to_string_lossy()), "{text:?} does not begin with the file");
     assert!(
-        text.starts_with(&*error.path.to_string_lossy()),
-        "{text:?} does not begin with the file"
-    );
-    assert!(
-        !error.place.is_empty()
-            && text
-                .rsplit_once("; ")
-                .is_some_and(|(_, remedy)| remedy.len() > 10),
+        !error.place.is_empty() && text.rsplit_once("; ").is_some_and(|(_, remedy)| remedy.len() > 10),
         "{text:?}"
     );
 }
 
 #[test]
 fn a_good_file_is_read() {
-    let digits = Digits {
-        train: 5,
-        valid: 3,
-        test: 2,
-        ..Digits::default()
-    };
+    let digits = Digits { train: 5, valid: 3, test: 2, ..Digits::default() };
     let ((x_train, y_train), (x_valid, y_valid), (x_test, y_test)) =
         unpickle(&mnist_pickle(&digits)).unwrap();
-    assert_eq!(
-        (x_train.dim(), x_valid.dim(), x_test.dim()),
-        ((5, 784), (3, 784), (2, 784))
-    );
+    assert_eq!((x_train.dim(), x_valid.dim(), x_test.dim()), ((5, 784), (3, 784), (2, 784)));
     assert_eq!(
         (y_train.to_vec(), y_valid.to_vec(), y_test.to_vec()),
         (vec![0, 1, 2, 3, 4], vec![0, 1, 2], vec![0, 1])
     );
-    assert_eq!(
-        (x_train[(0, 0)], x_train[(0, 1)], x_train[(1, 0)]),
-        (0.0, 1.0 / 256.0, 1.0 / 256.0)
-    );
+    assert_eq!((x_train[(0, 0)], x_train[(0, 1)], x_train[(1, 0)]), (0.0, 1.0 / 256.0, 1.0 / 256.0));
 }
 
 #[test]
@@ -73,13 +53,7 @@ fn a_missing_file() {
     let error = load_mnist(Path::new("no/such/file.gz")).unwrap_err();
     assert!(matches!(&error.fault, DataFault::Io(io) if io.kind() == std::io::ErrorKind::NotFound));
     assert_helpful(&error, &["no/such/file.gz", "no such file", "fetch"]);
-    assert!(
-        matches!(
-            load_mnist(Path::new(".")).unwrap_err().fault,
-            DataFault::Io(_)
-        ),
-        "a folder"
-    );
+    assert!(matches!(load_mnist(Path::new(".")).unwrap_err().fault, DataFault::Io(_)), "a folder");
 }
 
 #[test]
@@ -99,19 +73,8 @@ fn gzip_that_is_none_or_cut_short_or_damaged() {
     assert!(matches!(load(b"").unwrap_err().fault, DataFault::CutShort));
     for cut in [1, 5, packed.len() / 2, packed.len() - 8, packed.len() - 1] {
         let error = load(&packed[..cut]).unwrap_err();
-        assert!(
-            matches!(error.fault, DataFault::CutShort),
-            "cut at {cut}: {error}"
-        );
-        assert_helpful(
-            &error,
-            &[
-                "digits.pkl.gz",
-                "byte",
-                "ends in the middle",
-                "fetch it again",
-            ],
-        );
+        assert!(matches!(error.fault, DataFault::CutShort), "cut at {cut}: {error}");
+        assert_helpful(&error, &["digits.pkl.gz", "byte", "ends in the middle", "fetch it again"]);
     }
     let mut checksum = packed.clone();
     *checksum.iter_mut().rev().nth(6).unwrap() ^= 1;
@@ -125,26 +88,16 @@ fn gzip_of_several_members_is_one_file() {
     let pickle = mnist_pickle(&Digits::default());
     let packed = [gzip(&pickle[..1000]), gzip(&pickle[1000..])].concat();
     let mut unpacked = Vec::new();
-    gunzip_from(&packed[..], Path::new("two.gz"), 1 << 20)
-        .unwrap()
-        .read_to_end(&mut unpacked)
-        .unwrap();
+    gunzip_from(&packed[..], Path::new("two.gz"), 1 << 20).unwrap().read_to_end(&mut unpacked).unwrap();
     assert_eq!(unpacked, pickle);
 }
 
 #[test]
 fn gzip_that_unpacks_past_the_limit() {
     let bomb = gzip(&vec![0; 10_000_000]);
-    let read = |limit| {
-        gunzip_from(&bomb[..], Path::new("bomb.gz"), limit)
-            .unwrap()
-            .read_to_end(&mut vec![])
-    };
+    let read = |limit| gunzip_from(&bomb[..], Path::new("bomb.gz"), limit).unwrap().read_to_end(&mut vec![]);
     assert_eq!(read(10_000_000).unwrap(), 10_000_000);
-    let error = read(9_999_999)
-        .unwrap_err()
-        .downcast::<DataError>()
-        .unwrap();
+    let error = read(9_999_999).unwrap_err().downcast::<DataError>().unwrap();
     assert!(matches!(error.fault, DataFault::PastLimit(9_999_999)));
     assert_helpful(&error, &["bomb.gz", "more than 9999999 bytes", "trust"]);
 }
@@ -167,20 +120,11 @@ fn a_pickle_that_unpacks_past_the_limit() {
 
 #[test]
 fn no_pickle() {
-    for bytes in [
-        &b"hello, world"[..],
-        b"\x89PNG\r\n\x1a\n",
-        b"{\"a\": 1}",
-        b"\x80\x02",
-        b"",
-        &[0; 1000],
-        &[b'('; 10],
-    ] {
+    for bytes in
+        [&b"hello, world"[..], b"\x89PNG\r\n\x1a\n", b"{\"a\": 1}", b"\x80\x02", b"", &[0; 1000], &[b'('; 10]]
+    {
         let error = unpickle(bytes).unwrap_err();
-        assert!(
-            matches!(error.fault, DataFault::BadPickle(_) | DataFault::CutShort),
-            "{error}"
-        );
+        assert!(matches!(error.fault, DataFault::BadPickle(_) | DataFault::CutShort), "{error}");
         assert_helpful(&error, &["digits.pkl", "byte", "fetch it again"]);
     }
 }
@@ -192,45 +136,21 @@ fn a_pickle_of_another_structure() {
         ("{'a': 1}", b"\x80\x02}q\0U\x01aK\x01s."),
         ("[1, 2, 3]", b"\x80\x02]q\0(K\x01K\x02K\x03e."),
         ("(1, 2, 3)", b"\x80\x02K\x01K\x02K\x03\x87."),
-        (
-            "((1, 2), (3, 4), (5, 6))",
-            b"(K\x01K\x02\x86K\x03K\x04\x86K\x05K\x06\x86t.",
-        ),
+        ("((1, 2), (3, 4), (5, 6))", b"(K\x01K\x02\x86K\x03K\x04\x86K\x05K\x06\x86t."),
     ];
     for (what, pickle) in others {
         let error = unpickle(pickle).unwrap_err();
-        assert!(
-            matches!(error.fault, DataFault::Structure(_)),
-            "{what}: {error}"
-        );
+        assert!(matches!(error.fault, DataFault::Structure(_)), "{what}: {error}");
         assert_helpful(&error, &["digits.pkl", "check that this is the right file"]);
     }
     let goes_on = [mnist_pickle(&Digits::default()), b"N.".to_vec()].concat();
     assert_helpful(&unpickle(&goes_on).unwrap_err(), &["goes on after its end"]);
-    let uneven = Digits {
-        labels_short: 1,
-        ..Digits::default()
-    };
-    assert_helpful(
-        &unpickle(&mnist_pickle(&uneven)).unwrap_err(),
-        &["train", "images and", "labels"],
-    );
-    assert_helpful(
-        &with_change(b"\x02f4K", b"\x02f8K"),
-        &["f8", "where f4 and i8 belong"],
-    );
-    assert_helpful(
-        &with_change(b"\x01<NNN", b"\x01>NNN"),
-        &["images of train", "highest byte first"],
-    );
-    assert_helpful(
-        &with_change(b"tb\x89T", b"tb\x88T"),
-        &["images of train", "C order"],
-    );
-    assert_helpful(
-        &with_change(b"M\x10\x03\x86", b"M\x0f\x03\x86"),
-        &["images of train", "shape"],
-    );
+    let uneven = Digits { labels_short: 1, ..Digits::default() };
+    assert_helpful(&unpickle(&mnist_pickle(&uneven)).unwrap_err(), &["train", "images and", "labels"]);
+    assert_helpful(&with_change(b"\x02f4K", b"\x02f8K"), &["f8", "where f4 and i8 belong"]);
+    assert_helpful(&with_change(b"\x01<NNN", b"\x01>NNN"), &["images of train", "highest byte first"]);
+    assert_helpful(&with_change(b"tb\x89T", b"tb\x88T"), &["images of train", "C order"]);
+    assert_helpful(&with_change(b"M\x10\x03\x86", b"M\x0f\x03\x86"), &["images of train", "shape"]);
 }
 
 /// As Python writes them: protocols 0, 2 and 4, by GLOBAL, by STACK_GLOBAL, by INST, hidden behind the memo.
@@ -247,10 +167,7 @@ fn a_pickle_that_names_os_system() {
     for (k, attack) in attacks.iter().enumerate() {
         let error = unpickle(attack).unwrap_err();
         if k == 5 {
-            assert!(
-                matches!(error.fault, DataFault::BadPickle(_)),
-                "POP is refused: {error}"
-            );
+            assert!(matches!(error.fault, DataFault::BadPickle(_)), "POP is refused: {error}");
             continue;
         }
         assert!(
@@ -258,28 +175,12 @@ fn a_pickle_that_names_os_system() {
         );
         assert_helpful(
             &error,
-            &[
-                "digits.pkl",
-                "byte",
-                "os.system",
-                "not allowed",
-                "nothing was run",
-                "trust",
-            ],
+            &["digits.pkl", "byte", "os.system", "not allowed", "nothing was run", "trust"],
         );
     }
-    assert_helpful(
-        &with_change(b"cnumpy\ndtype", b"cposix\nsystem"),
-        &["posix.system (os.system)"],
-    );
-    assert_helpful(
-        &with_change(b"_reconstruct", b"_reconstruct2"),
-        &["numpy.core.multiarray._reconstruct2"],
-    );
-    assert_helpful(
-        &unpickle(b"c\x1b[2J\nsys\xfftem\n.").unwrap_err(),
-        &["\\u{1b}[2J.sys"],
-    );
+    assert_helpful(&with_change(b"cnumpy\ndtype", b"cposix\nsystem"), &["posix.system (os.system)"]);
+    assert_helpful(&with_change(b"_reconstruct", b"_reconstruct2"), &["numpy.core.multiarray._reconstruct2"]);
+    assert_helpful(&unpickle(b"c\x1b[2J\nsys\xfftem\n.").unwrap_err(), &["\\u{1b}[2J.sys"]);
     assert!(!Path::new("minai_was_here").exists());
 }
 
@@ -288,30 +189,16 @@ fn a_pickle_nested_100_000_deep() {
     let deep = 100_000;
     let tuples = [vec![b')'], vec![0x85; deep], vec![b'.']].concat();
     let lists = [vec![b']'; deep], vec![b'a'; deep - 1], vec![b'.']].concat();
-    let memo_lists: Vec<u8> = (0..deep as u32)
-        .flat_map(|id| [&b"]r"[..], &id.to_le_bytes()].concat())
-        .collect();
+    let memo_lists: Vec<u8> =
+        (0..deep as u32).flat_map(|id| [&b"]r"[..], &id.to_le_bytes()].concat()).collect();
     let memo_lists = [memo_lists, vec![b'a'; deep - 1], vec![b'.']].concat();
     let marks = [vec![b'('; deep], vec![b't'; deep], vec![b'.']].concat();
-    let dicts: Vec<u8> = [
-        b"}K\x01".repeat(deep),
-        b"N".to_vec(),
-        vec![b's'; deep],
-        b".".to_vec(),
-    ]
-    .concat();
-    for (what, pickle) in [
-        ("tuples", tuples),
-        ("lists", lists),
-        ("memo", memo_lists),
-        ("marks", marks),
-        ("dicts", dicts),
-    ] {
+    let dicts: Vec<u8> = [b"}K\x01".repeat(deep), b"N".to_vec(), vec![b's'; deep], b".".to_vec()].concat();
+    for (what, pickle) in
+        [("tuples", tuples), ("lists", lists), ("memo", memo_lists), ("marks", marks), ("dicts", dicts)]
+    {
         let error = unpickle(&pickle).unwrap_err();
-        assert!(
-            matches!(error.fault, DataFault::TooDeep(PICKLE_DEPTH)),
-            "{what}: {error}"
-        );
+        assert!(matches!(error.fault, DataFault::TooDeep(PICKLE_DEPTH)), "{what}: {error}");
         assert_helpful(&error, &["digits.pkl", "byte", "64 levels"]);
     }
 }
@@ -328,29 +215,35 @@ fn a_pickle_that_grows_behind_its_own_back() {
     }
     chain.push(b'.');
     assert!(unpickle(&chain).is_err());
-    assert_helpful(
-        &unpickle(b"]q\0h\0a.").unwrap_err(),
-        &["puts it into itself"],
-    );
+    assert_helpful(&unpickle(b"]q\0h\0a.").unwrap_err(), &["puts it into itself"]);
 }
 
-/// `(x, x)` forty times over is 200 bytes, and would be 10^12 values.
+/// `(x, x)` forty times over is 200 bytes, and would be 10^12 values; a string fetched a million times, a gigabyte.
 #[test]
 fn a_pickle_that_multiplies() {
     let pairs = (0..40).flat_map(|id| [b'q', id, b'h', id, 0x86]);
     let laughs: Vec<u8> = [b'N'].into_iter().chain(pairs).chain([b'.']).collect();
     let error = unpickle(&laughs).unwrap_err();
     assert!(matches!(error.fault, DataFault::PastLimit(_)), "{error}");
+    let letters = [&b"(X\xe8\x03\0\0"[..], &[b'a'; 1000], b"q\0"].concat();
+    let again = [letters, b"h\0".repeat(1_000_000), b"t.".to_vec()].concat();
+    let error = unpickle(&again).unwrap_err();
+    assert!(matches!(error.fault, DataFault::PastLimit(_)), "{error}");
+    let doubled = [b"K\x01".to_vec(), b"2\x86".repeat(40), b".".to_vec()].concat();
+    assert_helpful(&unpickle(&doubled).unwrap_err(), &["0x32 is no instruction"]);
     let long = unpickle(b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f").unwrap_err();
     assert!(matches!(long.fault, DataFault::PastLimit(_)), "{long}");
+    let marks = [b"]".to_vec(), b"(e".repeat(2_000_000), b".".to_vec()].concat();
+    assert!(
+        matches!(unpickle(&marks).unwrap_err().fault, DataFault::PastLimit(_)),
+        "nothing, added for ever"
+    );
     let line = unpickle(&[b'I'; 10_000]).unwrap_err();
     assert_helpful(&line, &["endless line"]);
 }
 
 fn pickle_of(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("pickles")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pickles").join(name);
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -361,16 +254,10 @@ fn the_guard_lets_harmless_pickles_through() {
         let pickle = pickle_of(&format!("python_protocol{protocol}.pkl"));
         let plain = value_from_reader(&pickle[..], DeOptions::new()).unwrap();
         for step in [1, 2, 3, 7, 1000] {
-            let slowly = Slowly {
-                bytes: &pickle,
-                step,
-            };
+            let slowly = Slowly { bytes: &pickle, step };
             let guard = PickleGuard::new(slowly, Path::new("x.pkl"), 1 << 20);
             let guarded = value_from_reader(guard, DeOptions::new());
-            assert_eq!(
-                guarded.unwrap_or_else(|error| panic!("protocol {protocol}: {error}")),
-                plain
-            );
+            assert_eq!(guarded.unwrap_or_else(|error| panic!("protocol {protocol}: {error}")), plain);
         }
     }
 }
@@ -396,24 +283,18 @@ fn pickles_of_numpy_2() {
     for protocol in [3, 4] {
         let packed = pickle_of(&format!("numpy2_protocol{protocol}.pkl.gz"));
         let path = Path::new("numpy2.pkl.gz");
-        let digits = gunzip_from(&packed[..], path, 1 << 20)
-            .and_then(|pickle| read_mnist_pickle(pickle, path));
+        let digits =
+            gunzip_from(&packed[..], path, 1 << 20).and_then(|pickle| read_mnist_pickle(pickle, path));
         let ((x_train, y_train), (_, y_valid), (x_test, y_test)) =
             digits.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((x_train.dim(), x_test.dim()), ((2, 784), (1, 784)));
-        assert_eq!(
-            (y_train.to_vec(), y_valid.to_vec(), y_test.to_vec()),
-            (vec![1, 2], vec![3], vec![4])
-        );
+        assert_eq!((y_train.to_vec(), y_valid.to_vec(), y_test.to_vec()), (vec![1, 2], vec![3], vec![4]));
     }
-    for (protocol, name) in [
-        (2, "_codecs.encode"),
-        (5, "numpy._core.numeric._frombuffer"),
-    ] {
+    for (protocol, name) in [(2, "_codecs.encode"), (5, "numpy._core.numeric._frombuffer")] {
         let packed = pickle_of(&format!("numpy2_protocol{protocol}.pkl.gz"));
         let path = Path::new("numpy2.pkl.gz");
-        let digits = gunzip_from(&packed[..], path, 1 << 20)
-            .and_then(|pickle| read_mnist_pickle(pickle, path));
+        let digits =
+            gunzip_from(&packed[..], path, 1 << 20).and_then(|pickle| read_mnist_pickle(pickle, path));
         assert_helpful(&digits.unwrap_err(), &[name, "not allowed"]);
     }
 }
@@ -423,10 +304,7 @@ fn pickles_of_numpy_2() {
 fn pickles_by_python_that_call_os_system() {
     for protocol in 0..6 {
         let error = unpickle(&pickle_of(&format!("attack_protocol{protocol}.pkl"))).unwrap_err();
-        assert_helpful(
-            &error,
-            &["posix.system (os.system)", "not allowed", "nothing was run"],
-        );
+        assert_helpful(&error, &["posix.system (os.system)", "not allowed", "nothing was run"]);
     }
     assert!(!Path::new("minai_was_here").exists());
 }
@@ -434,60 +312,27 @@ fn pickles_by_python_that_call_os_system() {
 #[test]
 fn shapes_that_do_not_match_the_bytes() {
     let error = with_change(b"K\x05M\x10\x03\x86", b"K\x06M\x10\x03\x86");
-    assert_helpful(
-        &error,
-        &[
-            "images of train",
-            "shape [6, 784] does not match 15680 bytes",
-        ],
-    );
+    assert_helpful(&error, &["images of train", "shape [6, 784] does not match 15680 bytes"]);
     let error = with_change(b"K\x05M\x10\x03\x86", b"J\xff\xff\xff\xffM\x10\x03\x86");
     assert_helpful(&error, &["images of train", "no list of sizes"]);
-    let huge = [
-        b"\x8a\x08".as_slice(),
-        &i64::MAX.to_le_bytes(),
-        b"M\x10\x03\x86",
-    ]
-    .concat();
-    assert_helpful(
-        &with_change(b"K\x05M\x10\x03\x86", &huge),
-        &["does not match"],
-    );
-    let empty = Digits {
-        train: 0,
-        ..Digits::default()
-    };
-    assert_helpful(
-        &unpickle(&mnist_pickle(&empty)).unwrap_err(),
-        &["train", "0 images"],
-    );
+    let huge = [b"\x8a\x08".as_slice(), &i64::MAX.to_le_bytes(), b"M\x10\x03\x86"].concat();
+    assert_helpful(&with_change(b"K\x05M\x10\x03\x86", &huge), &["does not match"]);
+    let empty = Digits { train: 0, ..Digits::default() };
+    assert_helpful(&unpickle(&mnist_pickle(&empty)).unwrap_err(), &["train", "0 images"]);
 }
 
 #[test]
 fn labels_above_9_and_pixels_that_are_none() {
     let label = |label| {
-        unpickle(&mnist_pickle(&Digits {
-            first_label: Some(label),
-            ..Digits::default()
-        }))
-        .unwrap_err()
+        unpickle(&mnist_pickle(&Digits { first_label: Some(label), ..Digits::default() })).unwrap_err()
     };
     assert!(matches!(label(10).fault, DataFault::BadLabel(10)));
-    assert_helpful(
-        &label(-1),
-        &["labels of train, number 0", "label -1 is no digit"],
-    );
+    assert_helpful(&label(-1), &["labels of train, number 0", "label -1 is no digit"]);
     for pixel in [f32::NAN, f32::INFINITY, -0.5, 1.5, 255.0] {
-        let error = unpickle(&mnist_pickle(&Digits {
-            last_pixel: Some(pixel),
-            ..Digits::default()
-        }))
-        .unwrap_err();
+        let error =
+            unpickle(&mnist_pickle(&Digits { last_pixel: Some(pixel), ..Digits::default() })).unwrap_err();
         assert!(matches!(error.fault, DataFault::BadPixel(_)));
-        assert_helpful(
-            &error,
-            &["images of test, number 1, pixel 783", "not between 0 and 1"],
-        );
+        assert_helpful(&error, &["images of test, number 1, pixel 783", "not between 0 and 1"]);
     }
 }
 
@@ -507,18 +352,10 @@ fn idx_with_a_wrong_header() {
     assert_eq!(read(&good).unwrap().shape(), [2, 2, 3]);
     assert_eq!(read(&idx_file(&[], &[7])).unwrap().ndim(), 0);
     assert_eq!(read(&idx_file(&[0, 3], &[])).unwrap().shape(), [0, 3]);
-    for magic in [
-        [1, 0, 8, 3],
-        [0, 0, 9, 3],
-        [0, 0, 0x0d, 3],
-        [0x1f, 0x8b, 8, 3],
-    ] {
+    for magic in [[1, 0, 8, 3], [0, 0, 9, 3], [0, 0, 0x0d, 3], [0x1f, 0x8b, 8, 3]] {
         let error = read(&[&magic, &good[4..]].concat()).unwrap_err();
         assert!(
-            matches!(
-                error.fault,
-                DataFault::BadIdx(_) | DataFault::CutShort | DataFault::Damaged(_)
-            ),
+            matches!(error.fault, DataFault::BadIdx(_) | DataFault::CutShort | DataFault::Damaged(_)),
             "{error}"
         );
     }
@@ -531,23 +368,11 @@ fn idx_with_a_wrong_header() {
         vec![u32::MAX; 255],
     ] {
         let error = read(&idx_file(&sizes, &[7; 12])).unwrap_err();
-        assert!(
-            matches!(error.fault, DataFault::BadIdx(_)),
-            "{sizes:?}: {error}"
-        );
+        assert!(matches!(error.fault, DataFault::BadIdx(_)), "{sizes:?}: {error}");
     }
-    assert_helpful(
-        &read(&good[..good.len() - 1]).unwrap_err(),
-        &["element 11 of 12", "ends in the middle"],
-    );
-    assert!(matches!(
-        read(&good[..9]).unwrap_err().fault,
-        DataFault::CutShort
-    ));
-    assert_helpful(
-        &read(&[&good[..], &[0]].concat()).unwrap_err(),
-        &["goes on after its 12 elements"],
-    );
+    assert_helpful(&read(&good[..good.len() - 1]).unwrap_err(), &["element 11 of 12", "ends in the middle"]);
+    assert!(matches!(read(&good[..9]).unwrap_err().fault, DataFault::CutShort));
+    assert_helpful(&read(&[&good[..], &[0]].concat()).unwrap_err(), &["goes on after its 12 elements"]);
 }
 
 #[test]
@@ -575,70 +400,36 @@ fn idx_images_and_labels_that_do_not_belong_together() {
 fn where_the_digits_are_looked_for() {
     let folder = tempfile::tempdir().unwrap();
     let folders = [PathBuf::from("nowhere"), folder.path().to_path_buf()];
-    assert_helpful(
-        &find_mnist_in(&folders, false).unwrap_err(),
-        &["mnist_sample.pkl.gz", "MINAI_DATA"],
-    );
+    assert_helpful(&find_mnist_in(&folders, false).unwrap_err(), &["mnist_sample.pkl.gz", "MINAI_DATA"]);
     fs::write(folder.path().join("mnist_sample.pkl.gz"), "").unwrap();
-    assert_eq!(
-        find_mnist_in(&folders, false).unwrap(),
-        folder.path().join("mnist_sample.pkl.gz")
-    );
-    assert_helpful(
-        &find_mnist_in(&folders, true).unwrap_err(),
-        &["mnist.pkl.gz", "MINAI_FULL=1", "fetch"],
-    );
+    assert_eq!(find_mnist_in(&folders, false).unwrap(), folder.path().join("mnist_sample.pkl.gz"));
+    assert_helpful(&find_mnist_in(&folders, true).unwrap_err(), &["mnist.pkl.gz", "MINAI_FULL=1", "fetch"]);
     fs::write(folder.path().join("mnist.pkl.gz"), "").unwrap();
-    assert_eq!(
-        find_mnist_in(&folders, true).unwrap(),
-        folder.path().join("mnist.pkl.gz")
-    );
+    assert_eq!(find_mnist_in(&folders, true).unwrap(), folder.path().join("mnist.pkl.gz"));
 }
 
 /// The sample always, and the full file where there is one.
 #[test]
 fn the_real_files() {
-    let sample = find_mnist_in(
-        &[Path::new(env!("CARGO_MANIFEST_DIR")).join("../data")],
-        false,
-    )
-    .unwrap();
+    let sample = find_mnist_in(&[Path::new(env!("CARGO_MANIFEST_DIR")).join("../data")], false).unwrap();
     let own = std::env::var_os("MINAI_DATA").map(PathBuf::from);
-    let folders: Vec<PathBuf> = own
-        .into_iter()
-        .chain(sample.parent().map(Path::to_path_buf))
-        .collect();
+    let folders: Vec<PathBuf> = own.into_iter().chain(sample.parent().map(Path::to_path_buf)).collect();
     let full = find_mnist_in(&folders, true).ok();
     assert!(
         full.is_some() || std::env::var_os("MINAI_DATA").is_none(),
         "no mnist.pkl.gz where MINAI_DATA points"
     );
-    for path in [Some(sample), full, find_mnist().ok()]
-        .into_iter()
-        .flatten()
-    {
-        let (train, others) = if path.ends_with("mnist.pkl.gz") {
-            (50_000, 10_000)
-        } else {
-            (6_000, 1_000)
-        };
+    for path in [Some(sample), full, find_mnist().ok()].into_iter().flatten() {
+        let (train, others) = if path.ends_with("mnist.pkl.gz") { (50_000, 10_000) } else { (6_000, 1_000) };
         let ((x_train, y_train), (x_valid, y_valid), (x_test, y_test)) = load_mnist(&path).unwrap();
         assert_eq!(
             (x_train.dim(), x_valid.dim(), x_test.dim()),
             ((train, 784), (others, 784), (others, 784))
         );
-        assert_eq!(
-            (y_train.len(), y_valid.len(), y_test.len()),
-            (train, others, others)
-        );
-        assert_eq!(
-            y_train.as_slice().unwrap()[..10],
-            [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-        );
-        let pixels = [
-            0., 0., 0., 0.19140625, 0.9296875, 0.98828125, 0.98828125, 0.98828125, 0.98828125,
-            0.98828125,
-        ];
+        assert_eq!((y_train.len(), y_valid.len(), y_test.len()), (train, others, others));
+        assert_eq!(y_train.as_slice().unwrap()[..10], [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]);
+        let pixels =
+            [0., 0., 0., 0.19140625, 0.9296875, 0.98828125, 0.98828125, 0.98828125, 0.98828125, 0.98828125];
         assert_eq!(x_train.as_slice().unwrap()[200..210], pixels);
     }
 }
@@ -647,11 +438,7 @@ fn the_real_files() {
 fn mutated(good: &[u8], rng: &mut Rng, head: usize, special: &[u8]) -> Vec<u8> {
     let mut bytes = good.to_vec();
     for _ in 0..=rng.below(4) {
-        let reach = if rng.below(3) > 0 {
-            head.min(bytes.len())
-        } else {
-            bytes.len()
-        };
+        let reach = if rng.below(3) > 0 { head.min(bytes.len()) } else { bytes.len() };
         let at = rng.below(reach.max(1));
         let end = (at + 1 + rng.below(12)).min(bytes.len());
         match rng.below(6) {
@@ -670,12 +457,7 @@ fn mutated(good: &[u8], rng: &mut Rng, head: usize, special: &[u8]) -> Vec<u8> {
 /// 10,000 damaged files: each is read or refused with an error that names it.
 #[test]
 fn mutated_files_never_panic() {
-    let pickle = mnist_pickle(&Digits {
-        train: 1,
-        valid: 1,
-        test: 1,
-        ..Digits::default()
-    });
+    let pickle = mnist_pickle(&Digits { train: 1, valid: 1, test: 1, ..Digits::default() });
     let (packed, idx) = (gzip(&pickle), idx_file(&[3, 4, 5], &[1; 60]));
     let opcodes = b"().0123NKMJGILFUTSCBXVct]leadsu}pqrghjRb\x80\x81\x82\x84\x85\x86\x87\x88\x89\x8a\x8b\x8e\x8f\x90\x93\x94\x95\x96";
     let mut accepted = [0; 3];
@@ -686,21 +468,10 @@ fn mutated_files_never_panic() {
             0 => {
                 let gz = mutated(&packed, &mut rng, packed.len(), &[0, 255]);
                 let unpack = gunzip_from(&gz[..], path, 1 << 20);
-                (
-                    0,
-                    unpack
-                        .and_then(|unpacked| read_mnist_pickle(unpacked, path))
-                        .err(),
-                )
+                (0, unpack.and_then(|unpacked| read_mnist_pickle(unpacked, path)).err())
             }
-            1..=2 => (
-                1,
-                read_idx_from(&mutated(&idx, &mut rng, 16, &[0, 1, 8, 255])[..], path).err(),
-            ),
-            _ => (
-                2,
-                read_mnist_pickle(&mutated(&pickle, &mut rng, 200, opcodes)[..], path).err(),
-            ),
+            1..=2 => (1, read_idx_from(&mutated(&idx, &mut rng, 16, &[0, 1, 8, 255])[..], path).err()),
+            _ => (2, read_mnist_pickle(&mutated(&pickle, &mut rng, 200, opcodes)[..], path).err()),
         };
         match error {
             Some(error) => assert_helpful(&error, &["mutated, "]),

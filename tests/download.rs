@@ -50,12 +50,7 @@ impl Server {
             for (k, connection) in listener.incoming().flatten().enumerate() {
                 let head = read_head(&connection);
                 seen.lock().unwrap().push(head.clone());
-                let _ = answer(
-                    connection,
-                    &head,
-                    &content,
-                    script.get(k).unwrap_or(&Reply::Well),
-                );
+                let _ = answer(connection, &head, &content, script.get(k).unwrap_or(&Reply::Well));
             }
         });
         Self { url, heads }
@@ -63,56 +58,34 @@ impl Server {
 
     /// The ranges that were asked for so far, one for each request.
     fn ranges(&self) -> Vec<Option<usize>> {
-        self.heads
-            .lock()
-            .unwrap()
-            .iter()
-            .map(|head| asked_range(head))
-            .collect()
+        self.heads.lock().unwrap().iter().map(|head| asked_range(head)).collect()
     }
 }
 
 fn read_head(connection: &TcpStream) -> String {
-    let lines = BufReader::new(connection.try_clone().unwrap())
-        .lines()
-        .map_while(Result::ok);
+    let lines = BufReader::new(connection.try_clone().unwrap()).lines().map_while(Result::ok);
     let lines: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
     lines.join("\n").to_lowercase()
 }
 
 fn asked_range(head: &str) -> Option<usize> {
-    head.lines().find_map(|line| {
-        line.strip_prefix("range: bytes=")?
-            .strip_suffix('-')?
-            .parse()
-            .ok()
-    })
+    head.lines().find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok())
 }
 
 fn answer(mut to: TcpStream, head: &str, content: &[u8], reply: &Reply) -> std::io::Result<()> {
     let all = content.len();
-    let from =
-        asked_range(head).filter(|_| !matches!(reply, Reply::IgnoreRange | Reply::LoginPage));
+    let from = asked_range(head).filter(|_| !matches!(reply, Reply::IgnoreRange | Reply::LoginPage));
     if from.is_some_and(|from| from >= all) {
         return write!(
             to,
             "HTTP/1.1 416 No\r\nContent-Range: bytes */{all}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
     }
-    let start = if matches!(reply, Reply::OtherRange) {
-        from.map(|from| from / 2)
-    } else {
-        from
-    };
+    let start = if matches!(reply, Reply::OtherRange) { from.map(|from| from / 2) } else { from };
     let body = &content[start.unwrap_or(0)..];
-    let range = start.map_or(String::new(), |start| {
-        format!("Content-Range: bytes {start}-{}/{all}\r\n", all - 1)
-    });
-    let status = if start.is_some() {
-        "206 Partial Content"
-    } else {
-        "200 OK"
-    };
+    let range =
+        start.map_or(String::new(), |start| format!("Content-Range: bytes {start}-{}/{all}\r\n", all - 1));
+    let status = if start.is_some() { "206 Partial Content" } else { "200 OK" };
     let common = format!("HTTP/1.1 {status}\r\nConnection: close\r\n{range}");
     let counted = format!("{common}Content-Length: {}\r\n\r\n", body.len());
     match reply {
@@ -125,11 +98,7 @@ fn answer(mut to: TcpStream, head: &str, content: &[u8], reply: &Reply) -> std::
             to.write_all(&body[..*most])
         }
         Reply::CutChunked(most) => {
-            write!(
-                to,
-                "{common}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n",
-                body.len()
-            )?;
+            write!(to, "{common}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len())?;
             to.write_all(&body[..*most])
         }
         Reply::Stall(most) => {
@@ -138,20 +107,18 @@ fn answer(mut to: TcpStream, head: &str, content: &[u8], reply: &Reply) -> std::
             std::thread::sleep(Duration::from_secs(3));
             Ok(())
         }
-        Reply::Status(status) => write!(
-            to,
-            "HTTP/1.1 {status} No\r\nConnection: close\r\nContent-Length: 4\r\n\r\nnope"
-        ),
+        Reply::Status(status) => {
+            write!(to, "HTTP/1.1 {status} No\r\nConnection: close\r\nContent-Length: 4\r\n\r\nnope")
+        }
         Reply::Redirect => {
             write!(
                 to,
                 "HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: /moved\r\nContent-Length: 0\r\n\r\n"
             )
         }
-        Reply::LoginPage => write!(
-            to,
-            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\n<welcome>"
-        ),
+        Reply::LoginPage => {
+            write!(to, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\n<welcome>")
+        }
         Reply::Endless => {
             to.write_all(format!("{common}\r\n").as_bytes())?;
             (0..1000).try_for_each(|_| to.write_all(&[7; 100_000])) // 100 MB, or until the other side hangs up
@@ -172,11 +139,7 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("data/file.bin");
         let part = folder.path().join("data/file.bin.part");
-        Self {
-            _folder: folder,
-            target,
-            part,
-        }
+        Self { _folder: folder, target, part }
     }
 
     fn with_part(bytes: &[u8]) -> Self {
@@ -191,10 +154,7 @@ impl Place {
     }
 
     fn assert_fetched(&self, content: &[u8]) {
-        assert!(
-            fs::read(&self.target).unwrap() == content,
-            "the file has another content"
-        );
+        assert!(fs::read(&self.target).unwrap() == content, "the file has another content");
         assert!(!self.part.exists(), "the part file is still there");
     }
 }
@@ -221,10 +181,7 @@ fn options() -> FetchOptions {
 }
 
 fn once() -> FetchOptions {
-    FetchOptions {
-        tries: 1,
-        ..options()
-    }
+    FetchOptions { tries: 1, ..options() }
 }
 
 #[test]
@@ -242,19 +199,9 @@ fn a_file_is_fetched_once() {
     place.fetch(&server, &options()).unwrap();
     place.assert_fetched(&content());
     assert_eq!(server.ranges(), [None]);
-    let Some(Checksum::Sha256(hex)) = digest(&content()) else {
-        unreachable!()
-    };
+    let Some(Checksum::Sha256(hex)) = digest(&content()) else { unreachable!() };
     let capital = Some(Checksum::Sha256(hex.to_uppercase()));
-    place
-        .fetch(
-            &server,
-            &FetchOptions {
-                checksum: capital,
-                ..options()
-            },
-        )
-        .unwrap();
+    place.fetch(&server, &FetchOptions { checksum: capital, ..options() }).unwrap();
     assert_eq!(server.ranges(), [None], "capital digits are digits");
 }
 
@@ -264,17 +211,11 @@ fn a_large_file_and_its_progress() {
     let (place, server) = (Place::new(), Server::new(&large, &[]));
     let mut told = Vec::new();
     let mut progress = |bytes, total| told.push((bytes, total));
-    let options = FetchOptions {
-        checksum: digest(&large),
-        ..FetchOptions::default()
-    };
+    let options = FetchOptions { checksum: digest(&large), ..FetchOptions::default() };
     fetch_with(&server.url, &place.target, &options, &mut progress).unwrap();
     place.assert_fetched(&large);
     assert!(told.is_sorted() && told.iter().all(|(_, total)| *total == Some(15_000_000)));
-    assert_eq!(
-        (told.first().unwrap().0, told.last().unwrap().0),
-        (0, 15_000_000)
-    );
+    assert_eq!((told.first().unwrap().0, told.last().unwrap().0), (0, 15_000_000));
 }
 
 #[test]
@@ -285,10 +226,7 @@ fn a_refused_connection_is_offline() {
     let place = Place::new();
     let error = fetch_with(&url, &place.target, &options(), &mut |_, _| ()).unwrap_err();
     assert!(error.is_offline(), "{error:?}");
-    assert!(
-        error.to_string().contains(&url) && error.to_string().contains("check the network"),
-        "{error}"
-    );
+    assert!(error.to_string().contains(&url) && error.to_string().contains("check the network"), "{error}");
     assert!(!place.target.exists() && !place.part.exists());
 }
 
@@ -296,10 +234,7 @@ fn a_refused_connection_is_offline() {
 fn an_unusable_answer() {
     for url in ["file:///etc/passwd", "no url", "http://"] {
         let error = fetch_with(url, &Place::new().target, &once(), &mut |_, _| ()).unwrap_err();
-        assert!(
-            matches!(error.fault, FetchFault::BadAnswer(_)),
-            "{url}: {error:?}"
-        );
+        assert!(matches!(error.fault, FetchFault::BadAnswer(_)), "{url}: {error:?}");
     }
     let (place, server) = (Place::new(), Server::new(&content(), &[Reply::Nonsense]));
     let error = place.fetch(&server, &once()).unwrap_err();
@@ -314,10 +249,7 @@ fn status_404_is_asked_once_and_500_again() {
     assert!(error.to_string().contains("no such file"), "{error}");
     assert_eq!(server.ranges().len(), 1);
 
-    let (place, server) = (
-        Place::new(),
-        Server::new(&content(), &[Reply::Status(500), Reply::Status(503)]),
-    );
+    let (place, server) = (Place::new(), Server::new(&content(), &[Reply::Status(500), Reply::Status(503)]));
     place.fetch(&server, &options()).unwrap();
     assert_eq!(server.ranges().len(), 3);
     place.assert_fetched(&content());
@@ -335,10 +267,7 @@ fn a_body_cut_short_is_kept_and_resumed() {
     for cut in [Reply::Cut(20_000), Reply::CutChunked(20_000)] {
         let (place, server) = (Place::new(), Server::new(&content(), &[cut]));
         let error = place.fetch(&server, &once()).unwrap_err();
-        assert!(
-            matches!(error.fault, FetchFault::CutShort(20_000, _)),
-            "{error:?}"
-        );
+        assert!(matches!(error.fault, FetchFault::CutShort(20_000, _)), "{error:?}");
         assert!(
             error.to_string().contains("20000 bytes") && error.to_string().contains("call again"),
             "{error}"
@@ -353,17 +282,10 @@ fn a_body_cut_short_is_kept_and_resumed() {
 
 #[test]
 fn one_call_survives_several_cuts() {
-    let script = [
-        Reply::Cut(10_000),
-        Reply::Status(500),
-        Reply::CutChunked(25_000),
-    ];
+    let script = [Reply::Cut(10_000), Reply::Status(500), Reply::CutChunked(25_000)];
     let (place, server) = (Place::new(), Server::new(&content(), &script));
     place.fetch(&server, &options()).unwrap();
-    assert_eq!(
-        server.ranges(),
-        [None, Some(10_000), Some(10_000), Some(35_000)]
-    );
+    assert_eq!(server.ranges(), [None, Some(10_000), Some(10_000), Some(35_000)]);
     place.assert_fetched(&content());
 }
 
@@ -371,56 +293,28 @@ fn one_call_survives_several_cuts() {
 #[test]
 fn a_cut_is_noticed_without_size_and_checksum() {
     let (place, server) = (Place::new(), Server::new(&content(), &[Reply::Cut(10)]));
-    let options = FetchOptions {
-        size: None,
-        checksum: None,
-        ..once()
-    };
-    assert!(matches!(
-        place.fetch(&server, &options).unwrap_err().fault,
-        FetchFault::CutShort(10, _)
-    ));
+    let options = FetchOptions { size: None, checksum: None, ..once() };
+    assert!(matches!(place.fetch(&server, &options).unwrap_err().fault, FetchFault::CutShort(10, _)));
     place.fetch(&server, &options).unwrap();
     place.assert_fetched(&content());
 }
 
 #[test]
 fn a_silent_server_is_given_up() {
-    let (place, server) = (
-        Place::new(),
-        Server::new(&content(), &[Reply::Stall(30_000)]),
-    );
-    let impatient = FetchOptions {
-        stall: Duration::from_millis(200),
-        ..once()
-    };
+    let (place, server) = (Place::new(), Server::new(&content(), &[Reply::Stall(30_000)]));
+    let impatient = FetchOptions { stall: Duration::from_millis(200), ..once() };
     let error = place.fetch(&server, &impatient).unwrap_err();
-    assert!(
-        matches!(error.fault, FetchFault::CutShort(30_000, _)),
-        "{error:?}"
-    );
-    place
-        .fetch(
-            &server,
-            &FetchOptions {
-                stall: Duration::from_secs(20),
-                ..once()
-            },
-        )
-        .unwrap();
+    assert!(matches!(error.fault, FetchFault::CutShort(30_000, _)), "{error:?}");
+    place.fetch(&server, &FetchOptions { stall: Duration::from_secs(20), ..once() }).unwrap();
     place.assert_fetched(&content());
 }
 
 #[test]
 fn servers_that_treat_ranges_badly() {
     for reply in [Reply::IgnoreRange, Reply::OtherRange] {
-        let (place, server) = (
-            Place::with_part(&content()[..300]),
-            Server::new(&content(), std::slice::from_ref(&reply)),
-        );
-        place
-            .fetch(&server, &once())
-            .unwrap_or_else(|error| panic!("{reply:?}: {error}"));
+        let (place, server) =
+            (Place::with_part(&content()[..300]), Server::new(&content(), std::slice::from_ref(&reply)));
+        place.fetch(&server, &once()).unwrap_or_else(|error| panic!("{reply:?}: {error}"));
         assert_eq!(server.ranges()[0], Some(300));
         place.assert_fetched(&content());
     }
@@ -428,17 +322,10 @@ fn servers_that_treat_ranges_badly() {
 
 #[test]
 fn a_part_that_is_complete_or_too_long() {
-    let unsized_options = FetchOptions {
-        size: None,
-        ..once()
-    };
+    let unsized_options = FetchOptions { size: None, ..once() };
     let (place, server) = (Place::with_part(&content()), Server::new(&content(), &[]));
     place.fetch(&server, &unsized_options).unwrap();
-    assert_eq!(
-        server.ranges(),
-        [Some(50_000)],
-        "a 416 that says the part is complete"
-    );
+    assert_eq!(server.ranges(), [Some(50_000)], "a 416 that says the part is complete");
     place.assert_fetched(&content());
 
     let long = [content(), vec![1]].concat();
@@ -453,10 +340,7 @@ fn a_part_that_is_complete_or_too_long() {
 #[test]
 fn a_part_of_another_version_is_thrown_away() {
     for length in [1000, 50_000] {
-        let (place, server) = (
-            Place::with_part(&vec![1; length]),
-            Server::new(&content(), &[]),
-        );
+        let (place, server) = (Place::with_part(&vec![1; length]), Server::new(&content(), &[]));
         place.fetch(&server, &once()).unwrap();
         place.assert_fetched(&content());
     }
@@ -464,10 +348,7 @@ fn a_part_of_another_version_is_thrown_away() {
 
 #[test]
 fn a_redirect_keeps_the_range() {
-    let (place, server) = (
-        Place::with_part(&content()[..300]),
-        Server::new(&content(), &[Reply::Redirect]),
-    );
+    let (place, server) = (Place::with_part(&content()[..300]), Server::new(&content(), &[Reply::Redirect]));
     place.fetch(&server, &once()).unwrap();
     assert_eq!(server.ranges(), [Some(300), Some(300)]);
     assert!(server.heads.lock().unwrap()[1].starts_with("get /moved"));
@@ -481,14 +362,8 @@ fn the_wrong_content_is_thrown_away_and_what_was_there_stays() {
         let (place, server) = (Place::with_part(b""), Server::new(&other, &script));
         fs::write(&place.target, "mine").unwrap();
         let error = place.fetch(&server, &options()).unwrap_err();
-        assert!(
-            matches!(error.fault, FetchFault::WrongContent(_)),
-            "{error:?}"
-        );
-        assert!(
-            error.to_string().contains("SHA-256") && error.to_string().contains("refused"),
-            "{error}"
-        );
+        assert!(matches!(error.fault, FetchFault::WrongContent(_)), "{error:?}");
+        assert!(error.to_string().contains("SHA-256") && error.to_string().contains("refused"), "{error}");
         assert_eq!(fs::read(&place.target).unwrap(), b"mine");
         assert!(!place.part.exists());
     }
@@ -504,20 +379,10 @@ fn a_damaged_file_is_replaced_by_the_right_one() {
 
 #[test]
 fn a_login_page_is_no_data() {
-    let (place, server) = (
-        Place::with_part(&content()[..300]),
-        Server::new(&content(), &[Reply::LoginPage]),
-    );
+    let (place, server) = (Place::with_part(&content()[..300]), Server::new(&content(), &[Reply::LoginPage]));
     let error = place.fetch(&server, &options()).unwrap_err();
-    assert!(
-        error.to_string().contains("9 bytes where 50000 belong"),
-        "{error}"
-    );
-    assert_eq!(
-        fs::read(&place.part).unwrap(),
-        &content()[..300],
-        "the part is not spoilt"
-    );
+    assert!(error.to_string().contains("9 bytes where 50000 belong"), "{error}");
+    assert_eq!(fs::read(&place.part).unwrap(), &content()[..300], "the part is not spoilt");
     place.fetch(&server, &options()).unwrap();
     place.assert_fetched(&content());
 }
@@ -526,10 +391,7 @@ fn a_login_page_is_no_data() {
 fn a_server_must_not_fill_the_disk() {
     let (place, server) = (Place::new(), Server::new(&content(), &[Reply::Endless]));
     let error = place.fetch(&server, &options()).unwrap_err();
-    assert!(
-        matches!(error.fault, FetchFault::WrongContent(_)),
-        "{error:?}"
-    );
+    assert!(matches!(error.fault, FetchFault::WrongContent(_)), "{error:?}");
     assert!(!place.part.exists() && !place.target.exists());
 }
 
@@ -539,10 +401,7 @@ fn a_folder_that_is_none() {
     fs::write(folder.path().join("file"), "").unwrap();
     let target = folder.path().join("file/below/x.bin");
     let error = fetch_with(&server.url, &target, &once(), &mut |_, _| ()).unwrap_err();
-    assert!(
-        matches!(&error.fault, FetchFault::Disk(_)) && error.to_string().contains("below"),
-        "{error:?}"
-    );
+    assert!(matches!(&error.fault, FetchFault::Disk(_)) && error.to_string().contains("below"), "{error:?}");
     assert_eq!(server.ranges().len(), 0);
 }
 
@@ -555,9 +414,7 @@ fn a_full_disk() {
     std::os::unix::fs::symlink("/dev/full", &place.part).unwrap();
     fs::write(&place.target, "mine").unwrap();
     let error = place.fetch(&server, &options()).unwrap_err();
-    let FetchFault::Disk(cause) = &error.fault else {
-        panic!("{error:?}")
-    };
+    let FetchFault::Disk(cause) = &error.fault else { panic!("{error:?}") };
     assert_eq!(cause.kind(), std::io::ErrorKind::StorageFull);
     assert_eq!(error.path, place.target);
     assert!(error.to_string().contains("make room"), "{error}");
@@ -570,44 +427,21 @@ fn a_full_disk() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_disk_that_becomes_full() {
-    let options = FetchOptions {
-        size: Some(50_000),
-        tries: 1,
-        ..FetchOptions::default()
-    };
-    if let (Ok(url), Ok(target)) = (
-        std::env::var("MINAI_TEST_URL"),
-        std::env::var("MINAI_TEST_TARGET"),
-    ) {
-        println!(
-            "{}",
-            fetch_with(&url, Path::new(&target), &options, &mut |_, _| ()).unwrap_err()
-        );
+    let options = FetchOptions { size: Some(50_000), tries: 1, ..FetchOptions::default() };
+    if let (Ok(url), Ok(target)) = (std::env::var("MINAI_TEST_URL"), std::env::var("MINAI_TEST_TARGET")) {
+        println!("{}", fetch_with(&url, Path::new(&target), &options, &mut |_, _| ()).unwrap_err());
         return;
     }
     let (place, server) = (Place::new(), Server::new(&content(), &[]));
-    let limited =
-        "trap '' XFSZ; ulimit -f 16; exec \"$0\" --exact a_disk_that_becomes_full --nocapture";
+    let limited = "trap '' XFSZ; ulimit -f 16; exec \"$0\" --exact a_disk_that_becomes_full --nocapture";
     let mut child = std::process::Command::new("sh");
-    child
-        .args(["-c", limited])
-        .arg(std::env::current_exe().unwrap());
-    let output = child
-        .env("MINAI_TEST_URL", &server.url)
-        .env("MINAI_TEST_TARGET", &place.target)
-        .output()
-        .unwrap();
+    child.args(["-c", limited]).arg(std::env::current_exe().unwrap());
+    let output =
+        child.env("MINAI_TEST_URL", &server.url).env("MINAI_TEST_TARGET", &place.target).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        told.contains("make room and call again"),
-        "{told}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(told.contains("make room and call again"), "{told}{}", String::from_utf8_lossy(&output.stderr));
     let bytes = fs::metadata(&place.part).unwrap().len();
-    assert!(
-        (1..50_000).contains(&bytes) && !place.target.exists(),
-        "{bytes}"
-    );
+    assert!((1..50_000).contains(&bytes) && !place.target.exists(), "{bytes}");
     place.fetch(&server, &options).unwrap();
     assert_eq!(server.ranges(), [None, Some(bytes as usize)]);
     place.assert_fetched(&content());

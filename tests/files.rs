@@ -22,14 +22,7 @@ pub struct Digits {
 
 impl Default for Digits {
     fn default() -> Self {
-        Self {
-            train: 5,
-            valid: 3,
-            test: 2,
-            labels_short: 0,
-            first_label: None,
-            last_pixel: None,
-        }
+        Self { train: 5, valid: 3, test: 2, labels_short: 0, first_label: None, last_pixel: None }
     }
 }
 
@@ -37,40 +30,20 @@ impl Default for Digits {
 pub fn mnist_pickle(digits: &Digits) -> Vec<u8> {
     let mut pickle = b"\x80\x02".to_vec();
     let mut memo = 8;
-    for (k, n) in [digits.train, digits.valid, digits.test]
-        .into_iter()
-        .enumerate()
-    {
-        let pixels =
-            (0..u32::from(n)).flat_map(|i| (0..784).map(move |j| ((i + j) % 256) as f32 / 256.0));
+    for (k, n) in [digits.train, digits.valid, digits.test].into_iter().enumerate() {
+        let pixels = (0..u32::from(n)).flat_map(|i| (0..784).map(move |j| ((i + j) % 256) as f32 / 256.0));
         let mut pixels: Vec<u8> = pixels.flat_map(f32::to_le_bytes).collect();
         if let (2, Some(wrong)) = (k, digits.last_pixel) {
             let at = pixels.len() - 4;
             pixels[at..].copy_from_slice(&wrong.to_le_bytes());
         }
         let labels = n - digits.labels_short;
-        let mut y: Vec<u8> = (0..labels)
-            .flat_map(|i| i64::from(i % 10).to_le_bytes())
-            .collect();
+        let mut y: Vec<u8> = (0..labels).flat_map(|i| i64::from(i % 10).to_le_bytes()).collect();
         if let (0, Some(wrong)) = (k, digits.first_label) {
             y[..8].copy_from_slice(&wrong.to_le_bytes());
         }
-        push_array(
-            &mut pickle,
-            k,
-            0,
-            &mut memo,
-            &[int(n), int(784), vec![0x86]].concat(),
-            &pixels,
-        );
-        push_array(
-            &mut pickle,
-            k,
-            1,
-            &mut memo,
-            &[int(labels), vec![0x85]].concat(),
-            &y,
-        );
+        push_array(&mut pickle, k, 0, &mut memo, &[int(n), int(784), vec![0x86]].concat(), &pixels);
+        push_array(&mut pickle, k, 1, &mut memo, &[int(labels), vec![0x85]].concat(), &y);
         pickle.extend([0x86, b'q', memo]);
         memo += 1;
     }
@@ -79,22 +52,11 @@ pub fn mnist_pickle(digits: &Digits) -> Vec<u8> {
 }
 
 fn int(n: u16) -> Vec<u8> {
-    if n < 256 {
-        vec![b'K', n as u8]
-    } else {
-        [&b"M"[..], &n.to_le_bytes()].concat()
-    }
+    if n < 256 { vec![b'K', n as u8] } else { [&b"M"[..], &n.to_le_bytes()].concat() }
 }
 
 /// One numpy array, as Python 2 pickled it: names and element types in full the first time, from the memo later.
-fn push_array(
-    pickle: &mut Vec<u8>,
-    split: usize,
-    array: usize,
-    memo: &mut u8,
-    shape: &[u8],
-    bytes: &[u8],
-) {
+fn push_array(pickle: &mut Vec<u8>, split: usize, array: usize, memo: &mut u8, shape: &[u8], bytes: &[u8]) {
     let first = split == 0;
     if first && array == 0 {
         pickle.extend(b"cnumpy.core.multiarray\n_reconstruct\nq\x01cnumpy\nndarray\nq\x02");
@@ -135,9 +97,7 @@ pub fn idx_file(sizes: &[u32], elements: &[u8]) -> Vec<u8> {
 /// The bytes as one gzip member.
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
-    packer
-        .write_all(bytes)
-        .expect("writing to memory does not fail");
+    packer.write_all(bytes).expect("writing to memory does not fail");
     packer.finish().expect("writing to memory does not fail")
 }
 

@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a562efe738a4d673
+// nbs:hash 9232934f2c5a2f5d
 //! Data sets from files that may be damaged, cut short or hostile: gzip, pickle, IDX.
 //!
 //! Every reader here is streaming and bounded, and fails with a [`DataError`] that names file, place and remedy.
@@ -37,6 +37,31 @@ pub enum DataFault {
     BadIdx(String),
 }
 
+// %% notebooks/01_foundations.ipynb app-describe-fault
+fn describe_fault(fault: &DataFault) -> (String, &'static str) {
+    let again = "delete the file and fetch it again";
+    let trusted = "get the file from a source that you trust";
+    match fault {
+        DataFault::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+            ("there is no such file".into(), "check the path, or fetch the file first")
+        }
+        DataFault::Io(error) => (error.to_string(), "check the file's permissions and its disk"),
+        DataFault::NotGzip => ("not a gzip file".into(), again),
+        DataFault::CutShort => ("ends in the middle".into(), again),
+        DataFault::Damaged(what) => (what.clone(), again),
+        DataFault::PastLimit(limit) => (format!("unpacks to more than {limit} bytes"), trusted),
+        DataFault::BadPickle(what) => (format!("no pickle, or a damaged one ({what})"), again),
+        DataFault::ForbiddenName(name) => {
+            (format!("names {name}, which is not allowed (nothing was run)"), trusted)
+        }
+        DataFault::TooDeep(limit) => (format!("nested more than {limit} levels deep"), trusted),
+        DataFault::Structure(what) => (what.clone(), "check that this is the right file"),
+        DataFault::BadLabel(label) => (format!("label {label} is no digit from 0 to 9"), again),
+        DataFault::BadPixel(pixel) => (format!("pixel {pixel} is not between 0 and 1"), again),
+        DataFault::BadIdx(what) => (what.clone(), "check that this is an IDX file of bytes"),
+    }
+}
+
 // %% notebooks/01_foundations.ipynb app-data-error
 use std::path::{Path, PathBuf};
 
@@ -53,11 +78,7 @@ pub struct DataError {
 
 /// Makes a [`DataError`].
 pub fn data_error(path: &Path, place: impl Into<String>, fault: DataFault) -> DataError {
-    DataError {
-        path: path.to_path_buf(),
-        place: place.into(),
-        fault,
-    }
+    DataError { path: path.to_path_buf(), place: place.into(), fault }
 }
 
 impl error::Error for DataError {}
@@ -65,42 +86,16 @@ impl error::Error for DataError {}
 impl fmt::Display for DataError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let (what, remedy) = describe_fault(&self.fault);
-        write!(
-            f,
-            "{}, {}: {what}; {remedy}",
-            self.path.display(),
-            self.place
-        )
+        write!(f, "{}, {}: {what}; {remedy}", self.path.display(), self.place)
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-describe-fault
-fn describe_fault(fault: &DataFault) -> (String, &'static str) {
-    let again = "delete the file and fetch it again";
-    let trusted = "get the file from a source that you trust";
-    match fault {
-        DataFault::Io(error) if error.kind() == io::ErrorKind::NotFound => (
-            "there is no such file".into(),
-            "check the path, or fetch the file first",
-        ),
-        DataFault::Io(error) => (
-            error.to_string(),
-            "check the file's permissions and its disk",
-        ),
-        DataFault::NotGzip => ("not a gzip file".into(), again),
-        DataFault::CutShort => ("ends in the middle".into(), again),
-        DataFault::Damaged(what) => (what.clone(), again),
-        DataFault::PastLimit(limit) => (format!("unpacks to more than {limit} bytes"), trusted),
-        DataFault::BadPickle(what) => (format!("no pickle, or a damaged one ({what})"), again),
-        DataFault::ForbiddenName(name) => (
-            format!("names {name}, which is not allowed (nothing was run)"),
-            trusted,
-        ),
-        DataFault::TooDeep(limit) => (format!("nested more than {limit} levels deep"), trusted),
-        DataFault::Structure(what) => (what.clone(), "check that this is the right file"),
-        DataFault::BadLabel(label) => (format!("label {label} is no digit from 0 to 9"), again),
-        DataFault::BadPixel(pixel) => (format!("pixel {pixel} is not between 0 and 1"), again),
-        DataFault::BadIdx(what) => (what.clone(), "check that this is an IDX file of bytes"),
+// %% notebooks/01_foundations.ipynb app-gzip-fault
+fn gzip_fault(error: io::Error) -> DataFault {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => DataFault::CutShort,
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => DataFault::Damaged(error.to_string()),
+        _ => DataFault::Io(error),
     }
 }
 
@@ -135,28 +130,30 @@ impl<R: Read> Read for Gunzip<R> {
 
 impl<R: Read> Gunzip<R> {
     fn fail(&self, fault: DataFault) -> io::Error {
-        io::Error::other(data_error(
-            &self.path,
-            format!("unpacked byte {}", self.count),
-            fault,
-        ))
+        io::Error::other(data_error(&self.path, format!("unpacked byte {}", self.count), fault))
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-gzip-fault
-fn gzip_fault(error: io::Error) -> DataFault {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => DataFault::CutShort,
-        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
-            DataFault::Damaged(error.to_string())
+// %% notebooks/01_foundations.ipynb app-gunzip-from
+use std::io::BufRead;
+
+/// Unpacks anything that can be read, to at most `limit` bytes; `path` is what errors call it.
+///
+/// # Errors
+/// As for [`gunzip`].
+pub fn gunzip_from<R: Read>(packed: R, path: &Path, limit: u64) -> Result<Gunzip<R>, DataError> {
+    let mut packed = BufReader::with_capacity(1 << 18, packed);
+    match packed.fill_buf() {
+        Err(error) => Err(data_error(path, "byte 0", DataFault::Io(error))),
+        Ok([0x1f, 0x8b, ..]) => {
+            Ok(Gunzip { unpacker: MultiGzDecoder::new(packed), path: path.to_path_buf(), count: 0, limit })
         }
-        _ => DataFault::Io(error),
+        Ok([] | [0x1f]) => Err(data_error(path, "byte 0", DataFault::CutShort)),
+        Ok(_) => Err(data_error(path, "byte 0", DataFault::NotGzip)),
     }
 }
 
 // %% notebooks/01_foundations.ipynb app-gunzip-open
-use std::io::BufRead;
-
 /// Opens a gzip file to be read unpacked, with at most `limit` bytes coming out.
 ///
 /// # Errors
@@ -165,26 +162,6 @@ use std::io::BufRead;
 pub fn gunzip(path: &Path, limit: u64) -> Result<Gunzip<File>, DataError> {
     let fail = |error| data_error(path, "opening", DataFault::Io(error));
     gunzip_from(File::open(path).map_err(fail)?, path, limit)
-}
-
-// %% notebooks/01_foundations.ipynb app-gunzip-from
-/// The same for anything that can be read; `path` is what errors call it.
-///
-/// # Errors
-/// As for [`gunzip`].
-pub fn gunzip_from<R: Read>(packed: R, path: &Path, limit: u64) -> Result<Gunzip<R>, DataError> {
-    let mut packed = BufReader::with_capacity(1 << 18, packed);
-    match packed.fill_buf() {
-        Err(error) => Err(data_error(path, "byte 0", DataFault::Io(error))),
-        Ok([0x1f, 0x8b, ..]) => Ok(Gunzip {
-            unpacker: MultiGzDecoder::new(packed),
-            path: path.to_path_buf(),
-            count: 0,
-            limit,
-        }),
-        Ok([] | [0x1f]) => Err(data_error(path, "byte 0", DataFault::CutShort)),
-        Ok(_) => Err(data_error(path, "byte 0", DataFault::NotGzip)),
-    }
 }
 
 // %% notebooks/01_foundations.ipynb app-op-types
@@ -237,51 +214,51 @@ fn pickle_instruction(code: u8) -> Option<(PickleOperand, PickleStep)> {
     use PickleOperand::*;
     use PickleStep::*;
     Some(match code {
-        0x80 => (Fixed(1), Skip),                      // PROTO
-        0x95 => (Fixed(8), Skip),                      // FRAME
-        b'(' => (Fixed(0), Mark),                      // MARK
-        b'.' => (Fixed(0), Stop),                      // STOP
-        b'N' | 0x88 | 0x89 => (Fixed(0), Push(Plain)), // NONE, NEWTRUE, NEWFALSE
-        b'K' => (Fixed(1), Push(Plain)),               // BININT1
-        b'M' => (Fixed(2), Push(Plain)),               // BININT2
-        b'J' => (Fixed(4), Push(Plain)),               // BININT
-        b'G' => (Fixed(8), Push(Plain)),               // BINFLOAT
-        b'I' | b'L' | b'F' => (Lines(1), Push(Plain)), // INT, LONG, FLOAT as text
-        0x8a => (Counted(1), Push(Plain)),             // LONG1
-        0x8b => (Counted(4), Push(Plain)),             // LONG4
-        b'S' => (Lines(1), Push(Bytes)),               // STRING
-        b'U' | b'C' => (Counted(1), Push(Bytes)),      // SHORT_BINSTRING, SHORT_BINBYTES
-        b'T' | b'B' => (Counted(4), Push(Bytes)),      // BINSTRING, BINBYTES
-        0x8e | 0x96 => (Counted(8), Push(Bytes)),      // BINBYTES8, BYTEARRAY8
-        b'V' => (Lines(1), Push(Text)),                // UNICODE
-        0x8c => (Counted(1), Push(Text)),              // SHORT_BINUNICODE
-        b'X' => (Counted(4), Push(Text)),              // BINUNICODE
-        0x8d => (Counted(8), Push(Text)),              // BINUNICODE8
-        b')' => (Fixed(0), Gather(Tuple, Some(0))),    // EMPTY_TUPLE
+        0x80 => (Fixed(1), Skip),                                                 // PROTO
+        0x95 => (Fixed(8), Skip),                                                 // FRAME
+        b'(' => (Fixed(0), Mark),                                                 // MARK
+        b'.' => (Fixed(0), Stop),                                                 // STOP
+        b'N' | 0x88 | 0x89 => (Fixed(0), Push(Plain)),                            // NONE, NEWTRUE, NEWFALSE
+        b'K' => (Fixed(1), Push(Plain)),                                          // BININT1
+        b'M' => (Fixed(2), Push(Plain)),                                          // BININT2
+        b'J' => (Fixed(4), Push(Plain)),                                          // BININT
+        b'G' => (Fixed(8), Push(Plain)),                                          // BINFLOAT
+        b'I' | b'L' | b'F' => (Lines(1), Push(Plain)),                            // INT, LONG, FLOAT as text
+        0x8a => (Counted(1), Push(Plain)),                                        // LONG1
+        0x8b => (Counted(4), Push(Plain)),                                        // LONG4
+        b'S' => (Lines(1), Push(Bytes)),                                          // STRING
+        b'U' | b'C' => (Counted(1), Push(Bytes)), // SHORT_BINSTRING, SHORT_BINBYTES
+        b'T' | b'B' => (Counted(4), Push(Bytes)), // BINSTRING, BINBYTES
+        0x8e | 0x96 => (Counted(8), Push(Bytes)), // BINBYTES8, BYTEARRAY8
+        b'V' => (Lines(1), Push(Text)),           // UNICODE
+        0x8c => (Counted(1), Push(Text)),         // SHORT_BINUNICODE
+        b'X' => (Counted(4), Push(Text)),         // BINUNICODE
+        0x8d => (Counted(8), Push(Text)),         // BINUNICODE8
+        b')' => (Fixed(0), Gather(Tuple, Some(0))), // EMPTY_TUPLE
         0x85..=0x87 => (Fixed(0), Gather(Tuple, Some(usize::from(code - 0x84)))), // TUPLE1, 2, 3
-        b't' => (Fixed(0), Gather(Tuple, None)),       // TUPLE
-        b']' => (Fixed(0), Gather(List, Some(0))),     // EMPTY_LIST
-        b'l' => (Fixed(0), Gather(List, None)),        // LIST
-        b'a' => (Fixed(0), Extend(List, Some(1))),     // APPEND
-        b'e' => (Fixed(0), Extend(List, None)),        // APPENDS
-        b'}' => (Fixed(0), Gather(Dict, Some(0))),     // EMPTY_DICT
-        b'd' => (Fixed(0), Gather(Dict, None)),        // DICT
-        b's' => (Fixed(0), Extend(Dict, Some(2))),     // SETITEM
-        b'u' => (Fixed(0), Extend(Dict, None)),        // SETITEMS
-        0x8f => (Fixed(0), Gather(Set, Some(0))),      // EMPTY_SET
-        0x90 => (Fixed(0), Extend(Set, None)),         // ADDITEMS
-        0x91 => (Fixed(0), Gather(Set, None)),         // FROZENSET
-        b'p' => (Lines(1), Put),                       // PUT
-        b'q' => (Fixed(1), Put),                       // BINPUT
-        b'r' => (Fixed(4), Put),                       // LONG_BINPUT
-        0x94 => (Fixed(0), Put),                       // MEMOIZE
-        b'g' => (Lines(1), Get),                       // GET
-        b'h' => (Fixed(1), Get),                       // BINGET
-        b'j' => (Fixed(4), Get),                       // LONG_BINGET
-        b'c' | b'i' => (Lines(2), PickleStep::Name),   // GLOBAL, INST
-        0x93 => (Fixed(0), NameFromStack),             // STACK_GLOBAL
-        b'R' => (Fixed(0), Call),                      // REDUCE
-        b'b' => (Fixed(0), Build),                     // BUILD
+        b't' => (Fixed(0), Gather(Tuple, None)),  // TUPLE
+        b']' => (Fixed(0), Gather(List, Some(0))), // EMPTY_LIST
+        b'l' => (Fixed(0), Gather(List, None)),   // LIST
+        b'a' => (Fixed(0), Extend(List, Some(1))), // APPEND
+        b'e' => (Fixed(0), Extend(List, None)),   // APPENDS
+        b'}' => (Fixed(0), Gather(Dict, Some(0))), // EMPTY_DICT
+        b'd' => (Fixed(0), Gather(Dict, None)),   // DICT
+        b's' => (Fixed(0), Extend(Dict, Some(2))), // SETITEM
+        b'u' => (Fixed(0), Extend(Dict, None)),   // SETITEMS
+        0x8f => (Fixed(0), Gather(Set, Some(0))), // EMPTY_SET
+        0x90 => (Fixed(0), Extend(Set, None)),    // ADDITEMS
+        0x91 => (Fixed(0), Gather(Set, None)),    // FROZENSET
+        b'p' => (Lines(1), Put),                  // PUT
+        b'q' => (Fixed(1), Put),                  // BINPUT
+        b'r' => (Fixed(4), Put),                  // LONG_BINPUT
+        0x94 => (Fixed(0), Put),                  // MEMOIZE
+        b'g' => (Lines(1), Get),                  // GET
+        b'h' => (Fixed(1), Get),                  // BINGET
+        b'j' => (Fixed(4), Get),                  // LONG_BINGET
+        b'c' | b'i' => (Lines(2), PickleStep::Name), // GLOBAL, INST
+        0x93 => (Fixed(0), NameFromStack),        // STACK_GLOBAL
+        b'R' => (Fixed(0), Call),                 // REDUCE
+        b'b' => (Fixed(0), Build),                // BUILD
         _ => return None,
     })
 }
@@ -335,11 +312,16 @@ enum PickleWait {
 }
 
 // %% notebooks/01_foundations.ipynb app-scan-push
-fn push_item(scan: &mut PickleScan, item: PickleItem, cost: u64) -> Result<(), DataFault> {
+fn spend(scan: &mut PickleScan, cost: u64) -> Result<(), DataFault> {
     scan.spent = scan.spent.saturating_add(cost);
     if scan.spent > scan.limit {
         return Err(DataFault::PastLimit(scan.limit));
     }
+    Ok(())
+}
+
+fn push_item(scan: &mut PickleScan, item: PickleItem, cost: u64) -> Result<(), DataFault> {
+    spend(scan, cost)?;
     if item.depth > PICKLE_DEPTH {
         return Err(DataFault::TooDeep(PICKLE_DEPTH));
     }
@@ -352,15 +334,10 @@ fn push_item(scan: &mut PickleScan, item: PickleItem, cost: u64) -> Result<(), D
 fn take_items(scan: &mut PickleScan, count: Option<usize>) -> Result<Vec<PickleItem>, DataFault> {
     let mark = scan.marks.last().copied();
     let from = match count {
-        Some(count) => scan
-            .stack
-            .len()
-            .checked_sub(count)
-            .filter(|&from| from >= mark.unwrap_or(0)),
+        Some(count) => scan.stack.len().checked_sub(count).filter(|&from| from >= mark.unwrap_or(0)),
         None => scan.marks.pop(),
     };
-    let from =
-        from.ok_or_else(|| DataFault::BadPickle("takes more from the stack than there is".into()))?;
+    let from = from.ok_or_else(|| DataFault::BadPickle("takes more from the stack than there is".into()))?;
     Ok(scan.stack.split_off(from))
 }
 
@@ -375,40 +352,20 @@ fn take_one(scan: &mut PickleScan, kind: Option<PickleKind>) -> Result<PickleIte
 }
 
 // %% notebooks/01_foundations.ipynb app-containers
-fn pickle_gather(
-    scan: &mut PickleScan,
-    kind: PickleKind,
-    count: Option<usize>,
-) -> Result<(), DataFault> {
+fn pickle_gather(scan: &mut PickleScan, kind: PickleKind, count: Option<usize>) -> Result<(), DataFault> {
     let parts = take_items(scan, count)?;
     let depth = 1 + parts.iter().map(|part| part.depth).max().unwrap_or(0);
     let weight = PICKLE_VALUE_COST + parts.iter().map(|part| part.weight).sum::<u64>();
     let text = parts.first().and_then(|part| part.text.clone()); // for the arguments of numpy.dtype
-    push_item(
-        scan,
-        PickleItem {
-            kind,
-            depth,
-            weight,
-            text,
-            memo: None,
-        },
-        PICKLE_VALUE_COST,
-    )
+    push_item(scan, PickleItem { kind, depth, weight, text, memo: None }, PICKLE_VALUE_COST)
 }
 
 // %% notebooks/01_foundations.ipynb app-extend
-fn pickle_extend(
-    scan: &mut PickleScan,
-    kind: PickleKind,
-    count: Option<usize>,
-) -> Result<(), DataFault> {
+fn pickle_extend(scan: &mut PickleScan, kind: PickleKind, count: Option<usize>) -> Result<(), DataFault> {
     let parts = take_items(scan, count)?;
     let mut whole = take_one(scan, Some(kind))?;
     if whole.memo.is_some_and(|id| scan.fetched.contains(&id)) {
-        return Err(DataFault::BadPickle(
-            "changes a value after it was used, or puts it into itself".into(),
-        ));
+        return Err(DataFault::BadPickle("changes a value after it was used, or puts it into itself".into()));
     }
     for part in parts {
         whole.depth = whole.depth.max(1 + part.depth);
@@ -423,9 +380,7 @@ fn pickle_extend(
 // %% notebooks/01_foundations.ipynb app-memo
 fn memo_id(code: u8, operand: &[u8], next: usize) -> Result<u32, DataFault> {
     let id = match (code, operand) {
-        (b'p' | b'g', line) => str::from_utf8(line)
-            .ok()
-            .and_then(|line| line.lines().next()?.parse().ok()),
+        (b'p' | b'g', line) => str::from_utf8(line).ok().and_then(|line| line.lines().next()?.parse().ok()),
         (_, []) => u32::try_from(next).ok(),
         (_, [byte]) => Some(u32::from(*byte)),
         (_, bytes) => bytes.try_into().ok().map(u32::from_le_bytes),
@@ -439,10 +394,7 @@ fn memo_put(scan: &mut PickleScan, id: u32) -> Result<(), DataFault> {
     if item.memo.is_some() || scan.memo.contains_key(&id) {
         return Err(DataFault::BadPickle(format!("memo {id} is used twice")));
     }
-    let item = PickleItem {
-        memo: Some(id),
-        ..item
-    };
+    let item = PickleItem { memo: Some(id), ..item };
     scan.memo.insert(id, item.clone());
     push_item(scan, item, PICKLE_VALUE_COST)
 }
@@ -467,21 +419,12 @@ fn push_name(scan: &mut PickleScan, module: &str, name: &str) -> Result<(), Data
     let full = format!("{module}.{name}");
     if !PICKLE_NAMES.contains(&full.as_str()) {
         let shown: String = full.escape_debug().take(100).collect();
-        let known_as = if ["posix", "nt"].contains(&module) {
-            format!(" (os.{name})")
-        } else {
-            String::new()
-        };
+        let known_as =
+            if ["posix", "nt"].contains(&module) { format!(" (os.{name})") } else { String::new() };
         return Err(DataFault::ForbiddenName(shown + &known_as));
     }
     let text = Some(Rc::from(full));
-    let item = PickleItem {
-        kind: PickleKind::Name,
-        depth: 1,
-        weight: PICKLE_VALUE_COST,
-        text,
-        memo: None,
-    };
+    let item = PickleItem { kind: PickleKind::Name, depth: 1, weight: PICKLE_VALUE_COST, text, memo: None };
     push_item(scan, item, PICKLE_VALUE_COST)
 }
 
@@ -491,9 +434,7 @@ fn push_name_from_stack(scan: &mut PickleScan) -> Result<(), DataFault> {
     let module = take_one(scan, Some(PickleKind::Text))?.text;
     match (module, name) {
         (Some(module), Some(name)) => push_name(scan, &module, &name),
-        _ => Err(DataFault::ForbiddenName(
-            "something that cannot be read".into(),
-        )),
+        _ => Err(DataFault::ForbiddenName("something that cannot be read".into())),
     }
 }
 
@@ -502,44 +443,19 @@ fn pickle_call(scan: &mut PickleScan) -> Result<(), DataFault> {
     let arguments = take_one(scan, Some(PickleKind::Tuple))?;
     let callee = take_one(scan, Some(PickleKind::Name))?;
     if callee.text.as_deref() == Some("numpy.dtype") {
-        scan.dtypes
-            .push(arguments.text.as_deref().unwrap_or("?").to_owned());
+        scan.dtypes.push(arguments.text.as_deref().unwrap_or("?").to_owned());
     }
     let weight = PICKLE_VALUE_COST;
-    let result = PickleItem {
-        kind: PickleKind::Name,
-        depth: 1,
-        weight,
-        text: None,
-        memo: None,
-    };
+    let result = PickleItem { kind: PickleKind::Name, depth: 1, weight, text: None, memo: None };
     push_item(scan, result, arguments.weight) // serde-pickle may copy the arguments to look at them
 }
 
 // %% notebooks/01_foundations.ipynb app-push-value
-fn push_value(
-    scan: &mut PickleScan,
-    kind: PickleKind,
-    length: u64,
-    kept: &[u8],
-) -> Result<(), DataFault> {
+fn push_value(scan: &mut PickleScan, kind: PickleKind, length: u64, kept: &[u8]) -> Result<(), DataFault> {
     let whole = length <= kept.len() as u64;
-    let text = str::from_utf8(kept)
-        .ok()
-        .filter(|_| whole && kept.len() < 256)
-        .map(Rc::from);
+    let text = str::from_utf8(kept).ok().filter(|_| whole && kept.len() < 256).map(Rc::from);
     let weight = PICKLE_VALUE_COST.saturating_add(length);
-    push_item(
-        scan,
-        PickleItem {
-            kind,
-            depth: 1,
-            weight,
-            text,
-            memo: None,
-        },
-        weight,
-    )
+    push_item(scan, PickleItem { kind, depth: 1, weight, text, memo: None }, weight)
 }
 
 // %% notebooks/01_foundations.ipynb app-do-step
@@ -552,12 +468,10 @@ fn do_step(
 ) -> Result<(), DataFault> {
     match step {
         PickleStep::Skip => Ok(()),
-        PickleStep::Mark if scan.marks.len() == PICKLE_DEPTH => {
-            Err(DataFault::TooDeep(PICKLE_DEPTH))
-        }
+        PickleStep::Mark if scan.marks.len() == PICKLE_DEPTH => Err(DataFault::TooDeep(PICKLE_DEPTH)),
         PickleStep::Mark => {
             scan.marks.push(scan.stack.len());
-            Ok(())
+            spend(scan, PICKLE_VALUE_COST)
         }
         PickleStep::Stop => {
             scan.stopped = true;
@@ -583,68 +497,31 @@ fn do_step(
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-feed
-/// Takes in the next bytes of the stream and says how many of them it used, at least one.
-fn pickle_feed(scan: &mut PickleScan, bytes: &[u8]) -> Result<usize, DataFault> {
-    match scan.wait {
-        PickleWait::Instruction => begin_instruction(scan, bytes[0])?,
-        PickleWait::Operand(code, operand, step) => {
-            scan.kept.push(bytes[0]);
-            feed_operand(scan, code, operand, step)?;
-        }
-        PickleWait::Content {
-            code,
-            step,
-            length,
-            left,
-        } => {
-            let used = left.min(bytes.len() as u64) as usize;
-            let keep = used.min(256_usize.saturating_sub(scan.kept.len()));
-            scan.kept.extend_from_slice(&bytes[..keep]);
-            scan.wait = PickleWait::Content {
-                code,
-                step,
-                length,
-                left: left - used as u64,
-            };
-            if left == used as u64 {
-                end_instruction(scan, code, step, length)?;
-            }
-            return Ok(used);
-        }
-    }
-    Ok(1)
-}
-
 // %% notebooks/01_foundations.ipynb app-end-instruction
-fn end_instruction(
-    scan: &mut PickleScan,
-    code: u8,
-    step: PickleStep,
-    length: u64,
-) -> Result<(), DataFault> {
+fn end_instruction(scan: &mut PickleScan, code: u8, step: PickleStep, length: u64) -> Result<(), DataFault> {
     scan.wait = PickleWait::Instruction;
     let kept = std::mem::take(&mut scan.kept);
     do_step(scan, code, step, length, &kept)
 }
 
-// %% notebooks/01_foundations.ipynb app-feed-operand
-const PICKLE_LINE: usize = 4096;
-
-fn begin_instruction(scan: &mut PickleScan, code: u8) -> Result<(), DataFault> {
-    if scan.stopped {
-        return Err(DataFault::BadPickle("goes on after its end".into()));
+// %% notebooks/01_foundations.ipynb app-feed-content
+fn begin_content(scan: &mut PickleScan, code: u8, step: PickleStep, length: u64) -> Result<(), DataFault> {
+    if length > scan.limit {
+        return Err(DataFault::PastLimit(scan.limit));
     }
-    let Some((operand, step)) = pickle_instruction(code) else {
-        return Err(DataFault::BadPickle(format!(
-            "0x{code:02x} is no instruction that an array needs"
-        )));
-    };
-    scan.wait = PickleWait::Operand(code, operand, step);
-    feed_operand(scan, code, operand, step) // an operand of no bytes is complete
+    scan.kept.clear();
+    scan.wait = PickleWait::Content { code, step, length, left: length };
+    if length == 0 { end_instruction(scan, code, step, 0) } else { Ok(()) }
 }
 
 // %% notebooks/01_foundations.ipynb app-operand
+const PICKLE_LINE: usize = 4096;
+
+/// Only a line's end is worth a count: counting at every byte would make long lines costly.
+fn ends_lines(kept: &[u8], lines: usize) -> bool {
+    kept.ends_with(b"\n") && kept.iter().filter(|&&byte| byte == b'\n').count() == lines
+}
+
 fn feed_operand(
     scan: &mut PickleScan,
     code: u8,
@@ -654,14 +531,10 @@ fn feed_operand(
     let have = scan.kept.len();
     match operand {
         PickleOperand::Fixed(bytes) if have == bytes => end_instruction(scan, code, step, 0),
-        PickleOperand::Lines(lines)
-            if scan.kept.iter().filter(|&&byte| byte == b'\n').count() == lines =>
-        {
+        PickleOperand::Lines(lines) if ends_lines(&scan.kept, lines) => {
             end_instruction(scan, code, step, have as u64)
         }
-        PickleOperand::Lines(_) if have == PICKLE_LINE => {
-            Err(DataFault::BadPickle("an endless line".into()))
-        }
+        PickleOperand::Lines(_) if have == PICKLE_LINE => Err(DataFault::BadPickle("an endless line".into())),
         PickleOperand::Counted(bytes) if have == bytes => {
             let mut length = [0; 8];
             length[..bytes].copy_from_slice(&scan.kept);
@@ -671,28 +544,39 @@ fn feed_operand(
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-feed-content
-fn begin_content(
-    scan: &mut PickleScan,
-    code: u8,
-    step: PickleStep,
-    length: u64,
-) -> Result<(), DataFault> {
-    if length > scan.limit {
-        return Err(DataFault::PastLimit(scan.limit));
+// %% notebooks/01_foundations.ipynb app-feed-operand
+fn begin_instruction(scan: &mut PickleScan, code: u8) -> Result<(), DataFault> {
+    if scan.stopped {
+        return Err(DataFault::BadPickle("goes on after its end".into()));
     }
-    scan.kept.clear();
-    scan.wait = PickleWait::Content {
-        code,
-        step,
-        length,
-        left: length,
+    let Some((operand, step)) = pickle_instruction(code) else {
+        return Err(DataFault::BadPickle(format!("0x{code:02x} is no instruction that an array needs")));
     };
-    if length == 0 {
-        end_instruction(scan, code, step, 0)
-    } else {
-        Ok(())
+    scan.wait = PickleWait::Operand(code, operand, step);
+    feed_operand(scan, code, operand, step) // an operand of no bytes is complete
+}
+
+// %% notebooks/01_foundations.ipynb app-feed
+/// Takes in the next bytes of the stream and says how many of them it used, at least one.
+fn pickle_feed(scan: &mut PickleScan, bytes: &[u8]) -> Result<usize, DataFault> {
+    match scan.wait {
+        PickleWait::Instruction => begin_instruction(scan, bytes[0])?,
+        PickleWait::Operand(code, operand, step) => {
+            scan.kept.push(bytes[0]);
+            feed_operand(scan, code, operand, step)?;
+        }
+        PickleWait::Content { code, step, length, left } => {
+            let used = left.min(bytes.len() as u64) as usize;
+            let keep = used.min(256_usize.saturating_sub(scan.kept.len()));
+            scan.kept.extend_from_slice(&bytes[..keep]);
+            scan.wait = PickleWait::Content { code, step, length, left: left - used as u64 };
+            if left == used as u64 {
+                end_instruction(scan, code, step, length)?;
+            }
+            return Ok(used);
+        }
     }
+    Ok(1)
 }
 
 // %% notebooks/01_foundations.ipynb app-guard
@@ -710,16 +594,8 @@ pub struct PickleGuard<R> {
 impl<R: Read> PickleGuard<R> {
     /// Guards the pickle in `inner`; `path` is what errors call it.
     pub fn new(inner: R, path: &Path, limit: u64) -> Self {
-        let scan = PickleScan {
-            limit,
-            ..PickleScan::default()
-        };
-        Self {
-            inner,
-            path: path.to_path_buf(),
-            scan,
-            position: 0,
-        }
+        let scan = PickleScan { limit, ..PickleScan::default() };
+        Self { inner, path: path.to_path_buf(), scan, position: 0 }
     }
 
     /// The element types that arrays in the part read so far were declared with, such as `f4`.
@@ -728,11 +604,7 @@ impl<R: Read> PickleGuard<R> {
     }
 
     fn fail(&self, fault: DataFault) -> io::Error {
-        io::Error::other(data_error(
-            &self.path,
-            format!("byte {} of the pickle", self.position),
-            fault,
-        ))
+        io::Error::other(data_error(&self.path, format!("byte {} of the pickle", self.position), fault))
     }
 }
 
@@ -760,53 +632,12 @@ impl<R: Read> Read for PickleGuard<R> {
 // %% notebooks/01_foundations.ipynb app-array-state
 use serde_pickle::{DeOptions, Value};
 
-fn parts_of<const N: usize>(
-    value: Value,
-    path: &Path,
-    place: &str,
-) -> Result<[Value; N], DataError> {
-    let wrong = || {
-        data_error(
-            path,
-            place,
-            DataFault::Structure(format!("not a tuple of {N}")),
-        )
-    };
+fn parts_of<const N: usize>(value: Value, path: &Path, place: &str) -> Result<[Value; N], DataError> {
+    let wrong = || data_error(path, place, DataFault::Structure(format!("not a tuple of {N}")));
     match value {
         Value::Tuple(parts) => parts.try_into().map_err(|_| wrong()),
         _ => Err(wrong()),
     }
-}
-
-// %% notebooks/01_foundations.ipynb app-array-parts
-/// The shape and the bytes of a pickled numpy array whose elements have `size` bytes.
-fn array_parts(
-    value: Value,
-    size: usize,
-    path: &Path,
-    place: &str,
-) -> Result<(Vec<usize>, Vec<u8>), DataError> {
-    let wrong = |what: String| data_error(path, place, DataFault::Structure(what));
-    let [_version, shape, dtype, fortran, bytes] = parts_of(value, path, place)?;
-    let (Value::Tuple(shape), Value::Bool(false), Value::Bytes(bytes)) = (shape, fortran, bytes)
-    else {
-        return Err(wrong("not the state of a numpy array in C order".into()));
-    };
-    if is_big_endian(&dtype) {
-        return Err(wrong("elements with the highest byte first".into()));
-    }
-    let shape: Option<Vec<usize>> = shape.iter().map(pickled_size).collect();
-    let shape = shape.ok_or_else(|| wrong("a shape that is no list of sizes".into()))?;
-    let needs = shape
-        .iter()
-        .try_fold(size, |bytes, &n| bytes.checked_mul(n));
-    if needs != Some(bytes.len()) {
-        return Err(wrong(format!(
-            "shape {shape:?} does not match {} bytes of {size} each",
-            bytes.len()
-        )));
-    }
-    Ok((shape, bytes))
 }
 
 // %% notebooks/01_foundations.ipynb app-array-helpers
@@ -829,6 +660,31 @@ fn is_big_endian(dtype: &Value) -> bool {
     }
 }
 
+// %% notebooks/01_foundations.ipynb app-array-parts
+/// The shape and the bytes of a pickled numpy array whose elements have `size` bytes.
+fn array_parts(
+    value: Value,
+    size: usize,
+    path: &Path,
+    place: &str,
+) -> Result<(Vec<usize>, Vec<u8>), DataError> {
+    let wrong = |what: String| data_error(path, place, DataFault::Structure(what));
+    let [_version, shape, dtype, fortran, bytes] = parts_of(value, path, place)?;
+    let (Value::Tuple(shape), Value::Bool(false), Value::Bytes(bytes)) = (shape, fortran, bytes) else {
+        return Err(wrong("not the state of a numpy array in C order".into()));
+    };
+    if is_big_endian(&dtype) {
+        return Err(wrong("elements with the highest byte first".into()));
+    }
+    let shape: Option<Vec<usize>> = shape.iter().map(pickled_size).collect();
+    let shape = shape.ok_or_else(|| wrong("a shape that is no list of sizes".into()))?;
+    let needs = shape.iter().try_fold(size, |bytes, &n| bytes.checked_mul(n));
+    if needs != Some(bytes.len()) {
+        return Err(wrong(format!("shape {shape:?} does not match {} bytes of {size} each", bytes.len())));
+    }
+    Ok((shape, bytes))
+}
+
 // %% notebooks/01_foundations.ipynb app-floats
 /// Little-endian bytes as `f32`, in hardly more memory than the bytes already take.
 pub fn floats_from_bytes(mut bytes: Vec<u8>) -> Vec<f32> {
@@ -844,9 +700,30 @@ pub fn floats_from_bytes(mut bytes: Vec<u8>) -> Vec<f32> {
     floats
 }
 
-// %% notebooks/01_foundations.ipynb app-split
+// %% notebooks/01_foundations.ipynb app-checks
 use ndarray::{Array1, Array2};
 
+fn check_labels(labels: &Array1<i64>, path: &Path, place: &str) -> Result<(), DataError> {
+    match labels.iter().enumerate().find(|(_, label)| !(0..10).contains(*label)) {
+        Some((at, &label)) => {
+            Err(data_error(path, format!("{place}, number {at}"), DataFault::BadLabel(label)))
+        }
+        None => Ok(()),
+    }
+}
+
+// %% notebooks/01_foundations.ipynb app-check-pixels
+fn check_pixels(pixels: &[f32], path: &Path, place: &str) -> Result<(), DataError> {
+    // Asking all of a block at once lets the compiler use SIMD; `position` alone is several times slower.
+    let good = |pixel: &f32| (0.0..=1.0).contains(pixel);
+    let block = pixels.chunks(784).position(|row| row.iter().fold(false, |bad, pixel| bad | !good(pixel)));
+    let Some(row) = block else { return Ok(()) };
+    let column = pixels[784 * row..].iter().position(|pixel| !good(pixel)).unwrap_or(0);
+    let fault = DataFault::BadPixel(pixels[784 * row + column]);
+    Err(data_error(path, format!("{place}, number {row}, pixel {column}"), fault))
+}
+
+// %% notebooks/01_foundations.ipynb app-split
 /// Images, one row of 784 pixels from 0 (paper) to 1 (ink) each, and their labels: (n, 784) and (n,).
 pub type Split = (Array2<f32>, Array1<i64>);
 
@@ -863,12 +740,7 @@ fn split_from(value: Value, path: &Path, name: &str) -> Result<Split, DataError>
         let what = format!("{n} images and {m} labels");
         return Err(data_error(path, name, DataFault::Structure(what)));
     }
-    let labels = labels
-        .as_chunks()
-        .0
-        .iter()
-        .map(|eight| i64::from_le_bytes(*eight))
-        .collect();
+    let labels = labels.as_chunks().0.iter().map(|eight| i64::from_le_bytes(*eight)).collect();
     let pixels = floats_from_bytes(pixels);
     check_pixels(&pixels, path, &x_place)?;
     check_labels(&labels, path, &y_place)?;
@@ -876,58 +748,28 @@ fn split_from(value: Value, path: &Path, name: &str) -> Result<Split, DataError>
     Ok((images, labels))
 }
 
-// %% notebooks/01_foundations.ipynb app-checks
-fn check_labels(labels: &Array1<i64>, path: &Path, place: &str) -> Result<(), DataError> {
-    match labels
-        .iter()
-        .enumerate()
-        .find(|(_, label)| !(0..10).contains(*label))
-    {
-        Some((at, &label)) => Err(data_error(
-            path,
-            format!("{place}, number {at}"),
-            DataFault::BadLabel(label),
-        )),
-        None => Ok(()),
+// %% notebooks/01_foundations.ipynb app-unpickle-error
+fn unpickle_error(error: serde_pickle::Error, path: &Path) -> DataError {
+    let broken = |what: String, place: String| {
+        data_error(path, place, DataFault::BadPickle(what.chars().take(200).collect()))
+    };
+    match error {
+        serde_pickle::Error::Io(error) => match error.downcast::<DataError>() {
+            Ok(ours) => ours,
+            Err(error) => data_error(path, "reading", DataFault::Io(error)),
+        },
+        serde_pickle::Error::Eval(what, at) => broken(what.to_string(), format!("byte {at} of the pickle")),
+        serde_pickle::Error::Syntax(what) => broken(what.to_string(), "the pickle".into()),
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-check-pixels
-fn check_pixels(pixels: &[f32], path: &Path, place: &str) -> Result<(), DataError> {
-    // Asking all of a block at once lets the compiler use SIMD; `position` alone is several times slower.
-    let good = |pixel: &f32| (0.0..=1.0).contains(pixel);
-    let block = pixels
-        .chunks(784)
-        .position(|row| row.iter().fold(false, |bad, pixel| bad | !good(pixel)));
-    let Some(row) = block else { return Ok(()) };
-    let column = pixels[784 * row..]
-        .iter()
-        .position(|pixel| !good(pixel))
-        .unwrap_or(0);
-    let fault = DataFault::BadPixel(pixels[784 * row + column]);
-    Err(data_error(
-        path,
-        format!("{place}, number {row}, pixel {column}"),
-        fault,
-    ))
-}
-
-// %% notebooks/01_foundations.ipynb app-load
+// %% notebooks/01_foundations.ipynb app-load-pickle
 /// What `mnist.pkl.gz` holds: (train, valid, test), each images and labels.
 pub type MnistSplits = (Split, Split, Split);
 
 const MNIST_LIMIT: u64 = 256 << 20;
 
-/// Reads the course's MNIST file, `((x_train, y_train), (x_valid, y_valid), (x_test, y_test))` as a gzipped pickle.
-///
-/// # Errors
-/// When the file is missing, damaged, hostile, or of another content; never half of it.
-pub fn load_mnist(path: &Path) -> Result<MnistSplits, DataError> {
-    read_mnist_pickle(gunzip(path, MNIST_LIMIT)?, path)
-}
-
-// %% notebooks/01_foundations.ipynb app-load-pickle
-/// The same from an unpacked pickle, wherever it comes from; `path` is what errors call it.
+/// Reads the course's MNIST data from an unpacked pickle, wherever it comes from; `path` is what errors call it.
 ///
 /// # Errors
 /// As for [`load_mnist`].
@@ -937,40 +779,22 @@ pub fn read_mnist_pickle(pickle: impl Read, path: &Path) -> Result<MnistSplits, 
     let value = serde_pickle::value_from_reader(&mut guard, options);
     let value = value.map_err(|error| unpickle_error(error, path))?;
     if guard.dtypes() != ["f4", "i8"] {
-        let what = format!(
-            "elements of types {:?} where f4 and i8 belong",
-            guard.dtypes()
-        );
+        let found = guard.dtypes();
+        let what = format!("elements of types {found:?} where f4 and i8 belong");
         return Err(data_error(path, "the arrays", DataFault::Structure(what)));
     }
     let [train, valid, test] = parts_of(value, path, "the whole")?;
     let split = |value, name| split_from(value, path, name);
-    Ok((
-        split(train, "train")?,
-        split(valid, "valid")?,
-        split(test, "test")?,
-    ))
+    Ok((split(train, "train")?, split(valid, "valid")?, split(test, "test")?))
 }
 
-// %% notebooks/01_foundations.ipynb app-unpickle-error
-fn unpickle_error(error: serde_pickle::Error, path: &Path) -> DataError {
-    let broken = |what: String, place: String| {
-        data_error(
-            path,
-            place,
-            DataFault::BadPickle(what.chars().take(200).collect()),
-        )
-    };
-    match error {
-        serde_pickle::Error::Io(error) => match error.downcast::<DataError>() {
-            Ok(ours) => ours,
-            Err(error) => data_error(path, "reading", DataFault::Io(error)),
-        },
-        serde_pickle::Error::Eval(what, at) => {
-            broken(what.to_string(), format!("byte {at} of the pickle"))
-        }
-        serde_pickle::Error::Syntax(what) => broken(what.to_string(), "the pickle".into()),
-    }
+// %% notebooks/01_foundations.ipynb app-load
+/// Reads the course's MNIST file, `((x_train, y_train), (x_valid, y_valid), (x_test, y_test))` as a gzipped pickle.
+///
+/// # Errors
+/// When the file is missing, damaged, hostile, or of another content; never half of it.
+pub fn load_mnist(path: &Path) -> Result<MnistSplits, DataError> {
+    read_mnist_pickle(gunzip(path, MNIST_LIMIT)?, path)
 }
 
 // %% notebooks/01_foundations.ipynb app-find
@@ -980,9 +804,26 @@ use std::env;
 pub fn data_folder() -> Option<PathBuf> {
     let start = env::current_dir().ok()?;
     let folders = start.ancestors().map(|folder| folder.join("data"));
-    folders
-        .into_iter()
-        .find(|folder| folder.join("mnist_sample.pkl.gz").is_file())
+    folders.into_iter().find(|folder| folder.join("mnist_sample.pkl.gz").is_file())
+}
+
+// %% notebooks/01_foundations.ipynb app-find-mnist-in
+/// The MNIST file in the first of these folders that has it: the full one, or the sample.
+///
+/// # Errors
+/// As for [`find_mnist`].
+pub fn find_mnist_in(folders: &[PathBuf], full: bool) -> Result<PathBuf, DataError> {
+    let (name, place) = if full {
+        ("mnist.pkl.gz", "MINAI_FULL=1 asks for it: fetch it with lesson 1, or name its folder in MINAI_DATA")
+    } else {
+        (
+            "mnist_sample.pkl.gz",
+            "it comes with the course's repository, in data: name its folder in MINAI_DATA",
+        )
+    };
+    let found = folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+    let missing = || data_error(Path::new(name), place, DataFault::Io(io::ErrorKind::NotFound.into()));
+    found.ok_or_else(missing)
 }
 
 // %% notebooks/01_foundations.ipynb app-find-mnist
@@ -993,125 +834,21 @@ pub fn data_folder() -> Option<PathBuf> {
 /// When there is none: the error names the place and says how to get it.
 pub fn find_mnist() -> Result<PathBuf, DataError> {
     let full = env::var("MINAI_FULL").is_ok_and(|wish| !["", "0"].contains(&wish.as_str()));
-    let own = env::var_os("MINAI_DATA")
-        .filter(|folder| !folder.is_empty())
-        .map(PathBuf::from);
+    let own = env::var_os("MINAI_DATA").filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let folders: Vec<PathBuf> = own.into_iter().chain(data_folder()).collect();
     find_mnist_in(&folders, full)
-}
-
-// %% notebooks/01_foundations.ipynb app-find-mnist-in
-/// The same, in these folders.
-///
-/// # Errors
-/// As for [`find_mnist`].
-pub fn find_mnist_in(folders: &[PathBuf], full: bool) -> Result<PathBuf, DataError> {
-    let (name, place) = if full {
-        (
-            "mnist.pkl.gz",
-            "MINAI_FULL=1 asks for it: fetch it with lesson 1, or name its folder in MINAI_DATA",
-        )
-    } else {
-        (
-            "mnist_sample.pkl.gz",
-            "it comes with the course's repository, in data: name its folder in MINAI_DATA",
-        )
-    };
-    let found = folders
-        .iter()
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file());
-    let missing = || {
-        data_error(
-            Path::new(name),
-            place,
-            DataFault::Io(io::ErrorKind::NotFound.into()),
-        )
-    };
-    found.ok_or_else(missing)
-}
-
-// %% notebooks/01_foundations.ipynb app-idx
-use ndarray::ArrayD;
-
-/// The most elements that [`read_idx`] takes.
-pub const IDX_LIMIT: u64 = 1 << 30;
-
-/// Reads an IDX file of bytes, of any rank, gzipped or not.
-///
-/// # Errors
-/// When the file cannot be read, is no IDX file of bytes, or does not hold exactly what its header promises.
-pub fn read_idx(path: &Path) -> Result<ArrayD<u8>, DataError> {
-    let open = |error| data_error(path, "opening", DataFault::Io(error));
-    let mut file = BufReader::with_capacity(1 << 18, File::open(path).map_err(open)?);
-    if file.fill_buf().map_err(open)?.starts_with(&[0x1f, 0x8b]) {
-        read_idx_from(gunzip_from(file, path, IDX_LIMIT + 2048)?, path)
-    } else {
-        read_idx_from(file, path)
-    }
-}
-
-// %% notebooks/01_foundations.ipynb app-idx-from
-/// The same from unpacked bytes, wherever they come from; `path` is what errors call it.
-///
-/// # Errors
-/// As for [`read_idx`].
-pub fn read_idx_from(mut idx: impl Read, path: &Path) -> Result<ArrayD<u8>, DataError> {
-    let shape = idx_shape(&mut idx, path)?;
-    let count = shape
-        .iter()
-        .try_fold(1_u64, |count, &size| count.checked_mul(size as u64));
-    let bad = |what: String| data_error(path, "header", DataFault::BadIdx(what));
-    let Some(count) = count.filter(|&count| count <= IDX_LIMIT) else {
-        return Err(bad(format!(
-            "sizes {shape:?} are more than {IDX_LIMIT} elements"
-        )));
-    };
-    let mut elements = Vec::new();
-    idx.by_ref()
-        .take(count)
-        .read_to_end(&mut elements)
-        .map_err(|error| read_error(error, path))?;
-    check_idx_end(&mut idx, elements.len() as u64, count, path)?;
-    ArrayD::from_shape_vec(shape, elements).map_err(|error| bad(error.to_string()))
-}
-
-// %% notebooks/01_foundations.ipynb app-idx-shape
-fn idx_shape(idx: &mut impl Read, path: &Path) -> Result<Vec<usize>, DataError> {
-    let mut magic = [0; 4];
-    idx.read_exact(&mut magic)
-        .map_err(|error| read_error(error, path))?;
-    let [0, 0, 8, rank] = magic else {
-        let what = format!("begins with {magic:02x?} where [00, 00, 08, rank] belongs");
-        return Err(data_error(path, "byte 0", DataFault::BadIdx(what)));
-    };
-    let mut sizes = vec![0; 4 * usize::from(rank)];
-    idx.read_exact(&mut sizes)
-        .map_err(|error| read_error(error, path))?;
-    Ok(sizes
-        .as_chunks()
-        .0
-        .iter()
-        .map(|four| u32::from_be_bytes(*four) as usize)
-        .collect())
 }
 
 // %% notebooks/01_foundations.ipynb app-idx-end
 fn check_idx_end(idx: &mut impl Read, got: u64, count: u64, path: &Path) -> Result<(), DataError> {
     if got < count {
-        return Err(data_error(
-            path,
-            format!("element {got} of {count}"),
-            DataFault::CutShort,
-        ));
+        return Err(data_error(path, format!("element {got} of {count}"), DataFault::CutShort));
     }
     match idx.read(&mut [0]) {
         Ok(0) => Ok(()),
-        Ok(_) => Err(data_error(
-            path,
-            "end",
-            DataFault::BadIdx(format!("goes on after its {count} elements")),
-        )),
+        Ok(_) => {
+            Err(data_error(path, "end", DataFault::BadIdx(format!("goes on after its {count} elements"))))
+        }
         Err(error) => Err(read_error(error, path)),
     }
 }
@@ -1126,6 +863,57 @@ fn read_error(error: io::Error, path: &Path) -> DataError {
     }
 }
 
+// %% notebooks/01_foundations.ipynb app-idx-shape
+fn idx_shape(idx: &mut impl Read, path: &Path) -> Result<Vec<usize>, DataError> {
+    let mut magic = [0; 4];
+    idx.read_exact(&mut magic).map_err(|error| read_error(error, path))?;
+    let [0, 0, 8, rank] = magic else {
+        let what = format!("begins with {magic:02x?} where [00, 00, 08, rank] belongs");
+        return Err(data_error(path, "byte 0", DataFault::BadIdx(what)));
+    };
+    let mut sizes = vec![0; 4 * usize::from(rank)];
+    idx.read_exact(&mut sizes).map_err(|error| read_error(error, path))?;
+    Ok(sizes.as_chunks().0.iter().map(|four| u32::from_be_bytes(*four) as usize).collect())
+}
+
+// %% notebooks/01_foundations.ipynb app-idx-from
+use ndarray::ArrayD;
+
+/// The most elements that [`read_idx`] takes.
+pub const IDX_LIMIT: u64 = 1 << 30;
+
+/// Reads IDX from unpacked bytes, wherever they come from; `path` is what errors call it.
+///
+/// # Errors
+/// As for [`read_idx`].
+pub fn read_idx_from(mut idx: impl Read, path: &Path) -> Result<ArrayD<u8>, DataError> {
+    let shape = idx_shape(&mut idx, path)?;
+    let count = shape.iter().try_fold(1_u64, |count, &size| count.checked_mul(size as u64));
+    let bad = |what: String| data_error(path, "header", DataFault::BadIdx(what));
+    let Some(count) = count.filter(|&count| count <= IDX_LIMIT) else {
+        return Err(bad(format!("sizes {shape:?} are more than {IDX_LIMIT} elements")));
+    };
+    let mut elements = Vec::new();
+    idx.by_ref().take(count).read_to_end(&mut elements).map_err(|error| read_error(error, path))?;
+    check_idx_end(&mut idx, elements.len() as u64, count, path)?;
+    ArrayD::from_shape_vec(shape, elements).map_err(|error| bad(error.to_string()))
+}
+
+// %% notebooks/01_foundations.ipynb app-idx
+/// Reads an IDX file of bytes, of any rank, gzipped or not.
+///
+/// # Errors
+/// When the file cannot be read, is no IDX file of bytes, or does not hold exactly what its header promises.
+pub fn read_idx(path: &Path) -> Result<ArrayD<u8>, DataError> {
+    let open = |error| data_error(path, "opening", DataFault::Io(error));
+    let mut file = BufReader::with_capacity(1 << 18, File::open(path).map_err(open)?);
+    if file.fill_buf().map_err(open)?.starts_with(&[0x1f, 0x8b]) {
+        read_idx_from(gunzip_from(file, path, IDX_LIMIT + 2048)?, path)
+    } else {
+        read_idx_from(file, path)
+    }
+}
+
 // %% notebooks/01_foundations.ipynb app-idx-pair
 /// Reads a pair of IDX files: images of any shape (n, …) and their labels (n,), each a digit from 0 to 9.
 ///
@@ -1135,11 +923,7 @@ pub fn load_idx_pair(images: &Path, labels: &Path) -> Result<(ArrayD<u8>, Array1
     let (x, y) = (read_idx(images)?, read_idx(labels)?);
     let wrong = |what: String| data_error(labels, "header", DataFault::Structure(what));
     if y.ndim() != 1 || x.ndim() == 0 || x.shape()[0] != y.len() {
-        return Err(wrong(format!(
-            "labels of shape {:?} for images of shape {:?}",
-            y.shape(),
-            x.shape()
-        )));
+        return Err(wrong(format!("labels of shape {:?} for images of shape {:?}", y.shape(), x.shape())));
     }
     let y = y.iter().map(|&label| i64::from(label)).collect();
     check_labels(&y, labels, "labels")?;

@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 81fe05b32b049fe7
+// nbs:hash 0fe6d175f5fe6c59
 //! Fetching files over HTTP: once, resumably, checked.
 
 // %% notebooks/01_foundations.ipynb app-fetch-fault
@@ -25,10 +25,34 @@ pub enum FetchFault {
 
 /// Whether the same request may succeed in a moment.
 fn is_passing(fault: &FetchFault) -> bool {
-    matches!(
-        fault,
-        FetchFault::CutShort(..) | FetchFault::Status(408 | 425 | 429 | 500..=599)
-    )
+    matches!(fault, FetchFault::CutShort(..) | FetchFault::Status(408 | 425 | 429 | 500..=599))
+}
+
+// %% notebooks/01_foundations.ipynb app-describe-fetch-fault
+fn describe_fetch_fault(fault: &FetchFault) -> (String, &'static str) {
+    match fault {
+        FetchFault::Offline(why) => (format!("not reached ({why})"), "check the network and try again"),
+        FetchFault::Status(404 | 410) => ("there is no such file on the server".into(), "check the address"),
+        FetchFault::Status(status) => {
+            (format!("the server answered with status {status}"), "try again later")
+        }
+        FetchFault::BadAnswer(why) => (format!("no usable answer ({why})"), "check the address"),
+        FetchFault::CutShort(bytes, why) => {
+            (format!("cut short after {bytes} bytes ({why})"), "call again to go on there")
+        }
+        FetchFault::WrongContent(what) => {
+            (format!("refused: {what}"), "check the address and the network (is it a login page?)")
+        }
+        FetchFault::Disk(error) if is_disk_full(error) => {
+            (error.to_string(), "make room and call again to go on there")
+        }
+        FetchFault::Disk(error) => (error.to_string(), "check the folder and its permissions"),
+    }
+}
+
+fn is_disk_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 // %% notebooks/01_foundations.ipynb app-fetch-error
@@ -58,49 +82,8 @@ impl error::Error for FetchError {}
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let (what, remedy) = describe_fetch_fault(&self.fault);
-        write!(
-            f,
-            "{} to {}: {what}; {remedy}",
-            self.url,
-            self.path.display()
-        )
+        write!(f, "{} to {}: {what}; {remedy}", self.url, self.path.display())
     }
-}
-
-// %% notebooks/01_foundations.ipynb app-describe-fetch-fault
-fn describe_fetch_fault(fault: &FetchFault) -> (String, &'static str) {
-    match fault {
-        FetchFault::Offline(why) => (
-            format!("not reached ({why})"),
-            "check the network and try again",
-        ),
-        FetchFault::Status(404 | 410) => (
-            "there is no such file on the server".into(),
-            "check the address",
-        ),
-        FetchFault::Status(status) => (
-            format!("the server answered with status {status}"),
-            "try again later",
-        ),
-        FetchFault::BadAnswer(why) => (format!("no usable answer ({why})"), "check the address"),
-        FetchFault::CutShort(bytes, why) => (
-            format!("cut short after {bytes} bytes ({why})"),
-            "call again to go on there",
-        ),
-        FetchFault::WrongContent(what) => (
-            format!("refused: {what}"),
-            "check the address and the network (is it a login page?)",
-        ),
-        FetchFault::Disk(error) if is_disk_full(error) => {
-            (error.to_string(), "make room and call again to go on there")
-        }
-        FetchFault::Disk(error) => (error.to_string(), "check the folder and its permissions"),
-    }
-}
-
-fn is_disk_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 // %% notebooks/01_foundations.ipynb app-fetch-options
@@ -134,27 +117,34 @@ pub struct FetchOptions {
 
 impl Default for FetchOptions {
     fn default() -> Self {
-        let (pause, connect, stall) = (
-            Duration::from_millis(500),
-            Duration::from_secs(10),
-            Duration::from_secs(30),
-        );
-        Self {
-            size: None,
-            checksum: None,
-            tries: 4,
-            pause,
-            connect,
-            stall,
+        let (pause, connect, stall) =
+            (Duration::from_millis(500), Duration::from_secs(10), Duration::from_secs(30));
+        Self { size: None, checksum: None, tries: 4, pause, connect, stall }
+    }
+}
+
+// %% notebooks/01_foundations.ipynb app-sha256
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+
+/// The SHA-256 of a file, in hexadecimal.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn sha256_hex(path: &Path) -> io::Result<String> {
+    let (mut file, mut sha, mut block) = (File::open(path)?, Sha256::new(), vec![0; 1 << 18]);
+    loop {
+        match file.read(&mut block)? {
+            0 => {
+                return Ok(sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+            }
+            count => sha.update(&block[..count]),
         }
     }
 }
 
 // %% notebooks/01_foundations.ipynb app-check
-use sha2::{Digest, Sha256};
-use std::fs::{self, File};
-use std::io::{Read, Write};
-
 /// What is wrong with the file, or `None` if it is as the options say.
 fn file_mismatch(path: &Path, options: &FetchOptions) -> io::Result<Option<String>> {
     let size = fs::metadata(path)?.len();
@@ -167,27 +157,6 @@ fn file_mismatch(path: &Path, options: &FetchOptions) -> io::Result<Option<Strin
     let found = sha256_hex(path)?;
     let same = found.eq_ignore_ascii_case(wanted);
     Ok((!same).then(|| format!("its SHA-256 is {found} where {wanted} belongs")))
-}
-
-// %% notebooks/01_foundations.ipynb app-sha256
-/// The SHA-256 of a file, in hexadecimal.
-///
-/// # Errors
-/// When the file cannot be read.
-pub fn sha256_hex(path: &Path) -> io::Result<String> {
-    let (mut file, mut sha, mut block) = (File::open(path)?, Sha256::new(), vec![0; 1 << 18]);
-    loop {
-        match file.read(&mut block)? {
-            0 => {
-                return Ok(sha
-                    .finalize()
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect());
-            }
-            count => sha.update(&block[..count]),
-        }
-    }
 }
 
 // %% notebooks/01_foundations.ipynb app-ask
@@ -212,9 +181,7 @@ fn ask_for(url: &str, from: u64, options: &FetchOptions) -> Result<Response<Body
 fn no_answer(error: ureq::Error) -> FetchFault {
     use ureq::Error::{ConnectionFailed, HostNotFound, Io, Timeout};
     match error {
-        Io(_) | HostNotFound | ConnectionFailed | Timeout(_) => {
-            FetchFault::Offline(error.to_string())
-        }
+        Io(_) | HostNotFound | ConnectionFailed | Timeout(_) => FetchFault::Offline(error.to_string()),
         _ => FetchFault::BadAnswer(error.to_string()),
     }
 }
@@ -269,18 +236,13 @@ fn write_body(
     let (mut bytes, mut block) = (from, vec![0; 1 << 16]);
     loop {
         progress(bytes, total);
-        let got = body
-            .read(&mut block)
-            .map_err(|error| FetchFault::CutShort(bytes, error.to_string()))?;
+        let got = body.read(&mut block).map_err(|error| FetchFault::CutShort(bytes, error.to_string()))?;
         part.write_all(&block[..got]).map_err(FetchFault::Disk)?;
         bytes += got as u64;
         match total {
             Some(total) if bytes > total => return Ok(()), // the check of the size will refuse it
             Some(total) if got == 0 && bytes < total => {
-                return Err(FetchFault::CutShort(
-                    bytes,
-                    format!("{total} were promised"),
-                ));
+                return Err(FetchFault::CutShort(bytes, format!("{total} were promised")));
             }
             _ if got == 0 => return part.sync_all().map_err(FetchFault::Disk),
             _ => {}
@@ -309,18 +271,10 @@ fn attempt_fetch(
         }
     };
     if let (Some(wanted), Some(total)) = (options.size, total.filter(|_| options.size != total)) {
-        return Err(FetchFault::WrongContent(format!(
-            "the server has {total} bytes where {wanted} belong"
-        )));
+        return Err(FetchFault::WrongContent(format!("the server has {total} bytes where {wanted} belong")));
     }
     let mut part = open_part(part, from).map_err(FetchFault::Disk)?;
-    write_body(
-        response.into_body().into_reader(),
-        &mut part,
-        from,
-        options.size.or(total),
-        progress,
-    )
+    write_body(response.into_body().into_reader(), &mut part, from, options.size.or(total), progress)
 }
 
 fn open_part(part: &Path, from: u64) -> io::Result<File> {
@@ -332,12 +286,7 @@ fn open_part(part: &Path, from: u64) -> io::Result<File> {
 
 // %% notebooks/01_foundations.ipynb app-attempts
 /// Attempts until the part file is complete, the trouble is of the lasting kind, or the tries are used up.
-fn fill_part(
-    url: &str,
-    part: &Path,
-    options: &FetchOptions,
-    progress: Progress,
-) -> Result<(), FetchFault> {
+fn fill_part(url: &str, part: &Path, options: &FetchOptions, progress: Progress) -> Result<(), FetchFault> {
     let mut pause = options.pause;
     for _ in 1..options.tries.max(1) {
         match attempt_fetch(url, part, options, progress) {
@@ -370,18 +319,28 @@ fn part_of(path: &Path) -> PathBuf {
     name.into()
 }
 
+// %% notebooks/01_foundations.ipynb app-progress
+use std::time::Instant;
+
+/// A progress that prints a line at the start, every two seconds, and at the end.
+pub fn print_progress() -> impl FnMut(u64, Option<u64>) {
+    let mut last: Option<Instant> = None;
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    move |bytes, total| {
+        let due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(2));
+        if due || Some(bytes) == total {
+            last = Some(Instant::now());
+            match total {
+                Some(total) => println!("{:8.1} of {:.1} MB", megabytes(bytes), megabytes(total)),
+                None => println!("{:8.1} MB", megabytes(bytes)),
+            }
+        }
+    }
+}
+
 // %% notebooks/01_foundations.ipynb app-fetch-steps
-fn fetch_steps(
-    url: &str,
-    path: &Path,
-    options: &FetchOptions,
-    progress: Progress,
-) -> Result<(), FetchFault> {
-    if path.is_file()
-        && file_mismatch(path, options)
-            .map_err(FetchFault::Disk)?
-            .is_none()
-    {
+fn fetch_steps(url: &str, path: &Path, options: &FetchOptions, progress: Progress) -> Result<(), FetchFault> {
+    if path.is_file() && file_mismatch(path, options).map_err(FetchFault::Disk)?.is_none() {
         return Ok(());
     }
     fs::create_dir_all(folder_of(path)).map_err(FetchFault::Disk)?;
@@ -426,25 +385,6 @@ pub fn fetch_with(
     })
 }
 
-// %% notebooks/01_foundations.ipynb app-progress
-use std::time::Instant;
-
-/// A progress that prints a line at the start, every two seconds, and at the end.
-pub fn print_progress() -> impl FnMut(u64, Option<u64>) {
-    let mut last: Option<Instant> = None;
-    let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    move |bytes, total| {
-        let due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(2));
-        if due || Some(bytes) == total {
-            last = Some(Instant::now());
-            match total {
-                Some(total) => println!("{:8.1} of {:.1} MB", megabytes(bytes), megabytes(total)),
-                None => println!("{:8.1} MB", megabytes(bytes)),
-            }
-        }
-    }
-}
-
 // %% notebooks/01_foundations.ipynb app-fetch-mnist
 /// Where `mnist.pkl.gz` is to be had.
 pub const MNIST_ADDRESS: &str =
@@ -458,14 +398,6 @@ pub fn fetch_mnist(folder: &Path) -> Result<PathBuf, FetchError> {
     let path = folder.join("mnist.pkl.gz");
     let sha256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416";
     let checksum = Some(Checksum::Sha256(sha256.into()));
-    fetch(
-        MNIST_ADDRESS,
-        &path,
-        &FetchOptions {
-            size: Some(17_051_982),
-            checksum,
-            ..Default::default()
-        },
-    )?;
+    fetch(MNIST_ADDRESS, &path, &FetchOptions { size: Some(17_051_982), checksum, ..Default::default() })?;
     Ok(path)
 }

@@ -8,9 +8,7 @@ use std::path::Path;
 fuzz_target!(|bytes: &[u8]| {
     let path = Path::new("fuzz-idx");
     let idx = match bytes {
-        [0x1f, 0x8b, ..] => {
-            gunzip_from(bytes, path, 1 << 22).and_then(|idx| read_idx_from(idx, path))
-        }
+        [0x1f, 0x8b, ..] => gunzip_from(bytes, path, 1 << 22).and_then(|idx| read_idx_from(idx, path)),
         _ => read_idx_from(bytes, path),
     };
     if let Ok(array) = idx {

@@ -14,19 +14,13 @@ fuzz_target!(|bytes: &[u8]| {
     let path = Path::new("fuzz.pkl");
     match choice % 3 {
         0 => drop(read_mnist_pickle(bytes, path)),
-        1 => drop(
-            gunzip_from(bytes, path, 1 << 22).and_then(|pickle| read_mnist_pickle(pickle, path)),
-        ),
+        1 => drop(gunzip_from(bytes, path, 1 << 22).and_then(|pickle| read_mnist_pickle(pickle, path))),
         _ => {
             let mut passed = Vec::new();
             let whole = PickleGuard::new(bytes, path, 1 << 20).read_to_end(&mut passed);
             let options = serde_pickle::DeOptions::new().replace_unresolved_globals();
-            let value =
-                serde_pickle::value_from_reader(PickleGuard::new(bytes, path, 1 << 20), options);
-            assert!(
-                whole.is_ok() || value.is_err(),
-                "a value from a pickle that the guard stops"
-            );
+            let value = serde_pickle::value_from_reader(PickleGuard::new(bytes, path, 1 << 20), options);
+            assert!(whole.is_ok() || value.is_err(), "a value from a pickle that the guard stops");
             assert!(bytes.starts_with(&passed), "the guard changed something");
         }
     }
