@@ -396,6 +396,23 @@ fn idx_images_and_labels_that_do_not_belong_together() {
     assert!(load(idx_file(&[3, 1], &[0, 1, 2])).is_err());
 }
 
+/// An instruction that the guard and serde-pickle would understand differently.
+#[test]
+fn an_instance_of_an_allowed_class_is_refused() {
+    assert_helpful(&unpickle(b"(K\x01inumpy\nndarray\n.").unwrap_err(), &["makes an instance"]);
+}
+
+/// A guard that has said no does not say yes to what comes behind.
+#[test]
+fn the_guard_stays_shut() {
+    let mut guard = PickleGuard::new(Slowly { bytes: b"cos\nsystem\nN.", step: 1 }, Path::new("x.pkl"), 1000);
+    let mut passed = Vec::new();
+    for _ in 0..20 {
+        let _ = guard.read_to_end(&mut passed);
+    }
+    assert_eq!(passed, b"cos\nsystem");
+}
+
 #[test]
 fn where_the_digits_are_looked_for() {
     let folder = tempfile::tempdir().unwrap();
@@ -403,7 +420,10 @@ fn where_the_digits_are_looked_for() {
     assert_helpful(&find_mnist_in(&folders, false).unwrap_err(), &["mnist_sample.pkl.gz", "MINAI_DATA"]);
     fs::write(folder.path().join("mnist_sample.pkl.gz"), "").unwrap();
     assert_eq!(find_mnist_in(&folders, false).unwrap(), folder.path().join("mnist_sample.pkl.gz"));
-    assert_helpful(&find_mnist_in(&folders, true).unwrap_err(), &["mnist.pkl.gz", "MINAI_FULL=1", "fetch"]);
+    assert_helpful(
+        &find_mnist_in(&folders, true).unwrap_err(),
+        &["mnist.pkl.gz", "MINAI_DATA", "fetches it"],
+    );
     fs::write(folder.path().join("mnist.pkl.gz"), "").unwrap();
     assert_eq!(find_mnist_in(&folders, true).unwrap(), folder.path().join("mnist.pkl.gz"));
 }

@@ -33,6 +33,10 @@ enum Reply {
     Endless,
     /// No HTTP.
     Nonsense,
+    /// Nothing at all.
+    HangUp,
+    /// A range with more bytes behind it than it says.
+    TooMuch,
 }
 
 struct Server {
@@ -122,6 +126,15 @@ fn answer(mut to: TcpStream, head: &str, content: &[u8], reply: &Reply) -> std::
         Reply::Endless => {
             to.write_all(format!("{common}\r\n").as_bytes())?;
             (0..1000).try_for_each(|_| to.write_all(&[7; 100_000])) // 100 MB, or until the other side hangs up
+        }
+        Reply::HangUp => Ok(()),
+        Reply::TooMuch => {
+            let end = format!("{}Transfer-Encoding: chunked\r\n\r\n", common);
+            to.write_all(end.as_bytes())?;
+            let more = [body, b"more"].concat();
+            write!(to, "{:x}\r\n", more.len())?;
+            to.write_all(&more)?;
+            to.write_all(b"\r\n0\r\n\r\n")
         }
         Reply::Nonsense => write!(to, "220 mail.example.org ESMTP\r\n"),
     }
@@ -286,6 +299,24 @@ fn one_call_survives_several_cuts() {
     let (place, server) = (Place::new(), Server::new(&content(), &script));
     place.fetch(&server, &options()).unwrap();
     assert_eq!(server.ranges(), [None, Some(10_000), Some(10_000), Some(35_000)]);
+    place.assert_fetched(&content());
+}
+
+/// The size that a range's header states is believed in both directions.
+#[test]
+fn more_than_was_promised_is_no_file() {
+    let (place, server) = (Place::with_part(&content()[..300]), Server::new(&content(), &[Reply::TooMuch]));
+    let options = FetchOptions { size: None, checksum: None, ..once() };
+    let error = place.fetch(&server, &options).unwrap_err();
+    assert!(error.to_string().contains("more than 50000 bytes"), "{error}");
+    assert!(!place.part.exists() && !place.target.exists());
+}
+
+#[test]
+fn a_server_that_hangs_up_is_asked_again() {
+    let (place, server) = (Place::new(), Server::new(&content(), &[Reply::HangUp, Reply::HangUp]));
+    place.fetch(&server, &options()).unwrap();
+    assert_eq!(server.ranges().len(), 3);
     place.assert_fetched(&content());
 }
 

@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9232934f2c5a2f5d
+// nbs:hash 5cda32525fbdf8d8
 //! Data sets from files that may be damaged, cut short or hostile: gzip, pickle, IDX.
 //!
 //! Every reader here is streaming and bounded, and fails with a [`DataError`] that names file, place and remedy.
@@ -13,6 +13,8 @@ use std::{error, fmt, io};
 pub enum DataFault {
     /// The operating system could not open or read the file.
     Io(io::Error),
+    /// There is no such file in the folders looked through; this is how to get it.
+    Missing(&'static str),
     /// The file does not begin as a gzip file does.
     NotGzip,
     /// The file ends in the middle of something.
@@ -46,6 +48,7 @@ fn describe_fault(fault: &DataFault) -> (String, &'static str) {
             ("there is no such file".into(), "check the path, or fetch the file first")
         }
         DataFault::Io(error) => (error.to_string(), "check the file's permissions and its disk"),
+        DataFault::Missing(remedy) => ("there is no such file".into(), remedy),
         DataFault::NotGzip => ("not a gzip file".into(), again),
         DataFault::CutShort => ("ends in the middle".into(), again),
         DataFault::Damaged(what) => (what.clone(), again),
@@ -76,8 +79,7 @@ pub struct DataError {
     pub fault: DataFault,
 }
 
-/// Makes a [`DataError`].
-pub fn data_error(path: &Path, place: impl Into<String>, fault: DataFault) -> DataError {
+fn data_error(path: &Path, place: impl Into<String>, fault: DataFault) -> DataError {
     DataError { path: path.to_path_buf(), place: place.into(), fault }
 }
 
@@ -209,56 +211,57 @@ enum PickleStep {
 }
 
 // %% notebooks/01_foundations.ipynb app-ops
+#[rustfmt::skip] // a table
 fn pickle_instruction(code: u8) -> Option<(PickleOperand, PickleStep)> {
     use PickleKind::*;
     use PickleOperand::*;
     use PickleStep::*;
     Some(match code {
-        0x80 => (Fixed(1), Skip),                                                 // PROTO
-        0x95 => (Fixed(8), Skip),                                                 // FRAME
-        b'(' => (Fixed(0), Mark),                                                 // MARK
-        b'.' => (Fixed(0), Stop),                                                 // STOP
-        b'N' | 0x88 | 0x89 => (Fixed(0), Push(Plain)),                            // NONE, NEWTRUE, NEWFALSE
-        b'K' => (Fixed(1), Push(Plain)),                                          // BININT1
-        b'M' => (Fixed(2), Push(Plain)),                                          // BININT2
-        b'J' => (Fixed(4), Push(Plain)),                                          // BININT
-        b'G' => (Fixed(8), Push(Plain)),                                          // BINFLOAT
-        b'I' | b'L' | b'F' => (Lines(1), Push(Plain)),                            // INT, LONG, FLOAT as text
-        0x8a => (Counted(1), Push(Plain)),                                        // LONG1
-        0x8b => (Counted(4), Push(Plain)),                                        // LONG4
-        b'S' => (Lines(1), Push(Bytes)),                                          // STRING
-        b'U' | b'C' => (Counted(1), Push(Bytes)), // SHORT_BINSTRING, SHORT_BINBYTES
-        b'T' | b'B' => (Counted(4), Push(Bytes)), // BINSTRING, BINBYTES
-        0x8e | 0x96 => (Counted(8), Push(Bytes)), // BINBYTES8, BYTEARRAY8
-        b'V' => (Lines(1), Push(Text)),           // UNICODE
-        0x8c => (Counted(1), Push(Text)),         // SHORT_BINUNICODE
-        b'X' => (Counted(4), Push(Text)),         // BINUNICODE
-        0x8d => (Counted(8), Push(Text)),         // BINUNICODE8
-        b')' => (Fixed(0), Gather(Tuple, Some(0))), // EMPTY_TUPLE
+        0x80 => (Fixed(1), Skip),                      // PROTO
+        0x95 => (Fixed(8), Skip),                      // FRAME
+        b'(' => (Fixed(0), Mark),                      // MARK
+        b'.' => (Fixed(0), Stop),                      // STOP
+        b'N' | 0x88 | 0x89 => (Fixed(0), Push(Plain)), // NONE, NEWTRUE, NEWFALSE
+        b'K' => (Fixed(1), Push(Plain)),               // BININT1
+        b'M' => (Fixed(2), Push(Plain)),               // BININT2
+        b'J' => (Fixed(4), Push(Plain)),               // BININT
+        b'G' => (Fixed(8), Push(Plain)),               // BINFLOAT
+        b'I' | b'L' | b'F' => (Lines(1), Push(Plain)), // INT, LONG, FLOAT as text
+        0x8a => (Counted(1), Push(Plain)),             // LONG1
+        0x8b => (Counted(4), Push(Plain)),             // LONG4
+        b'S' => (Lines(1), Push(Bytes)),               // STRING
+        b'U' | b'C' => (Counted(1), Push(Bytes)),      // SHORT_BINSTRING, SHORT_BINBYTES
+        b'T' | b'B' => (Counted(4), Push(Bytes)),      // BINSTRING, BINBYTES
+        0x8e | 0x96 => (Counted(8), Push(Bytes)),      // BINBYTES8, BYTEARRAY8
+        b'V' => (Lines(1), Push(Text)),                // UNICODE
+        0x8c => (Counted(1), Push(Text)),              // SHORT_BINUNICODE
+        b'X' => (Counted(4), Push(Text)),              // BINUNICODE
+        0x8d => (Counted(8), Push(Text)),              // BINUNICODE8
+        b')' => (Fixed(0), Gather(Tuple, Some(0))),    // EMPTY_TUPLE
         0x85..=0x87 => (Fixed(0), Gather(Tuple, Some(usize::from(code - 0x84)))), // TUPLE1, 2, 3
-        b't' => (Fixed(0), Gather(Tuple, None)),  // TUPLE
-        b']' => (Fixed(0), Gather(List, Some(0))), // EMPTY_LIST
-        b'l' => (Fixed(0), Gather(List, None)),   // LIST
-        b'a' => (Fixed(0), Extend(List, Some(1))), // APPEND
-        b'e' => (Fixed(0), Extend(List, None)),   // APPENDS
-        b'}' => (Fixed(0), Gather(Dict, Some(0))), // EMPTY_DICT
-        b'd' => (Fixed(0), Gather(Dict, None)),   // DICT
-        b's' => (Fixed(0), Extend(Dict, Some(2))), // SETITEM
-        b'u' => (Fixed(0), Extend(Dict, None)),   // SETITEMS
-        0x8f => (Fixed(0), Gather(Set, Some(0))), // EMPTY_SET
-        0x90 => (Fixed(0), Extend(Set, None)),    // ADDITEMS
-        0x91 => (Fixed(0), Gather(Set, None)),    // FROZENSET
-        b'p' => (Lines(1), Put),                  // PUT
-        b'q' => (Fixed(1), Put),                  // BINPUT
-        b'r' => (Fixed(4), Put),                  // LONG_BINPUT
-        0x94 => (Fixed(0), Put),                  // MEMOIZE
-        b'g' => (Lines(1), Get),                  // GET
-        b'h' => (Fixed(1), Get),                  // BINGET
-        b'j' => (Fixed(4), Get),                  // LONG_BINGET
-        b'c' | b'i' => (Lines(2), PickleStep::Name), // GLOBAL, INST
-        0x93 => (Fixed(0), NameFromStack),        // STACK_GLOBAL
-        b'R' => (Fixed(0), Call),                 // REDUCE
-        b'b' => (Fixed(0), Build),                // BUILD
+        b't' => (Fixed(0), Gather(Tuple, None)),       // TUPLE
+        b']' => (Fixed(0), Gather(List, Some(0))),     // EMPTY_LIST
+        b'l' => (Fixed(0), Gather(List, None)),        // LIST
+        b'a' => (Fixed(0), Extend(List, Some(1))),     // APPEND
+        b'e' => (Fixed(0), Extend(List, None)),        // APPENDS
+        b'}' => (Fixed(0), Gather(Dict, Some(0))),     // EMPTY_DICT
+        b'd' => (Fixed(0), Gather(Dict, None)),        // DICT
+        b's' => (Fixed(0), Extend(Dict, Some(2))),     // SETITEM
+        b'u' => (Fixed(0), Extend(Dict, None)),        // SETITEMS
+        0x8f => (Fixed(0), Gather(Set, Some(0))),      // EMPTY_SET
+        0x90 => (Fixed(0), Extend(Set, None)),         // ADDITEMS
+        0x91 => (Fixed(0), Gather(Set, None)),         // FROZENSET
+        b'p' => (Lines(1), Put),                       // PUT
+        b'q' => (Fixed(1), Put),                       // BINPUT
+        b'r' => (Fixed(4), Put),                       // LONG_BINPUT
+        0x94 => (Fixed(0), Put),                       // MEMOIZE
+        b'g' => (Lines(1), Get),                       // GET
+        b'h' => (Fixed(1), Get),                       // BINGET
+        b'j' => (Fixed(4), Get),                       // LONG_BINGET
+        b'c' | b'i' => (Lines(2), PickleStep::Name),   // GLOBAL, INST
+        0x93 => (Fixed(0), NameFromStack),             // STACK_GLOBAL
+        b'R' => (Fixed(0), Call),                      // REDUCE
+        b'b' => (Fixed(0), Build),                     // BUILD
         _ => return None,
     })
 }
@@ -272,12 +275,15 @@ pub const PICKLE_DEPTH: usize = 64;
 
 const PICKLE_VALUE_COST: u64 = 256;
 
+/// What the guard remembers of a value.
 #[derive(Clone, Debug)]
 struct PickleItem {
     kind: PickleKind,
     depth: usize,
     weight: u64,
+    /// A short string's or a name's text; of a container, the text of its first member.
     text: Option<Rc<str>>,
+    /// Its number in the memo.
     memo: Option<u32>,
 }
 
@@ -286,14 +292,19 @@ struct PickleItem {
 #[derive(Debug, Default)]
 struct PickleScan {
     stack: Vec<PickleItem>,
+    /// How high the stack was at each open mark.
     marks: Vec<usize>,
     memo: HashMap<u32, PickleItem>,
+    /// Memo numbers that were used.
     fetched: HashSet<u32>,
+    /// The sum of all costs, and what it may become.
     spent: u64,
     limit: u64,
+    /// First arguments of calls of numpy.dtype.
     dtypes: Vec<String>,
     stopped: bool,
     wait: PickleWait,
+    /// The operand so far.
     kept: Vec<u8>,
 }
 
@@ -342,12 +353,10 @@ fn take_items(scan: &mut PickleScan, count: Option<usize>) -> Result<Vec<PickleI
 }
 
 fn take_one(scan: &mut PickleScan, kind: Option<PickleKind>) -> Result<PickleItem, DataFault> {
-    match take_items(scan, Some(1))?.pop() {
-        Some(item) if kind.is_none_or(|kind| item.kind == kind) => Ok(item),
-        other => Err(DataFault::BadPickle(format!(
-            "finds {:?} where {kind:?} belongs",
-            other.map(|item| item.kind)
-        ))),
+    let item = take_items(scan, Some(1))?.remove(0);
+    match kind.filter(|&kind| kind != item.kind) {
+        Some(kind) => Err(DataFault::BadPickle(format!("finds a {:?} where a {kind:?} belongs", item.kind))),
+        None => Ok(item),
     }
 }
 
@@ -485,7 +494,13 @@ fn do_step(
         PickleStep::Name => {
             let text = String::from_utf8_lossy(kept);
             let mut lines = text.lines();
-            push_name(scan, lines.next().unwrap_or(""), lines.next().unwrap_or(""))
+            push_name(scan, lines.next().unwrap_or(""), lines.next().unwrap_or(""))?;
+            let is_instance = code == b'i';
+            if is_instance {
+                Err(DataFault::BadPickle("makes an instance of a class".into()))
+            } else {
+                Ok(())
+            }
         }
         PickleStep::NameFromStack => push_name_from_stack(scan),
         PickleStep::Call => pickle_call(scan),
@@ -616,7 +631,10 @@ fn pass_through<R: Read>(guard: &mut PickleGuard<R>, buffer: &mut [u8]) -> io::R
     }
     let mut bytes = &buffer[..got];
     while !bytes.is_empty() {
-        let used = pickle_feed(&mut guard.scan, bytes).map_err(|fault| guard.fail(fault))?;
+        let used = pickle_feed(&mut guard.scan, bytes).map_err(|fault| {
+            guard.scan = PickleScan { stopped: true, ..PickleScan::default() }; // what follows is refused as well
+            guard.fail(fault)
+        })?;
         guard.position += used as u64;
         bytes = &bytes[used..];
     }
@@ -813,16 +831,12 @@ pub fn data_folder() -> Option<PathBuf> {
 /// # Errors
 /// As for [`find_mnist`].
 pub fn find_mnist_in(folders: &[PathBuf], full: bool) -> Result<PathBuf, DataError> {
-    let (name, place) = if full {
-        ("mnist.pkl.gz", "MINAI_FULL=1 asks for it: fetch it with lesson 1, or name its folder in MINAI_DATA")
-    } else {
-        (
-            "mnist_sample.pkl.gz",
-            "it comes with the course's repository, in data: name its folder in MINAI_DATA",
-        )
+    let (name, remedy) = match full {
+        true => ("mnist.pkl.gz", "run lesson 1, which fetches it, or name its folder in MINAI_DATA"),
+        false => ("mnist_sample.pkl.gz", "it is in the course's repository: name that folder in MINAI_DATA"),
     };
     let found = folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
-    let missing = || data_error(Path::new(name), place, DataFault::Io(io::ErrorKind::NotFound.into()));
+    let missing = || data_error(Path::new(name), format!("in {folders:?}"), DataFault::Missing(remedy));
     found.ok_or_else(missing)
 }
 

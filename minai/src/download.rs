@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 0fe6d175f5fe6c59
+// nbs:hash e6f18635ef5ce00b
 //! Fetching files over HTTP: once, resumably, checked.
 
 // %% notebooks/01_foundations.ipynb app-fetch-fault
@@ -36,7 +36,9 @@ fn describe_fetch_fault(fault: &FetchFault) -> (String, &'static str) {
         FetchFault::Status(status) => {
             (format!("the server answered with status {status}"), "try again later")
         }
-        FetchFault::BadAnswer(why) => (format!("no usable answer ({why})"), "check the address"),
+        FetchFault::BadAnswer(why) => {
+            (format!("no usable answer ({why})"), "check the address and the network")
+        }
         FetchFault::CutShort(bytes, why) => {
             (format!("cut short after {bytes} bytes ({why})"), "call again to go on there")
         }
@@ -175,14 +177,18 @@ fn ask_for(url: &str, from: u64, options: &FetchOptions) -> Result<Response<Body
     if from > 0 {
         request = request.header("Range", format!("bytes={from}-"));
     }
-    request.call().map_err(no_answer)
+    request.call().map_err(|error| no_answer(error, from))
 }
 
-fn no_answer(error: ureq::Error) -> FetchFault {
+fn no_answer(error: ureq::Error, have: u64) -> FetchFault {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     use ureq::Error::{ConnectionFailed, HostNotFound, Io, Timeout};
+    let why = error.to_string();
+    let hung_up = [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof];
     match error {
-        Io(_) | HostNotFound | ConnectionFailed | Timeout(_) => FetchFault::Offline(error.to_string()),
-        _ => FetchFault::BadAnswer(error.to_string()),
+        Io(error) if hung_up.contains(&error.kind()) => FetchFault::CutShort(have, why),
+        Io(_) | HostNotFound | ConnectionFailed | Timeout(_) => FetchFault::Offline(why),
+        _ => FetchFault::BadAnswer(why),
     }
 }
 
@@ -240,7 +246,9 @@ fn write_body(
         part.write_all(&block[..got]).map_err(FetchFault::Disk)?;
         bytes += got as u64;
         match total {
-            Some(total) if bytes > total => return Ok(()), // the check of the size will refuse it
+            Some(total) if bytes > total => {
+                return Err(FetchFault::WrongContent(format!("more than {total} bytes came")));
+            }
             Some(total) if got == 0 && bytes < total => {
                 return Err(FetchFault::CutShort(bytes, format!("{total} were promised")));
             }
@@ -273,8 +281,13 @@ fn attempt_fetch(
     if let (Some(wanted), Some(total)) = (options.size, total.filter(|_| options.size != total)) {
         return Err(FetchFault::WrongContent(format!("the server has {total} bytes where {wanted} belong")));
     }
-    let mut part = open_part(part, from).map_err(FetchFault::Disk)?;
-    write_body(response.into_body().into_reader(), &mut part, from, options.size.or(total), progress)
+    let mut file = open_part(part, from).map_err(FetchFault::Disk)?;
+    let written =
+        write_body(response.into_body().into_reader(), &mut file, from, options.size.or(total), progress);
+    if let Err(FetchFault::WrongContent(_)) = written {
+        fs::remove_file(part).map_err(FetchFault::Disk)?;
+    }
+    written
 }
 
 fn open_part(part: &Path, from: u64) -> io::Result<File> {
@@ -361,6 +374,7 @@ fn fetch_steps(url: &str, path: &Path, options: &FetchOptions, progress: Progres
 // %% notebooks/01_foundations.ipynb app-fetch
 /// Fetches `url` into the file `path`, once: a file that is there and as the options say is not fetched again.
 /// Progress is printed a line at a time. [`fetch_with`] is the same with a progress of your own.
+/// Let only one process at a time fetch the same file: they would share the unfinished one.
 ///
 /// # Errors
 /// See [`FetchFault`]; an existing file at `path` is left alone then, and an unfinished one is kept as `path.part`.
