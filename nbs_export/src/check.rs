@@ -24,39 +24,28 @@ pub fn check(workspace: &Workspace, names: &[String]) -> Result<bool> {
         }
     }
     for problem in &problems {
-        println!("{problem}\n");
+        say!("{problem}\n");
     }
     match problems.len() {
-        0 => println!(
-            "All is in order: {} checked.",
-            count(selected.len(), "notebook")
-        ),
-        n => println!("{} found.", count(n, "problem")),
+        0 => say!("All is in order: {} checked.", count(selected.len(), "notebook")),
+        n => say!("{} found.", count(n, "problem")),
     }
     Ok(problems.is_empty())
 }
 
 fn file_problem(entry: &Entry) -> Option<String> {
-    let Entry {
-        path,
-        now,
-        wanted,
-        state,
-    } = entry;
+    let Entry { path, now, wanted, state } = entry;
     let (now, wanted) = (now.as_deref(), wanted.as_deref());
     let diff = || diff::unified(path, now.unwrap_or(""), wanted.unwrap_or(""));
     match state {
         State::Same => None,
-        State::Outdated if wanted.is_none() => Some(format!(
-            "{path}: no notebook exports it any more; `cargo nbs export` removes it"
-        )),
-        State::Outdated if now.is_none() => {
-            Some(format!("{path} is missing; `cargo nbs export` writes it"))
+        State::Outdated if wanted.is_none() => {
+            Some(format!("{path}: no notebook exports it any more; `cargo nbs export` removes it"))
         }
-        State::Outdated => Some(format!(
-            "{path} differs from its notebook; `cargo nbs export` writes it:\n{}",
-            diff()
-        )),
+        State::Outdated if now.is_none() => Some(format!("{path} is missing; `cargo nbs export` writes it")),
+        State::Outdated => {
+            Some(format!("{path} differs from its notebook; `cargo nbs export` writes it:\n{}", diff()))
+        }
         State::Edited => Some(format!(
             "{path} was edited since it was exported; `cargo nbs update` brings the edits into the notebook:\n{}",
             diff::unified(path, wanted.unwrap_or(""), now.unwrap_or(""))
@@ -73,18 +62,12 @@ fn notebook_problems(workspace: &Workspace, notebook: &Notebook) -> Result<Vec<S
     let mut problems = Vec::new();
     let text = export::read(&notebook.path)?.unwrap_or_default();
     if let Some(difference) = clean::difference(&place, &text, notebook) {
-        problems.push(format!(
-            "{place} is not clean; `cargo nbs clean {name}` makes it so:\n{difference}"
-        ));
+        problems.push(format!("{place} is not clean; `cargo nbs clean {name}` makes it so:\n{difference}"));
     }
     let formatted = fmt::format(workspace, notebook)?;
     problems.extend(formatted.problems.iter().map(|p| format!("{place}, {p}")));
     for (index, label, source) in &formatted.changed {
-        let old = notebook
-            .cells()
-            .nth(*index)
-            .map(|c| c.source())
-            .unwrap_or_default();
+        let old = notebook.cells().nth(*index).map(|c| c.source()).unwrap_or_default();
         let name = format!("{place}, {label}");
         problems.push(format!(
             "{name} is not in rustfmt's form; `cargo nbs fmt` brings it there:\n{}",
@@ -114,21 +97,14 @@ fn stale(place: &str, notebook: &Notebook) -> Option<String> {
         let runs = cell.directives().is_ok_and(|d| d.eval()) && !cell.source().trim().is_empty();
         runs && cell.stored_hash() != Some(notebook.source_hash(cell.index).as_str())
     };
-    let cells: Vec<_> = notebook
-        .code_cells()
-        .filter(is_stale)
-        .map(|c| c.id().unwrap_or("?").to_owned())
-        .collect();
+    let cells: Vec<_> =
+        notebook.code_cells().filter(is_stale).map(|c| c.id().unwrap_or("?").to_owned()).collect();
     let all = match cells.as_slice() {
         [] => return None,
         [first, .., last] if cells.len() > 8 => {
             format!("{} from `{first}` to `{last}`", count(cells.len(), "cell"))
         }
-        some => format!(
-            "{} `{}`",
-            if some.len() == 1 { "cell" } else { "cells" },
-            some.join("`, `")
-        ),
+        some => format!("{} `{}`", if some.len() == 1 { "cell" } else { "cells" }, some.join("`, `")),
     };
     let name = notebook.name();
     Some(format!(

@@ -16,26 +16,14 @@ use crate::workspace::Workspace;
 use crate::{diff, export};
 
 /// Metadata of a cell that an author sets; everything else is an editor's.
-const CELL_METADATA: [&str; 9] = [
-    "alt",
-    "deletable",
-    "editable",
-    "format",
-    "jupyter",
-    "name",
-    "nbs",
-    "slideshow",
-    "tags",
-];
+const CELL_METADATA: [&str; 9] =
+    ["alt", "deletable", "editable", "format", "jupyter", "name", "nbs", "slideshow", "tags"];
 /// Metadata of the notebook that is about the notebook.
 const NOTEBOOK_METADATA: [&str; 4] = ["authors", "kernelspec", "language_info", "title"];
 
 /// Cleans a notebook in memory. Cleaning twice is cleaning once.
 pub fn clean(notebook: &mut Notebook) {
-    let hidden: Vec<bool> = notebook
-        .cells()
-        .map(|c| c.directives().is_ok_and(|d| d.hide()))
-        .collect();
+    let hidden: Vec<bool> = notebook.cells().map(|c| c.directives().is_ok_and(|d| d.hide())).collect();
     clean_notebook_metadata(&mut notebook.json);
     give_ids(notebook);
     let cells = notebook.json["cells"].as_array_mut().into_iter().flatten();
@@ -58,21 +46,14 @@ pub fn clean(notebook: &mut Notebook) {
 fn clean_notebook_metadata(json: &mut Value) {
     let metadata = object(&mut json["metadata"]);
     metadata.retain(|key, _| NOTEBOOK_METADATA.contains(&key.as_str()));
-    let language = metadata
-        .get("kernelspec")
-        .map_or(Value::Null, |k| k["language"].clone());
-    let is_rust = language
-        .as_str()
-        .is_none_or(|l| l.eq_ignore_ascii_case("rust"));
+    let language = metadata.get("kernelspec").map_or(Value::Null, |k| k["language"].clone());
+    let is_rust = language.as_str().is_none_or(|l| l.eq_ignore_ascii_case("rust"));
     if is_rust {
         // Whether a reader ran it on our kernel or on the stock one makes no difference to the notebook.
         let (kernelspec, language_info) = rust_kernel();
         metadata.insert("kernelspec".to_owned(), kernelspec);
         metadata.insert("language_info".to_owned(), language_info);
-    } else if let Some(info) = metadata
-        .get_mut("language_info")
-        .and_then(Value::as_object_mut)
-    {
+    } else if let Some(info) = metadata.get_mut("language_info").and_then(Value::as_object_mut) {
         info.shift_remove("version");
     }
 }
@@ -94,10 +75,7 @@ fn give_ids(notebook: &mut Notebook) {
         notebook.json["nbformat_minor"] = json!(5);
     }
     let mut seen = BTreeSet::new();
-    let mut given: BTreeSet<String> = notebook
-        .cells()
-        .filter_map(|c| c.id().map(str::to_owned))
-        .collect();
+    let mut given: BTreeSet<String> = notebook.cells().filter_map(|c| c.id().map(str::to_owned)).collect();
     let sources: Vec<String> = notebook.cells().map(|c| c.source()).collect();
     for (index, source) in sources.iter().enumerate() {
         let cell = &mut notebook.json["cells"][index];
@@ -119,21 +97,14 @@ fn give_ids(notebook: &mut Notebook) {
 }
 
 fn is_valid_id(id: &str) -> bool {
-    (1..=64).contains(&id.len())
-        && id
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 fn clean_cell_metadata(cell: &mut Value, hidden: bool) {
     let metadata = object(&mut cell["metadata"]);
     metadata.retain(|key, _| CELL_METADATA.contains(&key.as_str()));
     let mut jupyter = Map::new();
-    if hidden
-        || metadata
-            .get("jupyter")
-            .is_some_and(|j| j["source_hidden"] == true)
-    {
+    if hidden || metadata.get("jupyter").is_some_and(|j| j["source_hidden"] == true) {
         jupyter.insert("source_hidden".to_owned(), json!(true));
     }
     metadata.insert("jupyter".to_owned(), Value::Object(jupyter));
@@ -156,17 +127,13 @@ fn clean_outputs(outputs: Value) -> Value {
         if fields.contains_key("execution_count") {
             fields.insert("execution_count".to_owned(), Value::Null);
         }
-        if matches!(
-            output["output_type"].as_str(),
-            Some("display_data" | "execute_result")
-        ) {
+        if matches!(output["output_type"].as_str(), Some("display_data" | "execute_result")) {
             object(&mut output["metadata"]);
         }
         // JupyterLab joins pieces of one stream that follow each other; so the pieces do not depend on timing.
         match cleaned.last_mut() {
             Some(last) if output["output_type"] == "stream" && same_stream(last, &output) => {
-                last["text"] =
-                    split_lines(&(join_lines(&last["text"]) + &join_lines(&output["text"])));
+                last["text"] = split_lines(&(join_lines(&last["text"]) + &join_lines(&output["text"])));
             }
             _ => cleaned.push(output),
         }
@@ -218,12 +185,12 @@ pub fn run(workspace: &Workspace, names: &[String], options: Options) -> Result<
             continue;
         };
         if options.check {
-            println!("{place} is not clean: `cargo nbs clean` makes it so\n{difference}");
+            say!("{place} is not clean: `cargo nbs clean` makes it so\n{difference}");
             fine = false;
         } else {
             clean(&mut notebook);
             notebook.save()?;
-            println!("cleaned {place}");
+            say!("cleaned {place}");
         }
     }
     Ok(fine)
@@ -231,46 +198,28 @@ pub fn run(workspace: &Workspace, names: &[String], options: Options) -> Result<
 
 /// What a commit would record decides, not what lies in the folder.
 fn check_staged(workspace: &Workspace) -> Result<bool> {
-    let list = git(
-        workspace,
-        &[
-            "diff",
-            "--cached",
-            "--name-only",
-            "-z",
-            "--diff-filter=ACMR",
-            "--",
-            "*.ipynb",
-        ],
-    )?;
+    let list =
+        git(workspace, &["diff", "--cached", "--name-only", "-z", "--diff-filter=ACMR", "--", "*.ipynb"])?;
     let mut fine = true;
     for path in list.split('\0').filter(|p| !p.is_empty()) {
         let text = git(workspace, &["show", &format!(":{path}")])?;
         let notebook = Notebook::parse(&workspace.root.join(path), &text)?;
         if let Some(difference) = difference(path, &text, &notebook) {
-            println!("{path} is not clean as staged:\n{difference}");
+            say!("{path} is not clean as staged:\n{difference}");
             fine = false;
         }
     }
     if !fine {
-        println!("Run `cargo nbs clean`, then `git add` the notebooks again.");
+        say!("Run `cargo nbs clean`, then `git add` the notebooks again.");
     }
     Ok(fine)
 }
 
 pub(crate) fn git(workspace: &Workspace, args: &[&str]) -> Result<String> {
-    let output = Command::new("git")
-        .args(args)
-        .current_dir(&workspace.root)
-        .output()
-        .context("cannot start git")?;
+    let output =
+        Command::new("git").args(args).current_dir(&workspace.root).output().context("cannot start git")?;
     if !output.status.success() {
-        bail!(
-            "git {} failed: {}",
-            args.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim_end()
-        );
+        bail!("git {} failed: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim_end());
     }
-    String::from_utf8(output.stdout)
-        .with_context(|| format!("git {} printed no UTF-8", args.join(" ")))
+    String::from_utf8(output.stdout).with_context(|| format!("git {} printed no UTF-8", args.join(" ")))
 }

@@ -151,23 +151,15 @@ pub fn main(cli: Cli) -> Result<bool> {
         Command::Build => export::build(&here()?),
         Command::Fmt(args) => fmt::fmt(&here()?, &args.notebooks, args.check),
         Command::Clean(args) if args.install_hook => done(hooks::install(&here()?)),
-        Command::Clean(CleanArgs {
-            notebooks,
-            check,
-            staged,
-            ..
-        }) => clean::run(&here()?, &notebooks, clean::Options { check, staged }),
+        Command::Clean(CleanArgs { notebooks, check, staged, .. }) => {
+            clean::run(&here()?, &notebooks, clean::Options { check, staged })
+        }
         Command::New(args) => done(new::new(&here()?, &args.name)),
         Command::Kernel(KernelCommand::Install(args)) => done(kernel::install(args)),
         Command::Kernel(KernelCommand::Start(args)) => done(kernel::start(args)),
         Command::Doctor(args) => done(doctor::doctor(args)),
         Command::Lab(args) => done(lab::lab(args)),
-        Command::Merge(MergeArgs {
-            base,
-            ours,
-            theirs,
-            path,
-        }) => {
+        Command::Merge(MergeArgs { base, ours, theirs, path }) => {
             let name = path.as_deref().unwrap_or(&ours).display().to_string();
             merge::run(&base, &ours, &theirs, &name)
         }

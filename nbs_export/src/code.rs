@@ -40,13 +40,8 @@ fn collect_literal_lines(tokens: TokenStream, lines: &mut BTreeSet<usize>) {
 /// The kernel takes such lines only before the first line of Rust.
 pub fn blank_commands(source: &str) -> String {
     let end = commands_end(source);
-    let blanked = source.lines().enumerate().map(|(i, line)| {
-        if i < end && is_command(line) {
-            ""
-        } else {
-            line
-        }
-    });
+    let blanked =
+        source.lines().enumerate().map(|(i, line)| if i < end && is_command(line) { "" } else { line });
     blanked.collect::<Vec<_>>().join("\n")
 }
 

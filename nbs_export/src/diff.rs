@@ -5,11 +5,8 @@ use similar::TextDiff;
 /// A unified diff. Very long lines (pictures in a notebook) are cut.
 pub fn unified(name: &str, old: &str, new: &str) -> String {
     let diff = TextDiff::from_lines(old, new);
-    let text = diff
-        .unified_diff()
-        .context_radius(2)
-        .header(&format!("a/{name}"), &format!("b/{name}"))
-        .to_string();
+    let text =
+        diff.unified_diff().context_radius(2).header(&format!("a/{name}"), &format!("b/{name}")).to_string();
     text.lines().map(shorten).collect::<Vec<_>>().join("\n")
 }
 

@@ -63,10 +63,7 @@ impl Directives {
             let Some(text) = line.trim_start().strip_prefix("//|") else {
                 continue;
             };
-            let error = |message| DirectiveError {
-                line: i + 1,
-                message,
-            };
+            let error = |message| DirectiveError { line: i + 1, message };
             if i < head {
                 all.push((i + 1, parse_one(text.trim()).map_err(error)?));
             } else if !inside_text.contains(&i) {
@@ -90,43 +87,22 @@ impl Directives {
 
     /// The line of the first directive that `pick` accepts, for messages.
     pub fn line_of(&self, pick: impl Fn(&Directive) -> bool) -> usize {
-        self.all
-            .iter()
-            .find(|(_, d)| pick(d))
-            .map_or(1, |(line, _)| *line)
+        self.all.iter().find(|(_, d)| pick(d)).map_or(1, |(line, _)| *line)
     }
 
     /// `export [NAME]`: `Some(None)` stands for the notebook's default module.
     pub fn export(&self) -> Option<Option<String>> {
-        self.find(|d| {
-            if let Directive::Export(name) = d {
-                Some(name.clone())
-            } else {
-                None
-            }
-        })
+        self.find(|d| if let Directive::Export(name) = d { Some(name.clone()) } else { None })
     }
 
     /// The name of the test that the cell becomes.
     pub fn test(&self) -> Option<String> {
-        self.find(|d| {
-            if let Directive::Test(name) = d {
-                Some(name.clone())
-            } else {
-                None
-            }
-        })
+        self.find(|d| if let Directive::Test(name) = d { Some(name.clone()) } else { None })
     }
 
     /// `compile_fail [CODE]`.
     pub fn compile_fail(&self) -> Option<Option<String>> {
-        self.find(|d| {
-            if let Directive::CompileFail(code) = d {
-                Some(code.clone())
-            } else {
-                None
-            }
-        })
+        self.find(|d| if let Directive::CompileFail(code) = d { Some(code.clone()) } else { None })
     }
 
     /// Is the cell executed at all?
@@ -182,10 +158,7 @@ pub fn split(source: &str) -> Parts {
     }
     let blank = |(_, l): &(usize, &str)| l.trim().is_empty();
     let start = kept.iter().position(|l| !blank(l)).unwrap_or(kept.len());
-    let end = kept
-        .iter()
-        .rposition(|l| !blank(l))
-        .map_or(start, |e| e + 1);
+    let end = kept.iter().rposition(|l| !blank(l)).map_or(start, |e| e + 1);
     let kept = &kept[start..end];
     Parts {
         directives,
@@ -197,9 +170,7 @@ pub fn split(source: &str) -> Parts {
 impl Parts {
     /// The cell's text, with `code` in place of what it had.
     pub fn join(&self, code: &str) -> String {
-        format!("{}{code}", self.directives)
-            .trim_end_matches('\n')
-            .to_owned()
+        format!("{}{code}", self.directives).trim_end_matches('\n').to_owned()
     }
 }
 
@@ -216,10 +187,9 @@ fn parse_one(text: &str) -> Result<Directive, String> {
         ("export", _) => usage("export [MODULE]"),
         ("doc", _) => Ok(Directive::Doc(rest.to_owned())),
         ("feature", [feature]) => feature_name(feature).map(|f| Directive::Feature(f, None)),
-        ("feature", [feature, name]) => Ok(Directive::Feature(
-            feature_name(feature)?,
-            Some(module_name(name)?),
-        )),
+        ("feature", [feature, name]) => {
+            Ok(Directive::Feature(feature_name(feature)?, Some(module_name(name)?)))
+        }
         ("feature", _) => usage("feature FEATURE [MODULE]"),
         ("test", [name]) => identifier(name).map(Directive::Test),
         ("test", _) => usage("test NAME"),
@@ -247,10 +217,7 @@ fn is_error_code(code: &str) -> bool {
 
 fn identifier(name: &str) -> Result<String, String> {
     let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-    let ok = starts_well
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let ok = starts_well && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     match syn::parse_str::<syn::Ident>(name) {
         Ok(_) if ok => Ok(name.to_owned()),
         _ => Err(format!(
@@ -270,12 +237,6 @@ fn module_name(name: &str) -> Result<String, String> {
 }
 
 fn feature_name(name: &str) -> Result<String, String> {
-    let ok = name
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    if ok {
-        Ok(name.to_owned())
-    } else {
-        Err(format!("`{name}` is no good name for a cargo feature"))
-    }
+    let ok = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if ok { Ok(name.to_owned()) } else { Err(format!("`{name}` is no good name for a cargo feature")) }
 }

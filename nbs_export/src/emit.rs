@@ -22,19 +22,13 @@ pub fn files(plan: &Plan) -> BTreeMap<String, Wanted> {
     for lesson in &plan.lessons {
         let mut add = |path, body: String| {
             let text = exported::with_banner(&lesson.place, &body);
-            files.insert(
-                path,
-                Wanted {
-                    place: lesson.place.clone(),
-                    text,
-                },
-            );
+            files.insert(path, Wanted { place: lesson.place.clone(), text });
         };
         for module in &lesson.modules {
-            add(module_path(&module.name), module_body(lesson, module));
+            add(module_path(&module.name), module_body(lesson, module, plan.width));
         }
         if !lesson.tests.is_empty() {
-            add(tests_path(&lesson.name), tests_body(lesson));
+            add(tests_path(&lesson.name), tests_body(lesson, plan.width));
         }
     }
     files
@@ -55,51 +49,48 @@ pub fn test_target(lesson: &str) -> String {
     format!("lesson_{lesson}")
 }
 
-fn module_body(lesson: &Lesson, module: &Module) -> String {
-    let docs: Vec<_> = module
-        .docs
-        .iter()
-        .map(|line| format!("//! {line}").trim_end().to_owned())
-        .collect();
+fn module_body(lesson: &Lesson, module: &Module, width: usize) -> String {
+    let docs: Vec<_> = module.docs.iter().map(|line| format!("//! {line}").trim_end().to_owned()).collect();
     let used: Vec<&Used> = module.cells.iter().map(|p| &p.used).collect();
-    let imports = imports(lesson, Some(module), "crate", Reach::Crate, &used);
+    let imports =
+        imports(lesson, Importer { module: Some(module), root: "crate", reach: Reach::Crate, width }, &used);
     let cells = module.cells.iter().map(|p| cell(lesson, &p.id, &p.code));
     body(docs.join("\n"), imports, cells)
 }
 
-fn tests_body(lesson: &Lesson) -> String {
+fn tests_body(lesson: &Lesson, width: usize) -> String {
     let docs = format!("//! What {} claims.", lesson.place);
     let used: Vec<&Used> = lesson.tests.iter().map(|t| &t.piece.used).collect();
-    let imports = imports(lesson, None, CRATE, Reach::Everywhere, &used);
-    let cells = lesson
-        .tests
-        .iter()
-        .map(|t| cell(lesson, &t.piece.id, &exported::wrap_test(t)));
+    let imports =
+        imports(lesson, Importer { module: None, root: CRATE, reach: Reach::Everywhere, width }, &used);
+    let cells = lesson.tests.iter().map(|t| cell(lesson, &t.piece.id, &exported::wrap_test(t, width)));
     body(docs, imports, cells)
 }
 
 fn body(docs: String, imports: String, cells: impl Iterator<Item = String>) -> String {
-    let parts = [docs, imports]
-        .into_iter()
-        .filter(|p| !p.is_empty())
-        .chain(cells);
+    let parts = [docs, imports].into_iter().filter(|p| !p.is_empty()).chain(cells);
     parts.collect::<Vec<_>>().join("\n\n") + "\n"
 }
 
 fn cell(lesson: &Lesson, id: &str, text: &str) -> String {
-    format!("{}\n{text}", exported::marker(&lesson.place, id))
-        .trim_end()
-        .to_owned()
+    format!("{}\n{text}", exported::marker(&lesson.place, id)).trim_end().to_owned()
 }
 
-/// The `use` lines for what lives in other modules of the same notebook: `module` is the one that imports, if any.
-fn imports(
-    lesson: &Lesson,
-    module: Option<&Module>,
-    root: &str,
+/// Who imports, and how.
+struct Importer<'a> {
+    /// A module imports from its siblings only; the tests from all.
+    module: Option<&'a Module>,
+    /// What the crate is called there.
+    root: &'a str,
+    /// How visible an item must be.
     reach: Reach,
-    used: &[&Used],
-) -> String {
+    /// How long a line may be.
+    width: usize,
+}
+
+/// The `use` lines for what lives in other modules of the same notebook.
+fn imports(lesson: &Lesson, importer: Importer, used: &[&Used]) -> String {
+    let Importer { module, root, reach, width } = importer;
     let known: BTreeSet<&str> = module
         .into_iter()
         .flat_map(|m| &m.cells)
@@ -108,41 +99,21 @@ fn imports(
         .collect();
     let wants = |item: &Defined| {
         let named = used.iter().any(|u| u.bare.contains(&item.name));
-        let method = used
-            .iter()
-            .any(|u| item.methods.iter().any(|m| u.methods.contains(m)));
+        let method = used.iter().any(|u| item.methods.iter().any(|m| u.methods.contains(m)));
         item.reach >= reach && !known.contains(item.name.as_str()) && (named || method)
     };
     // By feature, then by module (none for the crate's root).
-    let mut groups: BTreeMap<Option<&str>, BTreeMap<Option<&str>, BTreeSet<&str>>> =
-        BTreeMap::new();
-    let others = lesson
-        .modules
-        .iter()
-        .filter(|other| module.is_none_or(|m| m.name != other.name));
+    let mut groups: BTreeMap<Option<&str>, BTreeMap<Option<&str>, BTreeSet<&str>>> = BTreeMap::new();
+    let others = lesson.modules.iter().filter(|other| module.is_none_or(|m| m.name != other.name));
     for other in others {
-        let feature = other
-            .feature
-            .as_deref()
-            .filter(|f| module.is_none_or(|m| m.feature.as_deref() != Some(f)));
-        for item in other
-            .cells
-            .iter()
-            .flat_map(|p| &p.defined)
-            .filter(|d| wants(d))
-        {
+        let feature =
+            other.feature.as_deref().filter(|f| module.is_none_or(|m| m.feature.as_deref() != Some(f)));
+        for item in other.cells.iter().flat_map(|p| &p.defined).filter(|d| wants(d)) {
             let path = (!item.at_root).then_some(other.name.as_str());
-            groups
-                .entry(feature)
-                .or_default()
-                .entry(path)
-                .or_default()
-                .insert(&item.name);
+            groups.entry(feature).or_default().entry(path).or_default().insert(&item.name);
         }
     }
-    let blocks = groups
-        .into_iter()
-        .map(|(feature, modules)| use_block(root, feature, modules));
+    let blocks = groups.into_iter().map(|(feature, modules)| use_block(root, feature, modules, width));
     blocks.collect::<Vec<_>>().join("\n\n")
 }
 
@@ -151,6 +122,7 @@ fn use_block(
     root: &str,
     feature: Option<&str>,
     modules: BTreeMap<Option<&str>, BTreeSet<&str>>,
+    width: usize,
 ) -> String {
     let mut lines: Vec<(Vec<&str>, String)> = Vec::new();
     for (module, names) in modules {
@@ -159,31 +131,21 @@ fn use_block(
         let path = module.map_or(String::new(), |m| format!("{m}::"));
         let joined = format!("use {root}::{path}{{{}}};", names.join(", "));
         // Too long for a line: one line each, which needs no rule for wrapping.
-        if module.is_some() && names.len() > 1 && joined.len() <= 100 {
+        if module.is_some() && names.len() > 1 && joined.len() <= width {
             lines.push((module.into_iter().collect(), joined));
         } else {
             let line = |n: &&'_ str| format!("use {root}::{path}{n};");
-            lines.extend(
-                names
-                    .iter()
-                    .map(|n| (module.into_iter().chain([*n]).collect(), line(n))),
-            );
+            lines.extend(names.iter().map(|n| (module.into_iter().chain([*n]).collect(), line(n))));
         }
     }
     lines.sort_by(|a, b| path_order(&a.0, &b.0));
     let cfg = feature.map_or(String::new(), |f| format!("#[cfg(feature = \"{f}\")]\n"));
-    lines
-        .iter()
-        .map(|(_, line)| format!("{cfg}{line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    lines.iter().map(|(_, line)| format!("{cfg}{line}")).collect::<Vec<_>>().join("\n")
 }
 
 fn path_order(a: &[&str], b: &[&str]) -> std::cmp::Ordering {
     let parts = a.iter().zip(b).map(|(a, b)| rustfmt_order(a, b));
-    parts
-        .fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
-        .then(a.len().cmp(&b.len()))
+    parts.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then).then(a.len().cmp(&b.len()))
 }
 
 const MODULES: [&str; 2] = ["// nbs:modules begin", "// nbs:modules end"];
@@ -191,9 +153,8 @@ const TESTS: [&str; 2] = ["# nbs:tests begin", "# nbs:tests end"];
 
 /// `lib.rs` with this list of modules and their features.
 pub fn with_modules(lib: &str, modules: &BTreeMap<&str, Option<&str>>) -> String {
-    let mut names: Vec<&str> = modules.keys().copied().collect();
-    names.sort_by(|a, b| rustfmt_order(a, b));
-    let lines = names.iter().map(|name| match modules[name] {
+    // rustfmt sorts modules by their bytes, unlike imports.
+    let lines = modules.iter().map(|(name, feature)| match feature {
         Some(feature) => format!("#[cfg(feature = \"{feature}\")]\npub mod {name};\n"),
         None => format!("pub mod {name};\n"),
     });
@@ -206,28 +167,18 @@ pub fn with_tests(manifest: &str, lessons: &BTreeSet<&str>) -> String {
         let name = test_target(lesson);
         format!("[[test]]\nname = \"{name}\"\npath = \"{name}.rs\"\n")
     };
-    with_block(
-        manifest,
-        TESTS,
-        &lessons.iter().map(entry).collect::<Vec<_>>().join("\n"),
-    )
+    with_block(manifest, TESTS, &lessons.iter().map(entry).collect::<Vec<_>>().join("\n"))
 }
 
 /// Replaces what stands between two lines; where they are missing, they go to the end.
 fn with_block(text: &str, [begin, end]: [&str; 2], block: &str) -> String {
     let text = text.replace("\r\n", "\n");
     let whole = format!("{begin}\n{block}{end}\n");
-    let found = text
-        .find(begin)
-        .and_then(|from| Some((from, from + text[from..].find(end)?)));
+    let found = text.find(begin).and_then(|from| Some((from, from + text[from..].find(end)?)));
     match found {
         Some((from, to)) => {
             let after = text[to + end.len()..].trim_start_matches('\n');
-            let gap = if text[to + end.len()..].starts_with("\n\n") {
-                "\n"
-            } else {
-                ""
-            };
+            let gap = if text[to + end.len()..].starts_with("\n\n") { "\n" } else { "" };
             format!("{}{whole}{gap}{after}", &text[..from])
         }
         None => format!("{}\n\n{whole}", text.trim_end()),
@@ -241,12 +192,7 @@ pub fn has_feature(manifest: &str, feature: &str) -> bool {
         if line.starts_with('[') {
             in_features = line == "[features]";
         }
-        let key = line
-            .split('=')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .trim_matches('"');
+        let key = line.split('=').next().unwrap_or_default().trim().trim_matches('"');
         in_features && key == feature && line.contains('=')
     })
 }
@@ -266,12 +212,7 @@ mod tests {
         assert_eq!(with_modules(&first, &modules), first);
         let longer = first.clone() + "\npub mod prelude;\n";
         assert_eq!(with_modules(&longer, &modules), longer);
-        assert_eq!(
-            with_modules(&longer, &BTreeMap::new())
-                .matches("pub mod")
-                .count(),
-            1
-        );
+        assert_eq!(with_modules(&longer, &BTreeMap::new()).matches("pub mod").count(), 1);
     }
 
     #[test]

@@ -41,29 +41,17 @@ pub struct Entry {
 }
 
 /// Compares the tree with the plan. With `selected` notebooks (such as `notebooks/01_foundations.ipynb`), only their files.
-pub fn compare(
-    workspace: &Workspace,
-    plan: &Plan,
-    selected: &BTreeSet<String>,
-) -> Result<Vec<Entry>> {
+pub fn compare(workspace: &Workspace, plan: &Plan, selected: &BTreeSet<String>) -> Result<Vec<Entry>> {
     let wanted = emit::files(plan);
     let mut entries = Vec::new();
     for (path, Wanted { place, text }) in &wanted {
         if selected.contains(place) {
             let now = read(&workspace.root.join(path))?;
             let state = state(now.as_deref(), Some(text));
-            entries.push(Entry {
-                path: path.clone(),
-                now,
-                wanted: Some(text.clone()),
-                state,
-            });
+            entries.push(Entry { path: path.clone(), now, wanted: Some(text.clone()), state });
         }
     }
-    for path in exported_files(workspace)?
-        .into_iter()
-        .filter(|p| !wanted.contains_key(p))
-    {
+    for path in exported_files(workspace)?.into_iter().filter(|p| !wanted.contains_key(p)) {
         entries.extend(orphan(workspace, plan, selected, path)?);
     }
     entries.extend(lists(workspace, plan, selected)?);
@@ -84,21 +72,12 @@ fn orphan(
     // A notebook that cannot be read still owns its files.
     let gone = plan.lesson(&owner).is_none() && !workspace.root.join(&owner).exists();
     let state = state(now.as_deref(), None);
-    Ok((gone || selected.contains(&owner)).then_some(Entry {
-        path,
-        now,
-        wanted: None,
-        state,
-    }))
+    Ok((gone || selected.contains(&owner)).then_some(Entry { path, now, wanted: None, state }))
 }
 
 fn state(now: Option<&str>, wanted: Option<&str>) -> State {
     let Some(now) = now else {
-        return if wanted.is_none() {
-            State::Same
-        } else {
-            State::Outdated
-        };
+        return if wanted.is_none() { State::Same } else { State::Outdated };
     };
     if wanted == Some(now) {
         return State::Same;
@@ -106,9 +85,7 @@ fn state(now: Option<&str>, wanted: Option<&str>) -> State {
     let Some(file) = Exported::parse(now) else {
         return State::Foreign;
     };
-    let same_body = wanted
-        .and_then(Exported::parse)
-        .is_some_and(|w| w.body == file.body);
+    let same_body = wanted.and_then(Exported::parse).is_some_and(|w| w.body == file.body);
     match file.is_edited() && !same_body {
         true => State::Edited,
         // A checkout with other line ends is the same text.
@@ -125,9 +102,7 @@ pub fn exported_files(workspace: &Workspace) -> Result<Vec<String>> {
             continue;
         };
         for entry in entries {
-            let path = entry
-                .with_context(|| format!("cannot read {}", dir.display()))?
-                .path();
+            let path = entry.with_context(|| format!("cannot read {}", dir.display()))?.path();
             let is_rust = path.extension().is_some_and(|e| e == "rs") && path.is_file();
             if is_rust && read(&path)?.is_some_and(|t| Exported::parse(&t).is_some()) {
                 paths.push(workspace.relative(&path));
@@ -141,8 +116,7 @@ pub fn exported_files(workspace: &Workspace) -> Result<Vec<String>> {
 /// The module list of `lib.rs` and the test list of `tests/Cargo.toml`.
 fn lists(workspace: &Workspace, plan: &Plan, selected: &BTreeSet<String>) -> Result<Vec<Entry>> {
     // A notebook that is not exported now counts only with what it has exported before.
-    let counts =
-        |place: &str, path: &str| selected.contains(place) || workspace.root.join(path).exists();
+    let counts = |place: &str, path: &str| selected.contains(place) || workspace.root.join(path).exists();
     let modules: BTreeMap<&str, Option<&str>> = plan
         .modules()
         .filter(|(lesson, module)| counts(&lesson.place, &emit::module_path(&module.name)))
@@ -155,27 +129,13 @@ fn lists(workspace: &Workspace, plan: &Plan, selected: &BTreeSet<String>) -> Res
         .map(|l| l.name.as_str())
         .collect();
     let list = |path: String, edit: &dyn Fn(&str) -> String| -> Result<Entry> {
-        let now =
-            read(&workspace.root.join(&path))?.with_context(|| format!("{path} is missing"))?;
+        let now = read(&workspace.root.join(&path))?.with_context(|| format!("{path} is missing"))?;
         let wanted = edit(&now);
-        let state = if wanted == now.replace("\r\n", "\n") {
-            State::Same
-        } else {
-            State::Outdated
-        };
-        Ok(Entry {
-            path,
-            now: Some(now),
-            wanted: Some(wanted),
-            state,
-        })
+        let state = if wanted == now.replace("\r\n", "\n") { State::Same } else { State::Outdated };
+        Ok(Entry { path, now: Some(now), wanted: Some(wanted), state })
     };
-    let lib = list(format!("{CRATE}/src/lib.rs"), &|text| {
-        emit::with_modules(text, &modules)
-    })?;
-    let manifest = list("tests/Cargo.toml".to_owned(), &|text| {
-        emit::with_tests(text, &tests)
-    })?;
+    let lib = list(format!("{CRATE}/src/lib.rs"), &|text| emit::with_modules(text, &modules))?;
+    let manifest = list("tests/Cargo.toml".to_owned(), &|text| emit::with_tests(text, &tests))?;
     Ok(vec![lib, manifest])
 }
 
@@ -186,24 +146,16 @@ pub fn missing_features(workspace: &Workspace, plan: &Plan) -> Result<Vec<String
         let path = workspace.root.join(folder).join("Cargo.toml");
         let manifest = read(&path)?.unwrap_or_default();
         if !emit::has_feature(&manifest, feature) {
-            let example = if folder == "tests" {
-                format!("[\"{CRATE}/{feature}\"]")
-            } else {
-                "[]".to_owned()
-            };
-            problems.push(format!(
-                "{who} needs `{feature} = {example}` under [features] in {folder}/Cargo.toml"
-            ));
+            let example =
+                if folder == "tests" { format!("[\"{CRATE}/{feature}\"]") } else { "[]".to_owned() };
+            problems
+                .push(format!("{who} needs `{feature} = {example}` under [features] in {folder}/Cargo.toml"));
         }
         Ok(())
     };
     for (lesson, module) in plan.modules() {
         if let Some(feature) = &module.feature {
-            require(
-                CRATE,
-                feature,
-                format!("{}, module `{}`:", lesson.place, module.name),
-            )?;
+            require(CRATE, feature, format!("{}, module `{}`:", lesson.place, module.name))?;
         }
     }
     for lesson in &plan.lessons {
@@ -217,11 +169,7 @@ pub fn missing_features(workspace: &Workspace, plan: &Plan) -> Result<Vec<String
 
 /// The places of the notebooks that a command line names.
 pub fn places(workspace: &Workspace, names: &[String]) -> Result<BTreeSet<String>> {
-    Ok(workspace
-        .select(names)?
-        .iter()
-        .map(|p| workspace.relative(p))
-        .collect())
+    Ok(workspace.select(names)?.iter().map(|p| workspace.relative(p)).collect())
 }
 
 /// `nbs export`.
@@ -240,28 +188,17 @@ pub fn export(workspace: &Workspace, names: &[String], force: bool) -> Result<()
     refuse_overwriting(&entries, force)?;
     let changed: Vec<&Entry> = entries.iter().filter(|e| e.state != State::Same).collect();
     if changed.is_empty() {
-        println!("Nothing to export: crate and tests are as the notebooks say.");
+        say!("Nothing to export: crate and tests are as the notebooks say.");
         return Ok(());
     }
     let changes: Vec<Change> = changed
         .iter()
-        .map(|e| Change {
-            path: workspace.root.join(&e.path),
-            text: e.wanted.clone(),
-        })
+        .map(|e| Change { path: workspace.root.join(&e.path), text: e.wanted.clone() })
         .collect();
     try_compile(workspace, &plan, &changes)?;
     files::write_all(&changes)?;
     for entry in changed {
-        println!(
-            "{} {}",
-            if entry.wanted.is_some() {
-                "wrote  "
-            } else {
-                "removed"
-            },
-            entry.path
-        );
+        say!("{} {}", if entry.wanted.is_some() { "wrote  " } else { "removed" }, entry.path);
     }
     Ok(())
 }
@@ -283,11 +220,7 @@ fn refuse_overwriting(entries: &[Entry], force: bool) -> Result<()> {
             _ => {}
         }
     }
-    if reasons.is_empty() {
-        Ok(())
-    } else {
-        bail!("nothing is exported:\n\n{}", reasons.join("\n"))
-    }
+    if reasons.is_empty() { Ok(()) } else { bail!("nothing is exported:\n\n{}", reasons.join("\n")) }
 }
 
 /// A crate that does not compile could no longer be loaded by the notebook that is to repair it.
@@ -295,10 +228,7 @@ pub fn try_compile(workspace: &Workspace, plan: &Plan, changes: &[Change]) -> Re
     let target = cargo::target_dir(workspace)?;
     let trial = shadow::make(workspace, &target, changes)?;
     let report = cargo::check(&trial, Some(&target), plan)?;
-    report
-        .warnings
-        .iter()
-        .for_each(|warning| eprintln!("{warning}\n"));
+    report.warnings.iter().for_each(|warning| eprintln!("{warning}\n"));
     if report.errors.is_empty() {
         return Ok(());
     }
@@ -317,11 +247,7 @@ pub fn build(workspace: &Workspace) -> Result<bool> {
         eprintln!("{message}\n");
     }
     let (errors, warnings) = (report.errors.len(), report.warnings.len());
-    println!(
-        "{CRATE} and the lessons' tests: {}, {}",
-        count(errors, "error"),
-        count(warnings, "warning")
-    );
+    say!("{CRATE} and the lessons' tests: {}, {}", count(errors, "error"), count(warnings, "warning"));
     Ok(report.errors.is_empty())
 }
 

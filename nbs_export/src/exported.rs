@@ -94,20 +94,12 @@ fn split_sections(body: &str) -> (String, Vec<Section>) {
         let line_number = i + 1 + BANNER_LINES;
         if let Some((place, id)) = parse_marker(line) {
             let (text, text_line) = (String::new(), line_number + 1);
-            sections.push(Section {
-                place,
-                id,
-                line: line_number,
-                text,
-                text_line,
-            });
+            sections.push(Section { place, id, line: line_number, text, text_line });
             continue;
         }
         match sections.last_mut() {
             // Blank lines above the text are not part of it.
-            Some(section) if section.text.is_empty() && line.trim().is_empty() => {
-                section.text_line += 1
-            }
+            Some(section) if section.text.is_empty() && line.trim().is_empty() => section.text_line += 1,
             Some(section) => {
                 section.text += line;
                 section.text.push('\n');
@@ -152,17 +144,13 @@ pub fn dedent(text: &str) -> String {
 }
 
 fn map_lines(text: &str, f: impl Fn(usize, &str) -> String) -> String {
-    text.lines()
-        .enumerate()
-        .map(|(i, line)| f(i, line))
-        .collect::<Vec<_>>()
-        .join("\n")
+    text.lines().enumerate().map(|(i, line)| f(i, line)).collect::<Vec<_>>().join("\n")
 }
 
 const TEST_OK: &str = "    Ok(())";
 
 /// A test function around a cell's text.
-pub fn wrap_test(test: &crate::lesson::Test) -> String {
+pub fn wrap_test(test: &crate::lesson::Test, width: usize) -> String {
     let mut text = String::new();
     for feature in &test.features {
         text += &format!("#[cfg(feature = \"{feature}\")]\n");
@@ -177,21 +165,22 @@ pub fn wrap_test(test: &crate::lesson::Test) -> String {
     let body = indent(&test.piece.code);
     let gap = if body.is_empty() { "" } else { "\n" };
     let name = &test.name;
+    // Written out, so that a cell may import a `Result` of its own.
+    let returns = "-> Result<(), Box<dyn std::error::Error>> {";
     text += &match test.should_panic {
         true => format!("fn {name}() {{\n{body}{gap}}}"),
-        // Written out, so that a cell may import a `Result` of its own.
-        false => format!(
-            "fn {name}() -> Result<(), Box<dyn std::error::Error>> {{\n{body}{gap}{TEST_OK}\n}}"
-        ),
+        false => {
+            let fits = format!("fn {name}() {returns}").len() <= width;
+            let space = if fits { ' ' } else { '\n' };
+            format!("fn {name}(){space}{returns}\n{body}{gap}{TEST_OK}\n}}")
+        }
     };
     text
 }
 
 /// How many lines of [`wrap_test`] stand above the cell's text.
 fn lines_above_test(text: &str) -> Option<usize> {
-    text.lines()
-        .position(|l| l.starts_with("fn ") && l.ends_with('{'))
-        .map(|i| i + 1)
+    text.lines().position(|l| l.starts_with("fn ") && l.ends_with('{')).map(|i| i + 1)
 }
 
 /// Takes the cell's text out of its test function; `None` if the function no longer has the exported form.
@@ -233,10 +222,7 @@ pub struct Places<'a> {
 impl<'a> Places<'a> {
     /// For the text of an exported file; `None` for any other file.
     pub fn new(text: &str, plan: &'a Plan) -> Option<Self> {
-        Some(Self {
-            file: Exported::parse(text)?,
-            plan,
-        })
+        Some(Self { file: Exported::parse(text)?, plan })
     }
 
     /// The notebook that owns the file.
@@ -250,11 +236,7 @@ impl<'a> Places<'a> {
         let lesson = self.plan.lesson(&section.place);
         let piece = lesson.and_then(|l| l.piece(&section.id));
         let is_test = lesson.is_some_and(|l| l.tests.iter().any(|t| t.piece.id == section.id));
-        let above = if is_test {
-            lines_above_test(&section.text).unwrap_or(0)
-        } else {
-            0
-        };
+        let above = if is_test { lines_above_test(&section.text).unwrap_or(0) } else { 0 };
         let row = line.saturating_sub(section.text_line + above);
         Some(Place {
             notebook: section.place.clone(),

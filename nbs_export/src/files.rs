@@ -12,10 +12,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     // A link stays a link: what it points to is replaced.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let staged = stage(&path, bytes)?;
-    staged
-        .persist(&path)
-        .map_err(|e| e.error)
-        .with_context(|| cannot_write(&path))?;
+    staged.persist(&path).map_err(|e| e.error).with_context(|| cannot_write(&path))?;
     Ok(())
 }
 
@@ -40,10 +37,7 @@ pub fn write_all(changes: &[Change]) -> Result<()> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(e).with_context(|| cannot_write(path)),
         };
-        let new = text
-            .as_ref()
-            .map(|t| stage(path, t.as_bytes()))
-            .transpose()?;
+        let new = text.as_ref().map(|t| stage(path, t.as_bytes())).transpose()?;
         staged.push((path, old, new));
     }
     let mut done: Vec<(&PathBuf, Option<Vec<u8>>)> = Vec::new();
@@ -72,14 +66,9 @@ fn restore(path: &Path, old: Option<Vec<u8>>) -> Result<()> {
 }
 
 fn stage(path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let try_stage = || -> io::Result<NamedTempFile> {
-        let mut file = tempfile::Builder::new()
-            .prefix(".nbs-")
-            .tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new().prefix(".nbs-").tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         set_permissions(&file, path)?;
@@ -96,15 +85,11 @@ fn set_permissions(file: &NamedTempFile, path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        file.as_file()
-            .set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
     }
     Ok(())
 }
 
 fn cannot_write(path: &Path) -> String {
-    format!(
-        "cannot write {} (is there room on the disk, and may you write to its folder?)",
-        path.display()
-    )
+    format!("cannot write {} (is there room on the disk, and may you write to its folder?)", path.display())
 }

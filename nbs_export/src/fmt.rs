@@ -38,34 +38,26 @@ struct Job {
 /// Formats the code cells of a notebook, in memory.
 pub fn format(workspace: &Workspace, notebook: &Notebook) -> Result<Formatted> {
     // A directive in a wrong place is reported elsewhere.
-    let jobs: Vec<Job> = notebook
-        .code_cells()
-        .filter_map(|c| Some(job(&c, c.directives().ok()?)))
-        .collect();
+    let jobs: Vec<Job> = notebook.code_cells().filter_map(|c| Some(job(&c, c.directives().ok()?))).collect();
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let files: Vec<String> = (0..jobs.len()).map(|i| format!("cell{i}.rs")).collect();
     for (job, file) in jobs.iter().zip(&files) {
-        std::fs::write(folder.path().join(file), &job.text)
-            .context("cannot write a temporary file")?;
+        std::fs::write(folder.path().join(file), &job.text).context("cannot write a temporary file")?;
     }
     let messages = rustfmt(workspace, folder.path(), &files)?;
     let mut formatted = Formatted::default();
     for (job, file) in jobs.iter().zip(&files) {
         if let Some(message) = message_about(&messages, file) {
             if !job.may_fail {
-                formatted
-                    .problems
-                    .push(format!("{}: rustfmt cannot read it:\n{message}", job.label));
+                formatted.problems.push(format!("{}: rustfmt cannot read it:\n{message}", job.label));
             }
             continue;
         }
-        let text = std::fs::read_to_string(folder.path().join(file))
-            .context("cannot read a temporary file")?;
+        let text =
+            std::fs::read_to_string(folder.path().join(file)).context("cannot read a temporary file")?;
         let source = job.result(&text);
         if source != job.source {
-            formatted
-                .changed
-                .push((job.index, job.label.clone(), source));
+            formatted.changed.push((job.index, job.label.clone(), source));
         }
     }
     Ok(formatted)
@@ -75,62 +67,26 @@ fn job(cell: &Cell, marks: Directives) -> Job {
     let source = cell.source();
     let parts = directives::split(&source);
     let head = code::commands_end(&parts.code);
-    let last_command = parts
-        .code
-        .lines()
-        .take(head)
-        .enumerate()
-        .filter(|(_, l)| code::is_command(l))
-        .last();
+    let last_command = parts.code.lines().take(head).enumerate().filter(|(_, l)| code::is_command(l)).last();
     let commands_end = last_command.map_or(0, |(i, _)| i + 1);
-    let commands: String = parts
-        .code
-        .lines()
-        .take(commands_end)
-        .map(|l| format!("{l}\n"))
-        .collect();
-    let rust = parts
-        .code
-        .lines()
-        .skip(commands_end)
-        .collect::<Vec<_>>()
-        .join("\n");
+    let commands: String = parts.code.lines().take(commands_end).map(|l| format!("{l}\n")).collect();
+    let rust = parts.code.lines().skip(commands_end).collect::<Vec<_>>().join("\n");
     let is_block = marks.test().is_some() || syn::parse_file(&rust).is_err();
-    let text = if is_block {
-        format!("fn main() {{\n{}\n}}\n", exported::indent(&rust))
-    } else {
-        rust
-    };
+    let text = if is_block { format!("fn main() {{\n{}\n}}\n", exported::indent(&rust)) } else { rust };
     let may_fail = marks.compile_fail().is_some();
-    Job {
-        index: cell.index,
-        label: cell.label(),
-        source,
-        parts,
-        commands,
-        is_block,
-        may_fail,
-        text,
-    }
+    Job { index: cell.index, label: cell.label(), source, parts, commands, is_block, may_fail, text }
 }
 
 impl Job {
     /// The cell's new text, from what rustfmt has made of its file.
     fn result(&self, text: &str) -> String {
-        let body = text
-            .strip_prefix("fn main() {")
-            .and_then(|t| t.trim_end().strip_suffix('}'));
+        let body = text.strip_prefix("fn main() {").and_then(|t| t.trim_end().strip_suffix('}'));
         let rust = match body {
             Some(body) if self.is_block => exported::dedent(body.trim_matches('\n')),
             _ => text.to_owned(),
         };
-        let gap = if !self.commands.is_empty() && self.text_follows_gap() {
-            "\n"
-        } else {
-            ""
-        };
-        self.parts
-            .join(format!("{}{gap}{}", self.commands, rust.trim_end()).trim_end())
+        let gap = if !self.commands.is_empty() && self.text_follows_gap() { "\n" } else { "" };
+        self.parts.join(format!("{}{gap}{}", self.commands, rust.trim_end()).trim_end())
     }
 
     /// A blank line below the kernel's lines is the author's choice.
@@ -146,13 +102,9 @@ fn rustfmt(workspace: &Workspace, folder: &std::path::Path, files: &[String]) ->
         return Ok(String::new());
     }
     let mut command = Command::new("rustfmt");
-    command
-        .current_dir(folder)
-        .args(["--edition", "2024", "--color", "never"]);
-    if let Some(config) = ["rustfmt.toml", ".rustfmt.toml"]
-        .map(|n| workspace.root.join(n))
-        .iter()
-        .find(|p| p.is_file())
+    command.current_dir(folder).args(["--edition", "2024", "--color", "never"]);
+    if let Some(config) =
+        ["rustfmt.toml", ".rustfmt.toml"].map(|n| workspace.root.join(n)).iter().find(|p| p.is_file())
     {
         command.arg("--config-path").arg(config);
     }
@@ -168,13 +120,7 @@ fn rustfmt(workspace: &Workspace, folder: &std::path::Path, files: &[String]) ->
 fn message_about(messages: &str, file: &str) -> Option<String> {
     let about = |part: &&str| part.contains(&format!("{file}:"));
     let message = messages.split("\n\n").find(about)?;
-    Some(
-        message
-            .lines()
-            .map(|l| format!("    {l}"))
-            .collect::<Vec<_>>()
-            .join("\n"),
-    )
+    Some(message.lines().map(|l| format!("    {l}")).collect::<Vec<_>>().join("\n"))
 }
 
 /// `nbs fmt`. `Ok(false)` if `check` found something to do, or a cell cannot be read.
@@ -189,23 +135,15 @@ pub fn fmt(workspace: &Workspace, names: &[String], check: bool) -> Result<bool>
         }
         for (index, label, source) in &formatted.changed {
             if check {
-                let old = notebook
-                    .cells()
-                    .nth(*index)
-                    .map(|c| c.source())
-                    .unwrap_or_default();
-                println!(
+                let old = notebook.cells().nth(*index).map(|c| c.source()).unwrap_or_default();
+                say!(
                     "{}",
-                    diff::unified(
-                        &format!("{place}, {label}"),
-                        &(old + "\n"),
-                        &(source.clone() + "\n")
-                    )
+                    diff::unified(&format!("{place}, {label}"), &(old + "\n"), &(source.clone() + "\n"))
                 );
                 fine = false;
             } else {
                 notebook.cell_mut(*index).set_source(source);
-                println!("formatted {place}, {label}");
+                say!("formatted {place}, {label}");
             }
         }
         if !check && !formatted.changed.is_empty() {

@@ -16,32 +16,18 @@ const ATTRIBUTE: &str = "*.ipynb merge=nbs";
 
 /// Sets up this clone. Doing it again changes nothing.
 pub fn install(workspace: &Workspace) -> Result<()> {
-    let hook = workspace
-        .root
-        .join(git(workspace, &["rev-parse", "--git-path", "hooks/pre-commit"])?.trim_end());
+    let hook =
+        workspace.root.join(git(workspace, &["rev-parse", "--git-path", "hooks/pre-commit"])?.trim_end());
     install_hook(&hook)?;
-    git(
-        workspace,
-        &["config", "merge.nbs.name", "merge notebooks cell by cell"],
-    )?;
-    git(
-        workspace,
-        &["config", "merge.nbs.driver", "cargo nbs merge %O %A %B %P"],
-    )?;
+    git(workspace, &["config", "merge.nbs.name", "merge notebooks cell by cell"])?;
+    git(workspace, &["config", "merge.nbs.driver", "cargo nbs merge %O %A %B %P"])?;
     let attributes = workspace.root.join(".gitattributes");
     let text = read(&attributes)?.unwrap_or_default();
     if !text.lines().any(|l| l.trim() == ATTRIBUTE) {
-        let gap = if text.is_empty() || text.ends_with('\n') {
-            ""
-        } else {
-            "\n"
-        };
+        let gap = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         write_atomic(&attributes, format!("{text}{gap}{ATTRIBUTE}\n").as_bytes())?;
     }
-    println!(
-        "git now checks notebooks before a commit ({}) and merges them by cell.",
-        hook.display()
-    );
+    say!("git now checks notebooks before a commit ({}) and merges them by cell.", hook.display());
     Ok(())
 }
 
@@ -65,10 +51,7 @@ fn install_hook(path: &Path) -> Result<()> {
 #[cfg(unix)]
 fn make_executable(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    Ok(fs::set_permissions(
-        path,
-        fs::Permissions::from_mode(0o755),
-    )?)
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }
 
 /// Git for Windows runs hooks whatever their rights.

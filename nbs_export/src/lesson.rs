@@ -18,6 +18,8 @@ pub struct Plan {
     pub lessons: Vec<Lesson>,
     /// What stands in the way of an export; each names notebook, cell and line.
     pub problems: Vec<String>,
+    /// How long a line of an exported file may be, as rustfmt is told.
+    pub width: usize,
 }
 
 /// One notebook and what it exports.
@@ -103,6 +105,7 @@ impl Plan {
     }
 
     fn add(&mut self, workspace: &Workspace, notebooks: Vec<Notebook>) {
+        self.width = line_width(workspace);
         for notebook in notebooks {
             let mut reader = Reader::new(workspace.relative(&notebook.path), &mut self.problems);
             self.lessons.extend(reader.read(notebook));
@@ -119,9 +122,7 @@ impl Plan {
 
     /// Every module with its lesson.
     pub fn modules(&self) -> impl Iterator<Item = (&Lesson, &Module)> {
-        self.lessons
-            .iter()
-            .flat_map(|l| l.modules.iter().map(move |m| (l, m)))
+        self.lessons.iter().flat_map(|l| l.modules.iter().map(move |m| (l, m)))
     }
 
     fn check_owners(&mut self) {
@@ -133,9 +134,7 @@ impl Plan {
         let problems: Vec<_> = twice
             .map(|(name, places)| {
                 let places = places.join(" and ");
-                format!(
-                    "module `{name}` is claimed by {places}: a module has one owner, so rename one"
-                )
+                format!("module `{name}` is claimed by {places}: a module has one owner, so rename one")
             })
             .collect();
         self.problems.extend(problems);
@@ -143,12 +142,8 @@ impl Plan {
 
     /// What `minai::NAME` leads to: the module itself, or the module of a macro that lives at the crate's root.
     fn target(&self, name: &str) -> Option<(&Lesson, &Module)> {
-        let has_macro = |m: &Module| {
-            m.cells
-                .iter()
-                .flat_map(|p| &p.defined)
-                .any(|d| d.at_root && d.name == name)
-        };
+        let has_macro =
+            |m: &Module| m.cells.iter().flat_map(|p| &p.defined).any(|d| d.at_root && d.name == name);
         self.modules().find(|(_, m)| m.name == name || has_macro(m))
     }
 
@@ -174,13 +169,7 @@ impl Plan {
         self.problems.extend(problems);
     }
 
-    fn check_path(
-        &self,
-        lesson: &Lesson,
-        module: Option<&Module>,
-        text: &str,
-        name: &str,
-    ) -> Option<String> {
+    fn check_path(&self, lesson: &Lesson, module: Option<&Module>, text: &str, name: &str) -> Option<String> {
         if module.is_some() && ["*", "prelude"].contains(&name) {
             return Some(format!(
                 "exported code names the modules it uses; `{CRATE}::{name}` would hide them"
@@ -200,10 +189,7 @@ impl Plan {
                 module.name, owner.name
             ));
         }
-        let feature = target
-            .feature
-            .as_ref()
-            .filter(|f| module.feature.as_ref() != Some(*f))?;
+        let feature = target.feature.as_ref().filter(|f| module.feature.as_ref() != Some(*f))?;
         let gated = text.contains(&format!("feature = \"{feature}\""));
         (!gated).then(|| {
             format!(
@@ -215,21 +201,15 @@ impl Plan {
 
     /// A test of what needs a feature needs the feature too.
     fn find_test_features(&mut self) {
-        let features: BTreeMap<String, String> = self
-            .modules()
-            .filter_map(|(_, m)| Some((m.name.clone(), m.feature.clone()?)))
-            .collect();
+        let features: BTreeMap<String, String> =
+            self.modules().filter_map(|(_, m)| Some((m.name.clone(), m.feature.clone()?))).collect();
         for lesson in &mut self.lessons {
             let mut own: BTreeMap<String, String> = BTreeMap::new();
             for module in &lesson.modules {
                 let Some(feature) = &module.feature else {
                     continue;
                 };
-                let names = module
-                    .cells
-                    .iter()
-                    .flat_map(|p| &p.defined)
-                    .map(|d| d.name.clone());
+                let names = module.cells.iter().flat_map(|p| &p.defined).map(|d| d.name.clone());
                 own.extend(names.map(|n| (n, feature.clone())));
             }
             for test in &mut lesson.tests {
@@ -246,17 +226,13 @@ impl Lesson {
     /// The module that a cell is exported to.
     fn module_of(&self, cell: &Cell) -> Option<&Module> {
         let id = cell.id()?;
-        self.modules
-            .iter()
-            .find(|m| m.cells.iter().any(|p| p.id == id))
+        self.modules.iter().find(|m| m.cells.iter().any(|p| p.id == id))
     }
 
     /// The exported code of the cell with this id.
     pub fn piece(&self, id: &str) -> Option<&Piece> {
         let cells = self.modules.iter().flat_map(|m| &m.cells);
-        cells
-            .chain(self.tests.iter().map(|t| &t.piece))
-            .find(|p| p.id == id)
+        cells.chain(self.tests.iter().map(|t| &t.piece)).find(|p| p.id == id)
     }
 }
 
@@ -275,8 +251,7 @@ impl<'a> Reader<'a> {
     }
 
     fn problem(&mut self, what: impl AsRef<str>) {
-        self.problems
-            .push(format!("{}, {}", self.place, what.as_ref()));
+        self.problems.push(format!("{}, {}", self.place, what.as_ref()));
     }
 
     fn read(&mut self, notebook: Notebook) -> Option<Lesson> {
@@ -285,7 +260,8 @@ impl<'a> Reader<'a> {
         let name = notebook.name();
         let Some(number) = lesson_number(&name) else {
             if exports {
-                let problem = "its name is not of the form NN_topic.ipynb, so its directives mean nothing: rename it";
+                let problem =
+                    "its name is not of the form NN_topic.ipynb, so its directives mean nothing: rename it";
                 self.problems.push(format!("{}: {problem}", self.place));
             }
             return None;
@@ -295,14 +271,7 @@ impl<'a> Reader<'a> {
         }
         let modules = self.modules(&cells);
         let tests = self.tests(&cells);
-        Some(Lesson {
-            number,
-            name,
-            place: self.place.clone(),
-            notebook,
-            modules,
-            tests,
-        })
+        Some(Lesson { number, name, place: self.place.clone(), notebook, modules, tests })
     }
 
     fn marked_cells(&mut self, notebook: &Notebook) -> Vec<Marked> {
@@ -311,12 +280,7 @@ impl<'a> Reader<'a> {
             match cell.directives() {
                 Ok(d) => {
                     let parts = directives::split(&cell.source());
-                    cells.push((
-                        cell.index,
-                        cell.id().unwrap_or_default().to_owned(),
-                        d,
-                        parts,
-                    ));
+                    cells.push((cell.index, cell.id().unwrap_or_default().to_owned(), d, parts));
                 }
                 Err(error) => self.problem(format!("{error:#}")),
             }
@@ -368,11 +332,7 @@ impl<'a> Reader<'a> {
             let piece = self.exported_piece(id, parts);
             match modules.iter_mut().find(|m| m.name == name) {
                 Some(module) => module.cells.push(piece),
-                None => modules.push(Module {
-                    name,
-                    cells: vec![piece],
-                    ..Module::default()
-                }),
+                None => modules.push(Module { name, cells: vec![piece], ..Module::default() }),
             }
         }
         self.describe(cells, default.as_deref(), &mut modules);
@@ -388,9 +348,8 @@ impl<'a> Reader<'a> {
                     continue;
                 };
                 if let Some(first) = &found {
-                    let problem = format!(
-                        "cell `{id}`, line {line}: a second `default_exp`; the first is `{first}`"
-                    );
+                    let problem =
+                        format!("cell `{id}`, line {line}: a second `default_exp`; the first is `{first}`");
                     self.problem(problem);
                 } else {
                     found = Some(name.clone());
@@ -414,22 +373,18 @@ impl<'a> Reader<'a> {
     /// `doc` and `feature` lines, which may stand in any cell.
     fn describe(&mut self, cells: &[Marked], default: Option<&str>, modules: &mut [Module]) {
         for (_, id, directives, _) in cells {
+            let own = directives.export().flatten();
+            let default = own.as_deref().or(default);
             for (line, directive) in &directives.all {
                 let (name, what) = match directive {
                     Directive::Doc(text) => {
                         let first = text.split_whitespace().next().unwrap_or_default();
                         let is_name = modules.iter().any(|m| m.name == first);
                         let name = if is_name { Some(first) } else { default };
-                        let text = if is_name {
-                            text[first.len()..].trim_start()
-                        } else {
-                            text
-                        };
+                        let text = if is_name { text[first.len()..].trim_start() } else { text };
                         (name, Ok(text))
                     }
-                    Directive::Feature(feature, name) => {
-                        (name.as_deref().or(default), Err(feature))
-                    }
+                    Directive::Feature(feature, name) => (name.as_deref().or(default), Err(feature)),
                     _ => continue,
                 };
                 match modules.iter_mut().find(|m| Some(m.name.as_str()) == name) {
@@ -450,11 +405,7 @@ impl<'a> Reader<'a> {
         let mut seen: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
         for module in modules {
             for piece in &module.cells {
-                for item in piece
-                    .defined
-                    .iter()
-                    .filter(|d| d.reach > names::Reach::Module)
-                {
+                for item in piece.defined.iter().filter(|d| d.reach > names::Reach::Module) {
                     match seen.insert(&item.name, (&module.name, &piece.id)) {
                         Some((other, first)) if other != module.name => self.problem(format!(
                             "cell `{}` defines `{}` in module `{}`, and cell `{first}` in module `{other}`: in the \
@@ -486,17 +437,10 @@ impl<'a> Reader<'a> {
     }
 
     fn syntax_error(&mut self, id: &str, parts: &Parts, error: &syn::Error, rule: &str) {
-        let row = error
-            .span()
-            .start()
-            .line
-            .saturating_sub(1)
-            .min(parts.lines.len().saturating_sub(1));
+        let row = error.span().start().line.saturating_sub(1).min(parts.lines.len().saturating_sub(1));
         let line = parts.lines.get(row).map_or(1, |l| l + 1);
         let text = parts.code.lines().nth(row).unwrap_or_default();
-        self.problem(format!(
-            "cell `{id}`, line {line}: {rule}: {error}\n    {line} | {text}"
-        ));
+        self.problem(format!("cell `{id}`, line {line}: {rule}: {error}\n    {line} | {text}"));
     }
 
     /// Lines that would be taken for the exporter's own, or that only the kernel understands.
@@ -529,12 +473,6 @@ impl<'a> Reader<'a> {
                     "cell `{id}`, line {line}: cell `{first}` already has the test `{name}`"
                 ));
             }
-            // The line with the function's name has to fit into rustfmt's hundred columns.
-            if name.len() > 50 {
-                self.problem(format!(
-                    "cell `{id}`, line {line}: the name of a test has at most 50 characters"
-                ));
-            }
             if directives.compile_fail().is_some() || !directives.eval() {
                 self.problem(format!(
                     "cell `{id}`, line {line}: a cell that is not executed cannot be a test"
@@ -542,13 +480,7 @@ impl<'a> Reader<'a> {
             }
             let piece = self.test_piece(id, parts, directives.should_panic());
             let (should_panic, slow) = (directives.should_panic(), directives.slow());
-            tests.push(Test {
-                name,
-                piece,
-                should_panic,
-                slow,
-                features: BTreeSet::new(),
-            });
+            tests.push(Test { name, piece, should_panic, slow, features: BTreeSet::new() });
         }
         tests
     }
@@ -562,27 +494,27 @@ impl<'a> Reader<'a> {
                 ));
             }
             Ok(_) => {}
-            Err(error) => self.syntax_error(
-                id,
-                parts,
-                &error,
-                "a test must be Rust that can stand in a function",
-            ),
+            Err(error) => {
+                self.syntax_error(id, parts, &error, "a test must be Rust that can stand in a function")
+            }
         }
         self.check_lines(id, parts);
         piece(id, parts, vec![])
     }
 }
 
+/// The `max_width` of the workspace's rustfmt.toml.
+fn line_width(workspace: &Workspace) -> usize {
+    let files = ["rustfmt.toml", ".rustfmt.toml"].map(|name| workspace.root.join(name));
+    let text = files.iter().find_map(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+    let value =
+        |line: &str| line.split_once('=').filter(|(key, _)| key.trim() == "max_width")?.1.trim().parse().ok();
+    text.lines().find_map(value).unwrap_or(100)
+}
+
 fn piece(id: &str, parts: &Parts, defined: Vec<Defined>) -> Piece {
     let (code, lines) = (parts.code.clone(), parts.lines.clone());
-    Piece {
-        id: id.to_owned(),
-        used: names::used(&code),
-        code,
-        lines,
-        defined,
-    }
+    Piece { id: id.to_owned(), used: names::used(&code), code, lines, defined }
 }
 
 fn ends_with_value(stmts: &[syn::Stmt]) -> bool {
@@ -613,7 +545,8 @@ impl Parse for Items {
         let mut items = Vec::new();
         while !input.is_empty() {
             if input.peek(syn::Token![#]) && input.peek2(syn::Token![!]) {
-                let hint = "`//!` and `#![…]` belong to the top of a file; for documentation use `//| doc TEXT`";
+                let hint =
+                    "`//!` and `#![…]` belong to the top of a file; for documentation use `//| doc TEXT`";
                 return Err(input.error(hint));
             }
             items.push(input.parse()?);

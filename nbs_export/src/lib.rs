@@ -7,6 +7,16 @@
 //! [`kernel`], [`doctor`] and [`lab`] set up.
 #![warn(missing_docs)]
 
+/// `println!` that ends the program quietly when nobody reads on, as in `nbs check | head`.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        if writeln!(std::io::stdout(), $($text)*).is_err() {
+            std::process::exit(1);
+        }
+    }};
+}
+
 pub mod cargo;
 pub mod check;
 pub mod clean;

@@ -23,10 +23,7 @@ pub fn run(base: &Path, ours: &Path, theirs: &Path, name: &str) -> Result<bool> 
     };
     // Git gives an empty file where both sides added the notebook.
     let is_empty = std::fs::metadata(base).is_ok_and(|m| m.len() == 0);
-    let empty = || Notebook {
-        path: base.to_owned(),
-        json: serde_json::json!({ "cells": [] }),
-    };
+    let empty = || Notebook { path: base.to_owned(), json: serde_json::json!({ "cells": [] }) };
     let base = if is_empty { empty() } else { load(base)? };
     let (merged, conflicts) = merge(&base, &load(ours)?, &load(theirs)?);
     merged.save_atomic(ours)?;
@@ -45,20 +42,14 @@ pub fn merge(base: &Notebook, ours: &Notebook, theirs: &Notebook) -> (Notebook, 
         let merged = match (b.get(&id), o.get(&id), t.get(&id)) {
             (None, Some(ours), None) => Some((*ours).clone()),
             (None, None, Some(theirs)) => Some((*theirs).clone()),
-            (base, Some(ours), Some(theirs)) => Some(merge_cell(
-                &id,
-                base.copied().unwrap_or(&Value::Null),
-                ours,
-                theirs,
-                &mut conflicts,
-            )),
+            (base, Some(ours), Some(theirs)) => {
+                Some(merge_cell(&id, base.copied().unwrap_or(&Value::Null), ours, theirs, &mut conflicts))
+            }
             // One side deleted the cell: it stays only if the other changed it.
             (Some(base), Some(kept), None) | (Some(base), None, Some(kept))
                 if base["source"] != kept["source"] =>
             {
-                conflicts.push(format!(
-                    "cell `{id}`: one side deleted it, the other changed it; it stays"
-                ));
+                conflicts.push(format!("cell `{id}`: one side deleted it, the other changed it; it stays"));
                 Some((*kept).clone())
             }
             _ => None,
@@ -67,55 +58,30 @@ pub fn merge(base: &Notebook, ours: &Notebook, theirs: &Notebook) -> (Notebook, 
     }
     let mut json = merge_objects(&base.json, &ours.json, &theirs.json);
     json["cells"] = Value::Array(cells);
-    (
-        Notebook {
-            path: ours.path.clone(),
-            json,
-        },
-        conflicts,
-    )
+    (Notebook { path: ours.path.clone(), json }, conflicts)
 }
 
 fn by_id(notebook: &Notebook) -> BTreeMap<String, &Value> {
-    notebook
-        .cells()
-        .filter_map(|c| Some((c.id()?.to_owned(), c.json())))
-        .collect()
+    notebook.cells().filter_map(|c| Some((c.id()?.to_owned(), c.json()))).collect()
 }
 
 fn ids(notebook: &Notebook) -> Vec<String> {
-    notebook
-        .cells()
-        .filter_map(|c| c.id().map(str::to_owned))
-        .collect()
+    notebook.cells().filter_map(|c| c.id().map(str::to_owned)).collect()
 }
 
 /// The order of all cells of both sides: that of the side which moved cells, with the other's new cells put in.
 fn order(base: &Notebook, ours: &Notebook, theirs: &Notebook) -> Vec<String> {
     let (base, ours, theirs) = (ids(base), ids(ours), ids(theirs));
-    let common: BTreeSet<&String> = ours
-        .iter()
-        .filter(|id| theirs.contains(id) && base.contains(id))
-        .collect();
-    let sequence = |ids: &[String]| {
-        ids.iter()
-            .filter(|id| common.contains(id))
-            .cloned()
-            .collect::<Vec<_>>()
-    };
+    let common: BTreeSet<&String> =
+        ours.iter().filter(|id| theirs.contains(id) && base.contains(id)).collect();
+    let sequence = |ids: &[String]| ids.iter().filter(|id| common.contains(id)).cloned().collect::<Vec<_>>();
     let ours_moved = sequence(&ours) != sequence(&base);
-    let (mut order, other) = if ours_moved {
-        (ours, theirs)
-    } else {
-        (theirs, ours)
-    };
+    let (mut order, other) = if ours_moved { (ours, theirs) } else { (theirs, ours) };
     // Ours come first where both sides added cells at one place, whichever side gave the order.
     let mut previous: Option<&String> = None;
     for id in &other {
         if !order.contains(id) {
-            let at = previous
-                .and_then(|p| order.iter().position(|o| o == p))
-                .map_or(0, |i| i + 1);
+            let at = previous.and_then(|p| order.iter().position(|o| o == p)).map_or(0, |i| i + 1);
             order.insert(at, id.clone());
         }
         previous = Some(id);
@@ -123,13 +89,7 @@ fn order(base: &Notebook, ours: &Notebook, theirs: &Notebook) -> Vec<String> {
     order
 }
 
-fn merge_cell(
-    id: &str,
-    base: &Value,
-    ours: &Value,
-    theirs: &Value,
-    conflicts: &mut Vec<String>,
-) -> Value {
+fn merge_cell(id: &str, base: &Value, ours: &Value, theirs: &Value, conflicts: &mut Vec<String>) -> Value {
     if ours == theirs || theirs == base {
         return ours.clone();
     }
@@ -148,17 +108,13 @@ fn merge_cell(
     } else {
         let (text, clean) = merge_texts(&texts);
         if !clean {
-            conflicts.push(format!(
-                "cell `{id}`: both sides changed it; it holds both versions now"
-            ));
+            conflicts.push(format!("cell `{id}`: both sides changed it; it holds both versions now"));
         }
         merged["source"] = split_lines(&text);
         merged["outputs"] = ours["outputs"].clone();
     }
     if merged["outputs"].is_null() {
-        merged
-            .as_object_mut()
-            .map(|cell| cell.shift_remove("outputs"));
+        merged.as_object_mut().map(|cell| cell.shift_remove("outputs"));
     }
     merged
 }
@@ -167,20 +123,9 @@ fn merge_cell(
 fn merge_texts([base, ours, theirs]: &[String; 3]) -> (String, bool) {
     git_merge_file(base, ours, theirs).unwrap_or_else(|| {
         let end = |text: &str| {
-            if text.is_empty() {
-                String::new()
-            } else {
-                format!("{}\n", text.trim_end())
-            }
+            if text.is_empty() { String::new() } else { format!("{}\n", text.trim_end()) }
         };
-        (
-            format!(
-                "<<<<<<< ours\n{}=======\n{}>>>>>>> theirs",
-                end(ours),
-                end(theirs)
-            ),
-            false,
-        )
+        (format!("<<<<<<< ours\n{}=======\n{}>>>>>>> theirs", end(ours), end(theirs)), false)
     })
 }
 
@@ -198,10 +143,7 @@ fn git_merge_file(base: &str, ours: &str, theirs: &str) -> Option<(String, bool)
         .output()
         .ok()?;
     // The status counts conflicts; 128 and above stand for failure.
-    let conflicts = output
-        .status
-        .code()
-        .filter(|code| (0..128).contains(code))?;
+    let conflicts = output.status.code().filter(|code| (0..128).contains(code))?;
     let text = String::from_utf8(output.stdout).ok()?;
     Some((text.trim_end_matches('\n').to_owned(), conflicts == 0))
 }
@@ -209,19 +151,11 @@ fn git_merge_file(base: &str, ours: &str, theirs: &str) -> Option<(String, bool)
 /// Merges fields; where both sides changed one, ours wins.
 fn merge_objects(base: &Value, ours: &Value, theirs: &Value) -> Value {
     let (Value::Object(o), Value::Object(t)) = (ours, theirs) else {
-        return if ours == base {
-            theirs.clone()
-        } else {
-            ours.clone()
-        };
+        return if ours == base { theirs.clone() } else { ours.clone() };
     };
     let mut merged = Map::new();
     for key in o.keys().chain(t.keys().filter(|k| !o.contains_key(*k))) {
-        let (b, o, t) = (
-            &base[key.as_str()],
-            &ours[key.as_str()],
-            &theirs[key.as_str()],
-        );
+        let (b, o, t) = (&base[key.as_str()], &ours[key.as_str()], &theirs[key.as_str()]);
         let value = if o.is_object() && t.is_object() {
             merge_objects(b, o, t)
         } else if o == b {

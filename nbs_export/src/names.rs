@@ -40,12 +40,7 @@ pub fn defined(items: &[Item]) -> Vec<Defined> {
 
 fn defined_by(item: &Item) -> Vec<Defined> {
     let one = |ident: &syn::Ident, vis: &Visibility| {
-        vec![Defined {
-            name: ident.to_string(),
-            reach: reach(vis),
-            at_root: false,
-            methods: vec![],
-        }]
+        vec![Defined { name: ident.to_string(), reach: reach(vis), at_root: false, methods: vec![] }]
     };
     match item {
         Item::Const(i) => one(&i.ident, &i.vis),
@@ -62,35 +57,17 @@ fn defined_by(item: &Item) -> Vec<Defined> {
                 _ => None,
             });
             let methods = methods.collect();
-            vec![Defined {
-                name: i.ident.to_string(),
-                reach: reach(&i.vis),
-                at_root: false,
-                methods,
-            }]
+            vec![Defined { name: i.ident.to_string(), reach: reach(&i.vis), at_root: false, methods }]
         }
         Item::Macro(i) => {
             let exported = i.attrs.iter().any(|a| a.path().is_ident("macro_export"));
-            let reach = if exported {
-                Reach::Everywhere
-            } else {
-                Reach::Module
-            };
-            let define = |name: &syn::Ident| Defined {
-                name: name.to_string(),
-                reach,
-                at_root: true,
-                methods: vec![],
-            };
+            let reach = if exported { Reach::Everywhere } else { Reach::Module };
+            let define =
+                |name: &syn::Ident| Defined { name: name.to_string(), reach, at_root: true, methods: vec![] };
             i.ident.iter().map(define).collect()
         }
         Item::Use(i) if reach(&i.vis) > Reach::Module => {
-            let define = |name| Defined {
-                name,
-                reach: reach(&i.vis),
-                at_root: false,
-                methods: vec![],
-            };
+            let define = |name| Defined { name, reach: reach(&i.vis), at_root: false, methods: vec![] };
             imported(&i.tree).into_iter().map(define).collect()
         }
         _ => vec![],
@@ -141,11 +118,7 @@ pub fn used(code: &str) -> Used {
         !explained && (called || !local.bound.contains(*name))
     };
     let bare = seen.bare.iter().filter(is_free).cloned().collect();
-    Used {
-        bare,
-        methods: seen.methods,
-        imported: local.imported,
-    }
+    Used { bare, methods: seen.methods, imported: local.imported }
 }
 
 #[derive(Default)]
@@ -157,9 +130,7 @@ struct Seen {
 }
 
 /// Words after which a name is defined, not used.
-const DECLARING: [&str; 8] = [
-    "const", "enum", "fn", "mod", "static", "struct", "trait", "type",
-];
+const DECLARING: [&str; 8] = ["const", "enum", "fn", "mod", "static", "struct", "trait", "type"];
 
 impl Seen {
     fn walk(&mut self, tokens: &[TokenTree]) {
@@ -175,16 +146,12 @@ impl Seen {
     }
 
     fn name(&mut self, name: &str, tokens: &[TokenTree], i: usize) {
-        let after_dot =
-            is_punct(tokens, i.wrapping_sub(1), '.') && !is_punct(tokens, i.wrapping_sub(2), '.');
+        let after_dot = is_punct(tokens, i.wrapping_sub(1), '.') && !is_punct(tokens, i.wrapping_sub(2), '.');
         if after_dot || follows_path(tokens, i) {
             self.methods.insert(name.to_owned());
             return;
         }
-        let before = i
-            .checked_sub(1)
-            .and_then(|k| tokens.get(k))
-            .map(ToString::to_string);
+        let before = i.checked_sub(1).and_then(|k| tokens.get(k)).map(ToString::to_string);
         if before.is_some_and(|word| DECLARING.contains(&word.as_str())) {
             self.declared.insert(name.to_owned());
         }
@@ -193,7 +160,8 @@ impl Seen {
         if is_field && name.starts_with(|c: char| c.is_lowercase()) {
             return;
         }
-        let call = matches!(tokens.get(i + 1), Some(TokenTree::Group(g)) if g.delimiter() == Delimiter::Parenthesis);
+        let call =
+            matches!(tokens.get(i + 1), Some(TokenTree::Group(g)) if g.delimiter() == Delimiter::Parenthesis);
         if call || path_follows || is_punct(tokens, i + 1, '!') {
             self.called.insert(name.to_owned());
         }
@@ -247,11 +215,7 @@ impl<'ast> Visit<'ast> for Locals {
 pub fn crate_paths(code: &str, crate_name: &str) -> Vec<(usize, String)> {
     let mut paths = Vec::new();
     if let Ok(tokens) = code.parse::<TokenStream>() {
-        find_crate_paths(
-            &tokens.into_iter().collect::<Vec<_>>(),
-            crate_name,
-            &mut paths,
-        );
+        find_crate_paths(&tokens.into_iter().collect::<Vec<_>>(), crate_name, &mut paths);
     }
     paths
 }
@@ -260,20 +224,12 @@ fn find_crate_paths(tokens: &[TokenTree], crate_name: &str, paths: &mut Vec<(usi
     for (i, token) in tokens.iter().enumerate() {
         let root = match token {
             TokenTree::Group(g) => {
-                find_crate_paths(
-                    &g.stream().into_iter().collect::<Vec<_>>(),
-                    crate_name,
-                    paths,
-                );
+                find_crate_paths(&g.stream().into_iter().collect::<Vec<_>>(), crate_name, paths);
                 continue;
             }
-            TokenTree::Ident(ident) if *ident == crate_name => {
-                !is_punct(tokens, i.wrapping_sub(1), '.')
-            }
+            TokenTree::Ident(ident) if *ident == crate_name => !is_punct(tokens, i.wrapping_sub(1), '.'),
             // `$crate` in a macro is the way to write it.
-            TokenTree::Ident(ident) => {
-                *ident == "crate" && !is_punct(tokens, i.wrapping_sub(1), '$')
-            }
+            TokenTree::Ident(ident) => *ident == "crate" && !is_punct(tokens, i.wrapping_sub(1), '$'),
             _ => false,
         };
         let line = |t: &TokenTree| t.span().start().line.saturating_sub(1);
@@ -282,15 +238,11 @@ fn find_crate_paths(tokens: &[TokenTree], crate_name: &str, paths: &mut Vec<(usi
         }
         match tokens.get(i + 3) {
             Some(TokenTree::Ident(name)) => paths.push((line(token), name.to_string())),
-            Some(TokenTree::Punct(p)) if p.as_char() == '*' => {
-                paths.push((line(token), "*".to_owned()))
-            }
+            Some(TokenTree::Punct(p)) if p.as_char() == '*' => paths.push((line(token), "*".to_owned())),
             Some(TokenTree::Group(group)) => {
                 let inner: Vec<_> = group.stream().into_iter().collect();
-                let firsts = inner
-                    .iter()
-                    .enumerate()
-                    .filter(|(k, _)| *k == 0 || is_punct(&inner, k - 1, ','));
+                let firsts =
+                    inner.iter().enumerate().filter(|(k, _)| *k == 0 || is_punct(&inner, k - 1, ','));
                 paths.extend(firsts.map(|(_, t)| (line(t), t.to_string())));
             }
             _ => {}
@@ -309,16 +261,10 @@ fn version_key(name: &str) -> Vec<(String, u64)> {
     let name = name.replace('_', " ");
     let mut rest = name.as_str();
     while !rest.is_empty() {
-        let text_end = rest
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let number_end = rest[text_end..]
-            .find(|c: char| !c.is_ascii_digit())
-            .map_or(rest.len(), |n| n + text_end);
-        key.push((
-            rest[..text_end].to_owned(),
-            rest[text_end..number_end].parse().unwrap_or(0),
-        ));
+        let text_end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let number_end =
+            rest[text_end..].find(|c: char| !c.is_ascii_digit()).map_or(rest.len(), |n| n + text_end);
+        key.push((rest[..text_end].to_owned(), rest[text_end..number_end].parse().unwrap_or(0)));
         rest = &rest[number_end..];
     }
     key
@@ -362,13 +308,7 @@ mod tests {
     fn paths_into_the_crate_are_found_in_every_form() {
         let code = "use minai::iter::Chunks;\nuse minai::{data, rng::Rng};\nfn f() { crate::nb::x(); minai::timeit!(1) }";
         let found = crate_paths(code, "minai");
-        let expected = [
-            (0, "iter"),
-            (1, "data"),
-            (1, "rng"),
-            (2, "nb"),
-            (2, "timeit"),
-        ];
+        let expected = [(0, "iter"), (1, "data"), (1, "rng"), (2, "nb"), (2, "timeit")];
         assert_eq!(found, expected.map(|(l, n)| (l, n.to_owned())));
         assert!(crate_paths("macro_rules! m { () => { $crate::nb::x() } }", "minai").is_empty());
     }

@@ -16,21 +16,15 @@ pub fn new(workspace: &Workspace, name: &str) -> Result<()> {
         );
     };
     for path in workspace.notebook_paths()? {
-        let other = path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let other = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if lesson_number(&other) == Some(number) {
             bail!("{} already has this number", workspace.relative(&path));
         }
     }
     let path = workspace.notebooks_dir().join(format!("{name}.ipynb"));
     let topic = &name[3..];
-    let mut notebook = Notebook {
-        path,
-        json: json!({ "cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5 }),
-    };
+    let mut notebook =
+        Notebook { path, json: json!({ "cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5 }) };
     let cells = skeleton(topic).into_iter().map(|(kind, id, text)| {
         let source = split_lines(&text);
         match kind {
@@ -41,7 +35,7 @@ pub fn new(workspace: &Workspace, name: &str) -> Result<()> {
     notebook.json["cells"] = cells.collect();
     clean::clean(&mut notebook);
     notebook.save()?;
-    println!(
+    say!(
         "{}: fill in what stands in angle brackets, then `cargo nbs export`",
         workspace.relative(&notebook.path)
     );
@@ -53,11 +47,7 @@ fn skeleton(topic: &str) -> Vec<(&'static str, &'static str, String)> {
     let title = topic.replace('_', " ");
     let markdown = |id, text: &str| ("markdown", id, text.to_owned());
     vec![
-        (
-            "markdown",
-            "title",
-            format!("# Building <{title}>\n\n<A picture of the result.>"),
-        ),
+        ("markdown", "title", format!("# Building <{title}>\n\n<A picture of the result.>")),
         markdown(
             "overview",
             "| needs | quick | full | exports |\n| --- | --- | --- | --- |\n| lesson <NN> | <minutes, memory> | <minutes, memory> | `<module>` |",
@@ -66,11 +56,7 @@ fn skeleton(topic: &str) -> Vec<(&'static str, &'static str, String)> {
             "ledger",
             "**What you may use by now:** <the standard library, and what the lessons before have built>.",
         ),
-        (
-            "code",
-            "dependencies",
-            format!("//| default_exp {topic}\n:dep minai = {{ path = \"../minai\" }}"),
-        ),
+        ("code", "dependencies", format!("//| default_exp {topic}\n:dep minai = {{ path = \"../minai\" }}")),
         markdown(
             "step-1",
             "## <The first question>\n\n<What you want to know, and the plainest code that answers it.>",
@@ -79,14 +65,10 @@ fn skeleton(topic: &str) -> Vec<(&'static str, &'static str, String)> {
             "code",
             "step-1-code",
             format!(
-                "//| export\n//| doc <What the module `{topic}` is for.>\n\n/// <What it gives, its units, when it fails.>\npub fn answer() -> u64 {{\n    42\n}}"
+                "//| export\n//| doc <What the module `{topic}` is for.>\n/// <What it gives, its units, when it fails.>\npub fn answer() -> u64 {{\n    42\n}}"
             ),
         ),
-        (
-            "code",
-            "step-1-test",
-            "//| test the_answer_is_known\nassert_eq!(answer(), 42);".to_owned(),
-        ),
+        ("code", "step-1-test", "//| test the_answer_is_known\nassert_eq!(answer(), 42);".to_owned()),
         markdown(
             "summary",
             "## What you have built\n\n<In three sentences; and what it cost in time and memory.>",

@@ -27,15 +27,9 @@ pub struct Notebook {
 impl Notebook {
     /// Reads and checks a notebook file.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes =
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let text = String::from_utf8(bytes).map_err(|e| {
-            anyhow!(
-                "{}: not UTF-8 (byte {})",
-                path.display(),
-                e.utf8_error().valid_up_to()
-            )
-        })?;
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|e| anyhow!("{}: not UTF-8 (byte {})", path.display(), e.utf8_error().valid_up_to()))?;
         Self::parse(path, &text)
     }
 
@@ -43,28 +37,16 @@ impl Notebook {
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let json: Value = serde_json::from_str(text).map_err(|e| {
-            anyhow!(
-                "{}:{}:{}: not a notebook, its JSON is broken: {e}",
-                path.display(),
-                e.line(),
-                e.column()
-            )
+            anyhow!("{}:{}:{}: not a notebook, its JSON is broken: {e}", path.display(), e.line(), e.column())
         })?;
         check_structure(&json)
             .with_context(|| format!("{}: not a notebook this tool can read", path.display()))?;
-        Ok(Self {
-            path: path.to_owned(),
-            json,
-        })
+        Ok(Self { path: path.to_owned(), json })
     }
 
     /// The file's name without folder and ending: `01_foundations`.
     pub fn name(&self) -> String {
-        self.path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
+        self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// The minor version of the format, 0 to 5. Cells have ids from 5 on.
@@ -75,10 +57,7 @@ impl Notebook {
     /// All cells, in order.
     pub fn cells(&self) -> impl Iterator<Item = Cell<'_>> {
         let cells = self.json["cells"].as_array().map_or(&[][..], Vec::as_slice);
-        cells
-            .iter()
-            .enumerate()
-            .map(|(index, json)| Cell { index, json })
+        cells.iter().enumerate().map(|(index, json)| Cell { index, json })
     }
 
     /// The code cells, in order.
@@ -93,9 +72,7 @@ impl Notebook {
 
     /// Access for changes to the cell at `index` (its place among all cells, as in [`Cell::index`]).
     pub fn cell_mut(&mut self, index: usize) -> CellMut<'_> {
-        CellMut {
-            json: &mut self.json["cells"][index],
-        }
+        CellMut { json: &mut self.json["cells"][index] }
     }
 
     /// Identifies what the outputs of the code cell at `index` depend on: its source and that of all code cells above.
@@ -118,10 +95,8 @@ impl Notebook {
         split_texts(&mut json);
         sort_keys(&mut json);
         let mut out = Vec::new();
-        let mut serializer =
-            serde_json::Serializer::with_formatter(&mut out, JupyterFormatter::default());
-        json.serialize(&mut serializer)
-            .expect("a JSON value can be written to memory");
+        let mut serializer = serde_json::Serializer::with_formatter(&mut out, JupyterFormatter::default());
+        json.serialize(&mut serializer).expect("a JSON value can be written to memory");
         out.push(b'\n');
         String::from_utf8(out).expect("JSON is UTF-8")
     }
@@ -158,10 +133,7 @@ impl<'a> Cell<'a> {
 
     /// How messages call the cell: by id, or by number (from 1) where it has none.
     pub fn label(&self) -> String {
-        self.id().map_or_else(
-            || format!("cell number {}", self.index + 1),
-            |id| format!("cell `{id}`"),
-        )
+        self.id().map_or_else(|| format!("cell number {}", self.index + 1), |id| format!("cell `{id}`"))
     }
 
     /// Is it a code cell?
@@ -210,22 +182,14 @@ impl<'a> Cell<'a> {
 pub fn output_failure(output: &Value) -> Option<String> {
     match output["output_type"].as_str()? {
         "error" => {
-            let (name, value) = (
-                output["ename"].as_str().unwrap_or("error"),
-                output["evalue"].as_str().unwrap_or(""),
-            );
-            Some(
-                format!("{name}: {value}")
-                    .trim_end_matches([':', ' '])
-                    .to_owned(),
-            )
+            let (name, value) =
+                (output["ename"].as_str().unwrap_or("error"), output["evalue"].as_str().unwrap_or(""));
+            Some(format!("{name}: {value}").trim_end_matches([':', ' ']).to_owned())
         }
         "stream" if output["name"] == "stderr" => {
             let text = join_lines(&output["text"]);
             // "thread 'main' panicked at src/lib.rs:3:5:", with a thread id in newer releases of Rust.
-            text.lines()
-                .find(|l| l.starts_with("thread '") && l.contains(" panicked at "))
-                .map(str::to_owned)
+            text.lines().find(|l| l.starts_with("thread '") && l.contains(" panicked at ")).map(str::to_owned)
         }
         _ => None,
     }
@@ -307,9 +271,8 @@ pub fn split_lines(text: &str) -> Value {
 
 /// The length of the first line, line end included, by the rules of Python's `splitlines` (which makes the file's form).
 fn line_end(text: &str) -> usize {
-    const ENDS: [char; 9] = [
-        '\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}',
-    ];
+    const ENDS: [char; 9] =
+        ['\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}'];
     match text.find(|c| ENDS.contains(&c) || c == '\u{2029}') {
         None => text.len(),
         Some(at) if text[at..].starts_with("\r\n") => at + 2,
@@ -328,12 +291,7 @@ fn split_texts(notebook: &mut Value) {
         if let Some(attachments) = cell.get_mut("attachments").and_then(Value::as_object_mut) {
             attachments.values_mut().for_each(split_bundle);
         }
-        for output in cell
-            .get_mut("outputs")
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
+        for output in cell.get_mut("outputs").and_then(Value::as_array_mut).into_iter().flatten() {
             match output["output_type"].as_str() {
                 Some("stream") => output["text"] = split_lines(&join_lines(&output["text"])),
                 Some("display_data" | "execute_result") => split_bundle(&mut output["data"]),
@@ -346,23 +304,16 @@ fn split_texts(notebook: &mut Value) {
 /// Splits the text formats among a picture's or a value's representations, and joins the others.
 fn split_bundle(bundle: &mut Value) {
     for (mime, data) in bundle.as_object_mut().into_iter().flatten() {
-        let is_json = mime == "application/json"
-            || (mime.starts_with("application/") && mime.ends_with("+json"));
-        let is_text = data.is_string()
-            || data
-                .as_array()
-                .is_some_and(|a| a.iter().all(Value::is_string));
+        let is_json =
+            mime == "application/json" || (mime.starts_with("application/") && mime.ends_with("+json"));
+        let is_text = data.is_string() || data.as_array().is_some_and(|a| a.iter().all(Value::is_string));
         if is_json || !is_text {
             continue;
         }
         let text = join_lines(data);
-        let splits = mime.starts_with("text/")
-            || ["application/javascript", "image/svg+xml"].contains(&mime.as_str());
-        *data = if splits {
-            split_lines(&text)
-        } else {
-            json!(text)
-        };
+        let splits =
+            mime.starts_with("text/") || ["application/javascript", "image/svg+xml"].contains(&mime.as_str());
+        *data = if splits { split_lines(&text) } else { json!(text) };
     }
 }
 
@@ -426,11 +377,7 @@ impl serde_json::ser::Formatter for JupyterFormatter {
         self.close(writer, b"]")
     }
 
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         self.separate(writer, first)
     }
 
@@ -447,11 +394,7 @@ impl serde_json::ser::Formatter for JupyterFormatter {
         self.close(writer, b"}")
     }
 
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         self.separate(writer, first)
     }
 
@@ -468,9 +411,7 @@ impl serde_json::ser::Formatter for JupyterFormatter {
 /// The shortest digits that read back as the same number, with an exponent where Python has one: 1e-05, 1e+16.
 fn python_float(value: f64) -> String {
     let scientific = format!("{value:e}");
-    let (digits, exponent) = scientific
-        .split_once('e')
-        .expect("`{:e}` always writes an exponent");
+    let (digits, exponent) = scientific.split_once('e').expect("`{:e}` always writes an exponent");
     let exponent: i32 = exponent.parse().expect("`{:e}` writes a whole exponent");
     if (-4..16).contains(&exponent) || value == 0.0 {
         return format!("{value:?}");
@@ -480,21 +421,16 @@ fn python_float(value: f64) -> String {
 }
 
 fn check_structure(json: &Value) -> Result<()> {
-    let top = json
-        .as_object()
-        .context("the file does not hold a JSON object")?;
+    let top = json.as_object().context("the file does not hold a JSON object")?;
     match top.get("nbformat").and_then(Value::as_u64) {
         Some(4) => {}
-        Some(old @ 1..=3) => bail!(
-            "it is in format {old}: open it in Jupyter once and save it, which makes it format 4"
-        ),
+        Some(old @ 1..=3) => {
+            bail!("it is in format {old}: open it in Jupyter once and save it, which makes it format 4")
+        }
         Some(new) => bail!("it is in format {new}, and only format 4 is known"),
         None => bail!("`nbformat` is missing"),
     }
-    let cells = top
-        .get("cells")
-        .and_then(Value::as_array)
-        .context("`cells` is missing")?;
+    let cells = top.get("cells").and_then(Value::as_array).context("`cells` is missing")?;
     for (i, cell) in cells.iter().enumerate() {
         check_cell(cell).with_context(|| format!("cell number {}", i + 1))?;
     }
@@ -503,19 +439,12 @@ fn check_structure(json: &Value) -> Result<()> {
 
 fn check_cell(cell: &Value) -> Result<()> {
     let cell: &Map<String, Value> = cell.as_object().context("is not a JSON object")?;
-    let kind = cell
-        .get("cell_type")
-        .and_then(Value::as_str)
-        .context("has no `cell_type`")?;
+    let kind = cell.get("cell_type").and_then(Value::as_str).context("has no `cell_type`")?;
     if !["code", "markdown", "raw"].contains(&kind) {
         bail!("has the unknown cell type `{kind}`");
     }
     let source = cell.get("source").context("has no `source`")?;
-    if !source.is_string()
-        && !source
-            .as_array()
-            .is_some_and(|a| a.iter().all(Value::is_string))
-    {
+    if !source.is_string() && !source.as_array().is_some_and(|a| a.iter().all(Value::is_string)) {
         bail!("has a `source` that is neither a string nor a list of strings");
     }
     if cell.get("id").is_some_and(|id| !id.is_string()) {
@@ -557,10 +486,7 @@ mod tests {
     #[test]
     fn text_splits_where_python_splits_it() {
         let split = split_lines("a\nb\r\nc\rd\u{2028}e\u{85}f");
-        assert_eq!(
-            split,
-            json!(["a\n", "b\r\n", "c\r", "d\u{2028}", "e\u{85}", "f"])
-        );
+        assert_eq!(split, json!(["a\n", "b\r\n", "c\r", "d\u{2028}", "e\u{85}", "f"]));
         assert_eq!(split_lines(""), json!([]));
     }
 }

@@ -15,40 +15,23 @@ use crate::notebook::hex16;
 use crate::workspace::Workspace;
 
 /// What compiling does not need; links to them would only slow cargo down.
-const SKIPPED: [&str; 6] = [
-    ".git",
-    ".minai",
-    ".venv",
-    "node_modules",
-    "notebooks",
-    "target",
-];
+const SKIPPED: [&str; 6] = [".git", ".minai", ".venv", "node_modules", "notebooks", "target"];
 
 /// Makes (or refreshes) the copy, with the changes applied, and returns its folder.
 pub fn make(workspace: &Workspace, target: &Path, changes: &[Change]) -> Result<PathBuf> {
     // Workspaces may share a target folder.
-    let key = hex16(&Sha256::digest(
-        workspace.root.as_os_str().as_encoded_bytes(),
-    ));
+    let key = hex16(&Sha256::digest(workspace.root.as_os_str().as_encoded_bytes()));
     let shadow = target.join("nbs").join(key);
     let mut changed: BTreeMap<PathBuf, Option<String>> = BTreeMap::new();
     for change in changes {
-        let path = change
-            .path
-            .strip_prefix(&workspace.root)
-            .unwrap_or(&change.path);
+        let path = change.path.strip_prefix(&workspace.root).unwrap_or(&change.path);
         changed.insert(path.to_owned(), change.text.clone());
     }
     // Cargo may rewrite the lock file, and must not do so through a link.
     if let Ok(lock) = fs::read_to_string(workspace.root.join("Cargo.lock")) {
         changed.entry("Cargo.lock".into()).or_insert(Some(lock));
     }
-    let mirror = Mirror {
-        root: &workspace.root,
-        shadow: &shadow,
-        target,
-        changed: &changed,
-    };
+    let mirror = Mirror { root: &workspace.root, shadow: &shadow, target, changed: &changed };
     mirror
         .folder(Path::new(""))
         .with_context(|| format!("cannot prepare a trial build in {}", shadow.display()))?;
@@ -72,8 +55,7 @@ impl Mirror<'_> {
         let mut names: BTreeSet<_> = BTreeSet::new();
         for entry in fs::read_dir(self.root.join(relative))? {
             let entry = entry?;
-            let skipped =
-                relative == Path::new("") && SKIPPED.iter().any(|s| entry.file_name() == *s);
+            let skipped = relative == Path::new("") && SKIPPED.iter().any(|s| entry.file_name() == *s);
             if !skipped && entry.path() != self.target {
                 names.insert(entry.file_name());
             }
@@ -86,9 +68,7 @@ impl Mirror<'_> {
                 remove(&entry.path())?;
             }
         }
-        names
-            .iter()
-            .try_for_each(|name| self.entry(&relative.join(name)))
+        names.iter().try_for_each(|name| self.entry(&relative.join(name)))
     }
 
     fn entry(&self, relative: &Path) -> Result<()> {

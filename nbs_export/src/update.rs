@@ -37,41 +37,28 @@ struct Edited {
 pub fn update(workspace: &Workspace, dry_run: bool) -> Result<()> {
     let plan = Plan::read(workspace)?;
     if !plan.problems.is_empty() {
-        bail!(
-            "nothing is changed, because the notebooks have problems:\n\n{}",
-            plan.problems.join("\n")
-        );
+        bail!("nothing is changed, because the notebooks have problems:\n\n{}", plan.problems.join("\n"));
     }
     let mut refusals = Vec::new();
     let edited = edited_files(workspace, &plan, &mut refusals)?;
-    let edits: Vec<Edit> = edited
-        .iter()
-        .flat_map(|e| e.edits(&plan, &mut refusals))
-        .collect();
+    let edits: Vec<Edit> = edited.iter().flat_map(|e| e.edits(&plan, &mut refusals)).collect();
     refuse(&refusals)?;
     if edited.is_empty() {
-        println!("Nothing to update: no exported file was edited.");
+        say!("Nothing to update: no exported file was edited.");
         return Ok(());
     }
     let notebooks = apply(&plan, &edits);
     let changes = prove(workspace, &plan, &notebooks, &edited)?;
     for edit in &edits {
         let name = format!("{}, cell `{}`", edit.place, edit.id);
-        println!(
-            "{}",
-            diff::unified(
-                &name,
-                &(edit.old.clone() + "\n"),
-                &(edit.new.clone() + "\n")
-            )
-        );
+        say!("{}", diff::unified(&name, &(edit.old.clone() + "\n"), &(edit.new.clone() + "\n")));
     }
     if dry_run {
-        println!("{} would change.", count(edits.len(), "cell"));
+        say!("{} would change.", count(edits.len(), "cell"));
         return Ok(());
     }
     files::write_all(&changes)?;
-    println!(
+    say!(
         "{} changed. Their outputs are stale now: `cargo nbs run` makes new ones.",
         count(edits.len(), "cell")
     );
@@ -79,18 +66,10 @@ pub fn update(workspace: &Workspace, dry_run: bool) -> Result<()> {
 }
 
 fn refuse(refusals: &[String]) -> Result<()> {
-    if refusals.is_empty() {
-        Ok(())
-    } else {
-        bail!("nothing is changed:\n\n{}", refusals.join("\n\n"))
-    }
+    if refusals.is_empty() { Ok(()) } else { bail!("nothing is changed:\n\n{}", refusals.join("\n\n")) }
 }
 
-fn edited_files(
-    workspace: &Workspace,
-    plan: &Plan,
-    refusals: &mut Vec<String>,
-) -> Result<Vec<Edited>> {
+fn edited_files(workspace: &Workspace, plan: &Plan, refusals: &mut Vec<String>) -> Result<Vec<Edited>> {
     let wanted = emit::files(plan);
     let mut edited = Vec::new();
     for path in export::exported_files(workspace)? {
@@ -99,19 +78,11 @@ fn edited_files(
             continue;
         };
         let Some(current) = wanted.get(&path).and_then(|w| Exported::parse(&w.text)) else {
-            refusals.push(format!(
-                "{path} was edited, but {} no longer exports it",
-                file.place
-            ));
+            refusals.push(format!("{path} was edited, but {} no longer exports it", file.place));
             continue;
         };
-        let edit = Edited {
-            path,
-            file,
-            current,
-        };
-        if edit.file.body != edit.current.body && edit.current.stored_hash != edit.file.stored_hash
-        {
+        let edit = Edited { path, file, current };
+        if edit.file.body != edit.current.body && edit.current.stored_hash != edit.file.stored_hash {
             refusals.push(edit.both_sides_changed());
         } else {
             edited.push(edit);
@@ -123,19 +94,12 @@ fn edited_files(
 impl Edited {
     fn both_sides_changed(&self) -> String {
         let texts = |file: &Exported| -> BTreeMap<String, String> {
-            file.sections
-                .iter()
-                .map(|s| (s.id.clone(), s.text.clone()))
-                .collect()
+            file.sections.iter().map(|s| (s.id.clone(), s.text.clone())).collect()
         };
         let (here, there) = (texts(&self.file), texts(&self.current));
         let ids: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
         let differs = |id: &&String| here.get(*id) != there.get(*id);
-        let differing: Vec<_> = ids
-            .into_iter()
-            .filter(differs)
-            .map(|id| format!("`{id}`"))
-            .collect();
+        let differing: Vec<_> = ids.into_iter().filter(differs).map(|id| format!("`{id}`")).collect();
         format!(
             "{}: both the file and {} changed since the last export; they differ in: {}.\n\
              Bring one side's change over to the other by hand, or drop the file's with `cargo nbs export --force`",
@@ -169,23 +133,18 @@ impl Edited {
         let path = &self.path;
         let before = refusals.len();
         let ids: Vec<&str> = self.file.sections.iter().map(|s| s.id.as_str()).collect();
-        let known: Vec<&str> = self
-            .current
-            .sections
-            .iter()
-            .map(|s| s.id.as_str())
-            .collect();
+        let known: Vec<&str> = self.current.sections.iter().map(|s| s.id.as_str()).collect();
         for (i, section) in self.file.sections.iter().enumerate() {
-            let Section {
-                id, line, place, ..
-            } = section;
+            let Section { id, line, place, .. } = section;
             if *place != self.file.place {
                 refusals.push(format!(
                     "{path}:{line}: the mark names {place}, but the file belongs to {}",
                     self.file.place
                 ));
             } else if ids[..i].contains(&id.as_str()) {
-                refusals.push(format!("{path}:{line}: a second mark of cell `{id}`: text can go back to one place only"));
+                refusals.push(format!(
+                    "{path}:{line}: a second mark of cell `{id}`: text can go back to one place only"
+                ));
             } else if !known.contains(&id.as_str()) {
                 refusals.push(format!(
                     "{path}:{line}: the notebook exports no cell `{id}` to this file: make new cells in the notebook"
@@ -209,9 +168,8 @@ impl Edited {
     fn check_header(&self, plan: &Plan, refusals: &mut Vec<String>) {
         let lesson = plan.lesson(&self.file.place);
         let is_import = |line: &&str| {
-            let path = line
-                .strip_prefix("use crate::")
-                .or_else(|| line.strip_prefix(&format!("use {CRATE}::")));
+            let path =
+                line.strip_prefix("use crate::").or_else(|| line.strip_prefix(&format!("use {CRATE}::")));
             let module = path.and_then(|p| p.split([':', ';', '{']).next());
             let own = |name: &str| lesson.is_some_and(|l| l.modules.iter().any(|m| m.name == name));
             module.is_some_and(own)
@@ -252,12 +210,7 @@ impl Edited {
         };
         let old = lesson.notebook.cell(&section.id)?.source();
         let new = directives::split(&old).join(&code);
-        Some(Edit {
-            place: section.place.clone(),
-            id: section.id.clone(),
-            old,
-            new,
-        })
+        Some(Edit { place: section.place.clone(), id: section.id.clone(), old, new })
     }
 }
 
@@ -297,15 +250,8 @@ fn prove(
         let Some(result) = wanted.get(path) else {
             continue;
         };
-        let new = Exported::parse(&result.text)
-            .map(|e| e.sections)
-            .unwrap_or_default();
-        for (have, get) in file
-            .sections
-            .iter()
-            .zip(&new)
-            .filter(|(a, b)| a.text != b.text)
-        {
+        let new = Exported::parse(&result.text).map(|e| e.sections).unwrap_or_default();
+        for (have, get) in file.sections.iter().zip(&new).filter(|(a, b)| a.text != b.text) {
             refusals.push(format!(
                 "{path}:{}: this edit of cell `{}` cannot go back: exporting the cell again would give\n{}",
                 have.line,
@@ -314,18 +260,12 @@ fn prove(
             ));
         }
         // With the new hash, the file counts as exported again.
-        changes.push(Change {
-            path: workspace.root.join(path),
-            text: Some(result.text.clone()),
-        });
+        changes.push(Change { path: workspace.root.join(path), text: Some(result.text.clone()) });
     }
     refuse(&refusals)?;
     for (lesson, notebook) in old.lessons.iter().zip(notebooks) {
         if lesson.notebook != *notebook {
-            changes.push(Change {
-                path: notebook.path.clone(),
-                text: Some(notebook.to_text()),
-            });
+            changes.push(Change { path: notebook.path.clone(), text: Some(notebook.to_text()) });
         }
     }
     Ok(changes)

@@ -33,9 +33,7 @@ impl Workspace {
                 folder.display()
             )
         })?;
-        Ok(Self {
-            root: root.to_owned(),
-        })
+        Ok(Self { root: root.to_owned() })
     }
 
     /// The folder of the notebooks.
@@ -56,25 +54,17 @@ impl Workspace {
     /// A path relative to the workspace, with `/`, as messages and exported files show it.
     pub fn relative(&self, path: &Path) -> String {
         let path = path.strip_prefix(&self.root).unwrap_or(path);
-        path.components()
-            .map(|c| c.as_os_str().to_string_lossy())
-            .collect::<Vec<_>>()
-            .join("/")
+        path.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
     }
 
     /// All notebooks, in the order of their names.
     pub fn notebook_paths(&self) -> Result<Vec<PathBuf>> {
         let dir = self.notebooks_dir();
-        let entries =
-            std::fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
+        let entries = std::fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
         let mut paths = Vec::new();
         for entry in entries {
-            let path = entry
-                .with_context(|| format!("cannot read {}", dir.display()))?
-                .path();
-            let hidden = path
-                .file_name()
-                .is_some_and(|n| n.to_string_lossy().starts_with('.'));
+            let path = entry.with_context(|| format!("cannot read {}", dir.display()))?.path();
+            let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
             if path.extension().is_some_and(|e| e == "ipynb") && !hidden {
                 paths.push(path);
             }
@@ -102,17 +92,8 @@ impl Workspace {
     }
 
     fn find(&self, name: &str, all: &[PathBuf]) -> Result<PathBuf> {
-        let stem = |p: &Path| {
-            p.file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned()
-        };
-        let wanted = name
-            .trim_end_matches(".ipynb")
-            .rsplit(['/', '\\'])
-            .next()
-            .unwrap_or(name);
+        let stem = |p: &Path| p.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let wanted = name.trim_end_matches(".ipynb").rsplit(['/', '\\']).next().unwrap_or(name);
         if let Some(path) = all.iter().find(|p| stem(p) == wanted) {
             return Ok(path.clone());
         }
@@ -133,10 +114,7 @@ impl Workspace {
 
     /// Reads the chosen notebooks.
     pub fn load(&self, names: &[String]) -> Result<Vec<Notebook>> {
-        self.select(names)?
-            .iter()
-            .map(|p| Notebook::load(p))
-            .collect()
+        self.select(names)?.iter().map(|p| Notebook::load(p)).collect()
     }
 }
 
@@ -144,13 +122,7 @@ impl Workspace {
 pub fn lesson_number(name: &str) -> Option<u32> {
     let (number, topic) = name.split_once('_')?;
     let digits = number.len() == 2 && number.bytes().all(|b| b.is_ascii_digit());
-    let word = !topic.is_empty()
-        && topic
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    if digits && word {
-        number.parse().ok()
-    } else {
-        None
-    }
+    let word =
+        !topic.is_empty() && topic.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if digits && word { number.parse().ok() } else { None }
 }

@@ -295,6 +295,55 @@ fn traits_and_macros_of_siblings_are_imported() {
 }
 
 #[test]
+fn long_lines_are_broken_where_rustfmt_breaks_them() {
+    for width in [60, 100, 110] {
+        let fixture = Fixture::new();
+        fixture.write("rustfmt.toml", &format!("max_width = {width}\nuse_small_heuristics = \"Max\"\n"));
+        let items: Vec<_> = (0..12).map(|i| format!("item_number_{i}")).collect();
+        let define = |n: &String| format!("/// Does nothing.\npub fn {n}() {{}}\n");
+        let all = "//| default_exp all\n//| export\n".to_owned()
+            + &items.iter().map(define).collect::<Vec<_>>().join("\n");
+        let mut cells = vec![("all".to_owned(), all)];
+        for n in 1..12 {
+            let calls = items[..n].iter().map(|n| format!("{n}();\n")).collect::<String>();
+            let name = "long_name_".repeat(n);
+            cells.push((format!("test-{n}"), format!("//| test {name}\n{calls}")));
+            cells
+                .push((format!("user-{n}"), format!("//| export user_{n}\npub fn user_{n}() {{\n{calls}}}")));
+        }
+        let cells: Vec<_> = cells.iter().map(|(id, text)| (id.as_str(), text.as_str())).collect();
+        fixture.write(NB, &notebook(&cells));
+        fixture.ok(&["fmt"]);
+        fixture.ok(&["export"]);
+        let output = fixture.command("cargo").args(["fmt", "--all", "--check"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        fixture.replace(
+            "tests/lesson_01_first.rs",
+            "fn long_name_long_name_long_name_long_name_long_name_long_name_long_name_",
+            "fn long_name_",
+        );
+        fixture.fails(&["update"], &["this edit of cell"]);
+    }
+}
+
+#[test]
+fn documentation_goes_to_the_module_of_its_cell() {
+    let fixture = Fixture::new();
+    let cells = [
+        ("first", "//| default_exp main\n//| doc Of the default module."),
+        ("a", "//| export a\n//| doc Of a.\npub fn a() {}"),
+        ("b", "//| export b\n//| doc a More of a.\n//| feature extra\npub fn b() {}"),
+        ("m", "//| export\npub fn m() {}"),
+    ];
+    fixture.write(NB, &notebook(&cells).replace("default_exp main", "default_exp mainly"));
+    fixture.ok(&["export"]);
+    assert!(fixture.read("minai/src/a.rs").contains("//! Of a.\n//! More of a.\n"));
+    assert!(fixture.read("minai/src/mainly.rs").contains("//! Of the default module.\n"));
+    assert!(!fixture.read("minai/src/b.rs").contains("//!"));
+    assert!(fixture.read("minai/src/lib.rs").contains("#[cfg(feature = \"extra\")]\npub mod b;\n"));
+}
+
+#[test]
 fn the_order_of_imports_is_rustfmts() {
     let fixture = Fixture::new();
     let names = [
