@@ -439,7 +439,8 @@ fn the_real_files() {
         full.is_some() || std::env::var_os("MINAI_DATA").is_none(),
         "no mnist.pkl.gz where MINAI_DATA points"
     );
-    for path in [Some(sample), full, find_mnist().ok()].into_iter().flatten() {
+    let wanted = find_mnist().unwrap_or_else(|error| panic!("{error}"));
+    for path in [Some(sample), full, Some(wanted)].into_iter().flatten() {
         let (train, others) = if path.ends_with("mnist.pkl.gz") { (50_000, 10_000) } else { (6_000, 1_000) };
         let ((x_train, y_train), (x_valid, y_valid), (x_test, y_test)) = load_mnist(&path).unwrap();
         assert_eq!(
