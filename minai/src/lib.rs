@@ -6,9 +6,15 @@ extern crate self as minai;
 pub mod kernels;
 
 // nbs:modules begin
+pub mod array;
 pub mod data;
 #[cfg(feature = "download")]
 pub mod download;
+pub mod iter;
+pub mod matrix;
+#[cfg(feature = "nb")]
+pub mod nb;
 #[cfg(feature = "plot")]
 pub mod plot;
+pub mod rng;
 // nbs:modules end

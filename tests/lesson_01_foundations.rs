@@ -1,0 +1,403 @@
+// Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 2e3dab3c94c095b8
+//! What notebooks/01_foundations.ipynb claims.
+
+use minai::array::{Array, array};
+use minai::data::{PickleGuard, find_mnist, gunzip_from, load_mnist, read_idx_from};
+use minai::iter::chunks;
+use minai::matrix::Matrix;
+use minai::rng::WichmannHill;
+
+#[cfg(feature = "nb")]
+use minai::nb::{Timing, seconds, table, thousands, timeit};
+
+// %% notebooks/01_foundations.ipynb it-chunks-test
+#[test]
+fn chunks_deals_out_everything_in_order() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let words = || "to be or not to be that is the question".split(' ');
+        for size in 1..12 {
+            let pieces: Vec<Vec<&str>> = chunks(words(), size).collect();
+            assert_eq!(pieces.len(), 10_usize.div_ceil(size));
+            assert!(pieces.iter().rev().skip(1).all(|piece| piece.len() == size));
+            assert_eq!(pieces.concat(), words().collect::<Vec<_>>());
+        }
+        assert_eq!(chunks(Vec::<u8>::new(), 3).next(), None);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb ma-test
+#[test]
+fn matrix_indexes_row_after_row() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let mut m = Matrix::new((0..6).map(|i| i as f32).collect(), (2, 3));
+        for i in 0..2 {
+            for j in 0..3 {
+                assert_eq!(m[(i, j)], (i * 3 + j) as f32);
+            }
+        }
+        m[(1, 2)] = 9.0;
+        assert_eq!((m.row(0), m.row(1)), (&[0., 1., 2.][..], &[3., 4., 9.][..]));
+        assert_eq!(Matrix::zeros((2, 3)).as_slice(), [0.0; 6]);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb ma-test-range
+#[test]
+#[should_panic]
+fn matrix_refuses_an_index_in_the_wrong_row() {
+    Matrix::zeros((28, 28))[(20, 30)];
+}
+
+// %% notebooks/01_foundations.ipynb ma-test-elements
+#[test]
+#[should_panic]
+fn matrix_refuses_too_few_elements() {
+    Matrix::new(vec![0.0; 5], (2, 3));
+}
+
+// %% notebooks/01_foundations.ipynb ar-test
+#[test]
+fn array_from_nested_lists() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let a = array([[[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]], [[0; 4]; 3]]);
+        assert_eq!((a.ndim(), a.shape(), a.dtype()), (3, &[2, 3, 4][..], "i32"));
+        assert_eq!((a[[0, 2, 1]], a[[1, 0, 0]]), (10, 0));
+        assert_eq!(array(vec![vec![1.0, 2.0], vec![3.0, 4.0]]), array([[1.0, 2.0], [3.0, 4.0]]));
+        assert_eq!((array(5_u8).shape(), array(5_u8)[[]]), (&[][..], 5));
+        assert_eq!(array(Vec::<f32>::new()).shape(), [0]);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb ar-test-reshape
+#[test]
+fn reshape_finds_the_missing_size() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let a = Array::new((0..24).collect(), &[24]);
+        for (shape, expected) in [([-1, 4], [6, 4]), ([3, -1], [3, 8]), ([-1, 24], [1, 24]), ([4, 6], [4, 6])]
+        {
+            let reshaped = a.reshape(&shape);
+            assert_eq!(reshaped.shape(), expected);
+            assert!(reshaped.iter().eq(a.iter()));
+        }
+        assert_eq!(array(Vec::<i32>::new()).reshape(&[0, 7]).shape(), [0, 7]);
+        assert_eq!(Array::new(vec![3], &[1]).reshape(&[]).shape(), []);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb ar-test-refuse
+#[test]
+#[should_panic]
+fn reshape_refuses_a_size_that_does_not_divide() {
+    Array::new(vec![0; 24], &[24]).reshape(&[5, -1]);
+}
+
+// %% notebooks/01_foundations.ipynb ar-test-refuse-two
+#[test]
+#[should_panic]
+fn reshape_refuses_two_unknown_sizes() {
+    Array::new(vec![0; 24], &[24]).reshape(&[-1, -1]);
+}
+
+// %% notebooks/01_foundations.ipynb ar-test-refuse-negative
+#[test]
+#[should_panic]
+fn reshape_refuses_other_negative_sizes() {
+    Array::new(vec![0; 24], &[24]).reshape(&[-2, -12]);
+}
+
+// %% notebooks/01_foundations.ipynb ar-test-order
+#[test]
+fn reshape_reads_a_transposed_array_in_its_own_order() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let a = array([[1, 2, 3], [4, 5, 6]]);
+        let mut transposed = a.clone();
+        transposed.swap_axes(0, 1);
+        assert!(transposed.reshape(&[-1]).iter().eq(&[1, 4, 2, 5, 3, 6]));
+        assert!(a.iter().eq(&[1, 2, 3, 4, 5, 6]));
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb rn-wh-test
+#[test]
+fn wichmann_hill_gives_the_numbers_of_the_course() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let mut rng = WichmannHill::seed(457428938475);
+        assert_eq!(rng.state(), (4976, 20238, 499));
+        for expected in [0.7645251082582081, 0.7920889799553945, 0.06912886811267205, 0.9559050644103264] {
+            assert_eq!(rng.uniform(), expected);
+        }
+        let (mut one, mut all) = (WichmannHill::seed(42), WichmannHill::seed(42));
+        let mut numbers = [0.0; 1000];
+        all.fill(&mut numbers);
+        assert!(numbers.iter().all(|&number| number == one.uniform() && (0.0..1.0).contains(&number)));
+        assert_eq!(one, all);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb rn-quality-test
+#[test]
+fn wichmann_hill_is_uniform_and_uncorrelated() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let (mut odd_bars, mut odd_pairs) = (0, 0);
+        for seed in 0..100 {
+            let mut rng = WichmannHill::seed(seed * 1_000_003);
+            let draws: Vec<f64> = (0..10_000).map(|_| rng.uniform()).collect();
+            let mut counts = [0.0; 10];
+            draws.iter().for_each(|draw| counts[(draw * 10.0) as usize] += 1.0);
+            let chi_square: f64 = counts.iter().map(|count: &f64| (count - 1000.0).powi(2) / 1000.0).sum();
+            let covariance: f64 = draws.windows(2).map(|pair| (pair[0] - 0.5) * (pair[1] - 0.5)).sum();
+            odd_bars += usize::from(!(2.7..19.02).contains(&chi_square));
+            odd_pairs += usize::from((covariance / 10_000.0 * 12.0).abs() > 0.0196);
+        }
+        // 5 of 100 are expected; more than 14 has a probability below 1 in 10,000.
+        assert!(odd_bars <= 14 && odd_pairs <= 14, "{odd_bars} and {odd_pairs} of 100");
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb rn-core-test
+#[test]
+fn wichmann_hill_serves_rand() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use rand_core::{Rng, SeedableRng};
+        let (mut bits, mut draws) = (WichmannHill::seed(7), WichmannHill::seed_from_u64(7));
+        let top = |draw: f64| (draw * 2_f64.powi(32)).floor() as u64;
+        assert_eq!(u64::from(bits.next_u32()), top(draws.uniform()));
+        assert_eq!(bits.next_u64(), top(draws.uniform()) << 32 | top(draws.uniform()));
+        let mut bytes = [0; 6];
+        bits.fill_bytes(&mut bytes);
+        assert_eq!(bytes[..4], (top(draws.uniform()) as u32).to_le_bytes());
+        let mut dice = [0; 6];
+        (0..6_000).for_each(|_| dice[rand::RngExt::random_range(&mut bits, 0..6)] += 1);
+        assert!(dice.iter().all(|count| (850..1150).contains(count)), "{dice:?}");
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb fk-any-threads
+#[test]
+fn streams_do_not_depend_on_the_number_of_threads() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let noise = |threads: usize| {
+            let mut rng = WichmannHill::seed(42);
+            let mut pieces: Vec<(WichmannHill, Vec<f64>)> =
+                (0..12).map(|_| (rng.split(), vec![0.0; 100])).collect();
+            std::thread::scope(|scope| {
+                for share in pieces.chunks_mut(12_usize.div_ceil(threads)) {
+                    scope.spawn(|| share.iter_mut().for_each(|(stream, numbers)| stream.fill(numbers)));
+                }
+            });
+            pieces.into_iter().flat_map(|(_, numbers)| numbers).collect::<Vec<f64>>()
+        };
+        let single = noise(1);
+        assert!([2, 5, 12].iter().all(|&threads| noise(threads) == single));
+        let mut sorted = single.clone();
+        sorted.sort_by(f64::total_cmp);
+        assert!(sorted.windows(2).all(|pair| pair[0] < pair[1]), "two streams drew the same number");
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb fk-jump-test
+#[test]
+fn split_jumps_as_far_as_stepping_would() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let mut rng = WichmannHill::seed(457428938475);
+        let (before, first) = (rng.state(), rng.split());
+        assert_eq!(first.state(), before);
+        // Each part repeats after (prime - 1) steps, so 2³² steps are as good as their remainder.
+        let walk = |state: u32, factor: u64, prime: u64| {
+            (0..(1_u64 << 32) % (prime - 1)).fold(u64::from(state), |x, _| x * factor % prime) as u32
+        };
+        let (x, y, z) = before;
+        assert_eq!(rng.state(), (walk(x, 171, 30269), walk(y, 172, 30307), walk(z, 170, 30323)));
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb ti-test
+#[cfg(feature = "nb")]
+#[test]
+fn timings_are_written_as_ipython_writes_them() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let timing = Timing { mean: 2.6149e-5, deviation: 3.1e-7, runs: 7, loops: 5000 };
+        let report = "26.1 µs ± 310 ns per loop (mean ± std. dev. of 7 runs, 5,000 loops each)";
+        assert_eq!(timing.to_string(), report);
+        assert_eq!([1.5, 0.0234, 9.87e-9].map(seconds), ["1.50 s", "23.4 ms", "9.87 ns"]);
+        assert_eq!(
+            [7, 999, 1000, 12345, 1234567].map(thousands),
+            ["7", "999", "1,000", "12,345", "1,234,567"]
+        );
+        let slept = timeit(|| std::thread::sleep(std::time::Duration::from_millis(30)));
+        assert!(slept.mean >= 0.03 && slept.loops == 5 && slept.runs == 7, "{slept}");
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb ti-rich-test
+#[cfg(feature = "nb")]
+#[test]
+fn tables_are_shown_as_text_in_columns() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let rows = [vec!["a".to_string(), "1 < 2".to_string()], vec!["long".to_string(), "&".to_string()]];
+        let text = table(["x", "y"], &rows).to_string();
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        assert_eq!(lines, ["x     y", "a     1 < 2", "long  &"]);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb app-gunzip-demo
+#[test]
+fn gunzip_has_a_limit_and_wants_the_end() -> Result<(), Box<dyn std::error::Error>> {
+    use flate2::{Compression, write::GzEncoder};
+    use std::io::{Read, Write};
+    use std::path::Path;
+
+    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+    packer.write_all(&vec![0; 10_000_000])?;
+    let bomb = packer.finish()?;
+    println!("{} bytes, packed", bomb.len());
+
+    fn unpack_all(packed: &[u8], limit: u64) -> Result<usize, Box<dyn std::error::Error>> {
+        let mut unpacked = gunzip_from(packed, Path::new("bomb.gz"), limit)?;
+        Ok(unpacked.read_to_end(&mut vec![])?)
+    }
+
+    let too_much = unpack_all(&bomb, 1_000_000).unwrap_err().to_string();
+    let cut_short = unpack_all(&bomb[..bomb.len() - 4], 20_000_000).unwrap_err().to_string();
+    println!("{} bytes\n{too_much}\n{cut_short}", unpack_all(&bomb, 20_000_000)?);
+    assert!(too_much.contains("more than 1000000 bytes"));
+    assert!(cut_short.contains("ends in the middle"));
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb app-guard-demo
+#[test]
+fn the_guard_stops_what_means_harm() -> Result<(), Box<dyn std::error::Error>> {
+    use serde_pickle::{DeOptions, value_from_reader};
+    use std::path::Path;
+
+    fn inspect(pickle: &[u8]) -> String {
+        let guard = PickleGuard::new(pickle, Path::new("stranger.pkl"), 1 << 20);
+        match value_from_reader(guard, DeOptions::new()) {
+            Ok(value) => format!("{value:?}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    let system = b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x02ls\x94\x85\x94R\x94.";
+    let deep = [vec![b')'], vec![0x85; 100_000], vec![b'.']].concat();
+    let letters = [&b"(X\xe8\x03\0\0"[..], &[b'a'; 1000], b"q\0"].concat();
+    let again = [letters, b"h\0".repeat(1_000_000), b"t.".to_vec()].concat();
+    println!("{}\n{}\n{}", inspect(system), inspect(&deep), inspect(&again));
+    println!("{}\n{}", inspect(b"hello"), inspect(b"\x80\x02K\x07X\x03\0\0\0sam\x86."));
+    assert!(inspect(system).contains("posix.system (os.system), which is not allowed"));
+    assert!(inspect(&deep).contains("more than 64 levels"));
+    assert!(inspect(&again).contains("more than 1048576 bytes"));
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb app-load-demo
+#[test]
+fn mnist_is_as_we_know_it() -> Result<(), Box<dyn std::error::Error>> {
+    let path = find_mnist()?;
+    let ((x_train, y_train), (x_valid, y_valid), (x_test, y_test)) = load_mnist(&path)?;
+    println!(
+        "{}: train {:?}, valid {:?}, test {:?}",
+        path.file_name().unwrap().display(),
+        x_train.shape(),
+        x_valid.shape(),
+        x_test.shape()
+    );
+    let full = path.ends_with("mnist.pkl.gz");
+    let (train, others) = if full { (50_000, 10_000) } else { (6_000, 1_000) };
+    assert_eq!((x_train.dim(), x_valid.dim(), x_test.dim()), ((train, 784), (others, 784), (others, 784)));
+    assert_eq!((y_train.len(), y_valid.len(), y_test.len()), (train, others, others));
+    assert_eq!(y_train.as_slice().unwrap()[..10], [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]);
+    assert_eq!(x_train.as_slice().unwrap()[203..206], [0.19140625, 0.9296875, 0.98828125]);
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb app-idx-demo
+#[test]
+fn idx_believes_no_header() -> Result<(), Box<dyn std::error::Error>> {
+    use std::path::Path;
+
+    fn idx_or_error(idx: &[u8]) -> String {
+        match read_idx_from(idx, Path::new("x-idx2-ubyte")) {
+            Ok(array) => format!("{array}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    let header = [0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3];
+    let whole = idx_or_error(&[&header[..], &[1, 2, 3, 4, 5, 6]].concat());
+    let cut_short = idx_or_error(&[&header[..], &[1, 2, 3, 4, 5]].concat());
+    let huge = idx_or_error(&[&[0, 0, 8, 2][..], &[255; 8]].concat());
+    println!("{whole}\n{cut_short}\n{huge}\n{}", idx_or_error(b"\x89PNG"));
+    assert!(cut_short.contains("element 5 of 6"));
+    assert!(huge.contains("more than 1073741824 elements"));
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb ck-mnist
+#[test]
+fn mnist_is_what_the_lesson_says() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let path = find_mnist()?;
+        let full = path.ends_with("mnist.pkl.gz");
+        let ((x_train, y_train), (x_valid, y_valid), (x_test, y_test)) = load_mnist(&path)?;
+        let [train, others] = if full { [50_000, 10_000] } else { [6_000, 1_000] };
+        assert_eq!(
+            [x_train.dim(), x_valid.dim(), x_test.dim()],
+            [(train, 784), (others, 784), (others, 784)]
+        );
+        assert_eq!([y_train.len(), y_valid.len(), y_test.len()], [train, others, others]);
+        assert_eq!(y_train.as_slice().unwrap()[..10], [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]);
+        assert_eq!((y_train.iter().min(), y_train.iter().max()), (Some(&0), Some(&9)));
+
+        let first: Vec<f32> = x_train.row(0).to_vec();
+        let fives: Vec<Vec<f32>> = chunks(first[200..210].iter().copied(), 5).collect();
+        assert_eq!(fives, [[0., 0., 0., 0.19140625, 0.9296875], [0.98828125; 5]]);
+        let m = Matrix::new(first, (28, 28));
+        let imgs = Array::new(x_train.into_raw_vec_and_offset().0, &[train, 784]).reshape(&[-1, 28, 28]);
+        assert_eq!((m[(20, 15)], imgs[[0, 20, 15]]), (0.98828125, 0.98828125));
+        assert_eq!((imgs.shape(), imgs.dtype()), (&[train, 28, 28][..], "f32"));
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb ck-weights
+#[test]
+fn weights_of_784_by_10_come_in_chunks_of_ten() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let mut rng = WichmannHill::seed(457428938475);
+        let rows: Vec<Vec<f64>> = chunks((0..7840).map(|_| rng.uniform()), 10).collect();
+        let weights = array(rows);
+        assert_eq!((weights.shape(), weights.dtype()), (&[784, 10][..], "f64"));
+        assert_eq!((weights[[0, 0]], weights[[0, 2]]), (0.7645251082582081, 0.06912886811267205));
+    }
+    println!("passed");
+    Ok(())
+}
