@@ -97,33 +97,40 @@ fn imports(lesson: &Lesson, importer: Importer, used: &[&Used]) -> String {
         .flat_map(|p| p.defined.iter().map(|d| &d.name).chain(&p.used.imported))
         .map(String::as_str)
         .collect();
-    let wants = |item: &Defined| {
-        let named = used.iter().any(|u| u.bare.contains(&item.name));
-        let method = used.iter().any(|u| item.methods.iter().any(|m| u.methods.contains(m)));
-        item.reach >= reach && !known.contains(item.name.as_str()) && (named || method)
-    };
-    // By feature, then by module (none for the crate's root).
-    let mut groups: BTreeMap<Option<&str>, BTreeMap<Option<&str>, BTreeSet<&str>>> = BTreeMap::new();
+    let visible = |item: &&Defined| item.reach >= reach && !known.contains(item.name.as_str());
+    let named = |item: &Defined| used.iter().any(|u| u.bare.contains(&item.name));
+    let by_method = |item: &Defined| used.iter().any(|u| item.methods.iter().any(|m| u.methods.contains(m)));
+    let mut blocks: BTreeMap<Attribute, Names> = BTreeMap::new();
     let others = lesson.modules.iter().filter(|other| module.is_none_or(|m| m.name != other.name));
     for other in others {
         let feature =
             other.feature.as_deref().filter(|f| module.is_none_or(|m| m.feature.as_deref() != Some(f)));
-        for item in other.cells.iter().flat_map(|p| &p.defined).filter(|d| wants(d)) {
-            let path = (!item.at_root).then_some(other.name.as_str());
-            groups.entry(feature).or_default().entry(path).or_default().insert(&item.name);
+        for item in other.cells.iter().flat_map(|p| &p.defined).filter(visible) {
+            if named(item) || by_method(item) {
+                let attribute = Attribute { guessed: !named(item), feature };
+                let path = (!item.at_root).then_some(other.name.as_str());
+                blocks.entry(attribute).or_default().entry(path).or_default().insert(&item.name);
+            }
         }
     }
-    let blocks = groups.into_iter().map(|(feature, modules)| use_block(root, feature, modules, width));
+    let blocks = blocks.into_iter().map(|(attribute, names)| use_block(root, attribute, names, width));
     blocks.collect::<Vec<_>>().join("\n\n")
 }
 
+/// What stands above a `use`.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Attribute<'a> {
+    /// A trait of which only a method's name was seen, which may be another's method.
+    guessed: bool,
+    /// The items' module is only there with this feature.
+    feature: Option<&'a str>,
+}
+
+/// Names by module (none for the crate's root).
+type Names<'a> = BTreeMap<Option<&'a str>, BTreeSet<&'a str>>;
+
 /// `use` lines in the order and form that rustfmt gives them.
-fn use_block(
-    root: &str,
-    feature: Option<&str>,
-    modules: BTreeMap<Option<&str>, BTreeSet<&str>>,
-    width: usize,
-) -> String {
+fn use_block(root: &str, attribute: Attribute, modules: Names, width: usize) -> String {
     let mut lines: Vec<(Vec<&str>, String)> = Vec::new();
     for (module, names) in modules {
         let mut names: Vec<&str> = names.into_iter().collect();
@@ -139,8 +146,11 @@ fn use_block(
         }
     }
     lines.sort_by(|a, b| path_order(&a.0, &b.0));
-    let cfg = feature.map_or(String::new(), |f| format!("#[cfg(feature = \"{f}\")]\n"));
-    lines.iter().map(|(_, line)| format!("{cfg}{line}")).collect::<Vec<_>>().join("\n")
+    let mut above = attribute.feature.map_or(String::new(), |f| format!("#[cfg(feature = \"{f}\")]\n"));
+    if attribute.guessed {
+        above += "#[allow(unused_imports)]\n";
+    }
+    lines.iter().map(|(_, line)| format!("{above}{line}")).collect::<Vec<_>>().join("\n")
 }
 
 fn path_order(a: &[&str], b: &[&str]) -> std::cmp::Ordering {

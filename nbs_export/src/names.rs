@@ -98,7 +98,7 @@ fn imported(tree: &syn::UseTree) -> Vec<String> {
 pub struct Used {
     /// Names used without a path before them, that neither an import nor a local variable explains.
     pub bare: BTreeSet<String>,
-    /// Names after a dot or `::`, which may be functions of traits.
+    /// Names called after a dot or named after `::`, which may be functions of traits.
     pub methods: BTreeSet<String>,
     /// Names that the text itself imports.
     pub imported: BTreeSet<String>,
@@ -147,21 +147,24 @@ impl Seen {
 
     fn name(&mut self, name: &str, tokens: &[TokenTree], i: usize) {
         let after_dot = is_punct(tokens, i.wrapping_sub(1), '.') && !is_punct(tokens, i.wrapping_sub(2), '.');
+        let path_follows = is_punct(tokens, i + 1, ':') && is_punct(tokens, i + 2, ':');
+        let call =
+            matches!(tokens.get(i + 1), Some(TokenTree::Group(g)) if g.delimiter() == Delimiter::Parenthesis);
         if after_dot || follows_path(tokens, i) {
-            self.methods.insert(name.to_owned());
+            // `x.shape` is a field; `x.shape()`, `x.sum::<f32>()` and `map(X::shape)` may be functions of a trait.
+            if !after_dot || call || path_follows {
+                self.methods.insert(name.to_owned());
+            }
             return;
         }
         let before = i.checked_sub(1).and_then(|k| tokens.get(k)).map(ToString::to_string);
         if before.is_some_and(|word| DECLARING.contains(&word.as_str())) {
             self.declared.insert(name.to_owned());
         }
-        let path_follows = is_punct(tokens, i + 1, ':') && is_punct(tokens, i + 2, ':');
         let is_field = is_punct(tokens, i + 1, ':') && !path_follows;
         if is_field && name.starts_with(|c: char| c.is_lowercase()) {
             return;
         }
-        let call =
-            matches!(tokens.get(i + 1), Some(TokenTree::Group(g)) if g.delimiter() == Delimiter::Parenthesis);
         if call || path_follows || is_punct(tokens, i + 1, '!') {
             self.called.insert(name.to_owned());
         }
