@@ -428,9 +428,8 @@ fn where_the_digits_are_looked_for() {
     assert_eq!(find_mnist_in(&folders, true).unwrap(), folder.path().join("mnist.pkl.gz"));
 }
 
-/// The sample always, and the full file where there is one.
-#[test]
-fn the_real_files() {
+/// The sample, and the full file where there is one: it must be there if `MINAI_DATA` is set.
+fn real_files() -> (PathBuf, Option<PathBuf>) {
     let sample = find_mnist_in(&[Path::new(env!("CARGO_MANIFEST_DIR")).join("../data")], false).unwrap();
     let own = std::env::var_os("MINAI_DATA").map(PathBuf::from);
     let folders: Vec<PathBuf> = own.into_iter().chain(sample.parent().map(Path::to_path_buf)).collect();
@@ -439,6 +438,13 @@ fn the_real_files() {
         full.is_some() || std::env::var_os("MINAI_DATA").is_none(),
         "no mnist.pkl.gz where MINAI_DATA points"
     );
+    (sample, full)
+}
+
+/// The sample always, and the full file where there is one.
+#[test]
+fn the_real_files() {
+    let (sample, full) = real_files();
     let wanted = find_mnist().unwrap_or_else(|error| panic!("{error}"));
     for path in [Some(sample), full, Some(wanted)].into_iter().flatten() {
         let (train, others) = if path.ends_with("mnist.pkl.gz") { (50_000, 10_000) } else { (6_000, 1_000) };
@@ -452,6 +458,45 @@ fn the_real_files() {
         let pixels =
             [0., 0., 0., 0.19140625, 0.9296875, 0.98828125, 0.98828125, 0.98828125, 0.98828125, 0.98828125];
         assert_eq!(x_train.as_slice().unwrap()[200..210], pixels);
+    }
+}
+
+/// A pickle of digits without its numbers: the bytes of arrays left out, the number of images written as 0.
+fn skeleton(pickle: &[u8], images: [u16; 3]) -> Vec<u8> {
+    let (mut bones, mut rest) = (Vec::new(), pickle);
+    while let Some(at) = rest.windows(2).position(|window| window == b"\x89T") {
+        bones.extend(&rest[..at + 2]);
+        let (length, behind) = rest[at + 2..].split_first_chunk().unwrap();
+        rest = &behind[u32::from_le_bytes(*length) as usize..];
+    }
+    bones.extend(rest);
+    for n in images {
+        let size = [&b"M"[..], &n.to_le_bytes()].concat();
+        while let Some(at) = bones.windows(3).position(|window| window == size) {
+            bones[at + 1..at + 3].fill(0);
+        }
+    }
+    bones
+}
+
+/// The sample is the original in small: the very same instructions, which today's numpy would not write.
+#[test]
+fn the_sample_has_the_instructions_of_the_original() {
+    let unpacked = |path: &Path| {
+        let mut pickle = Vec::new();
+        minai::data::gunzip(path, 1 << 28).unwrap().read_to_end(&mut pickle).unwrap();
+        pickle
+    };
+    let (sample, full) = real_files();
+    assert!(fs::metadata(&sample).unwrap().len() < 2_000_000);
+    let known = mnist_pickle(&Digits { train: 600, valid: 300, test: 300, ..Digits::default() });
+    let known = skeleton(&known, [600, 300, 300]);
+    assert_eq!(
+        skeleton(&unpacked(&sample), [6_000, 1_000, 1_000]).escape_ascii().to_string(),
+        known.escape_ascii().to_string()
+    );
+    if let Some(full) = full {
+        assert_eq!(skeleton(&unpacked(&full), [50_000, 10_000, 10_000]), known);
     }
 }
 
