@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e6f18635ef5ce00b
+// nbs:hash 973b455c81aaf3a0
 //! Fetching files over HTTP: once, resumably, checked.
 
 // %% notebooks/01_foundations.ipynb app-fetch-fault
@@ -43,7 +43,8 @@ fn describe_fetch_fault(fault: &FetchFault) -> (String, &'static str) {
             (format!("cut short after {bytes} bytes ({why})"), "call again to go on there")
         }
         FetchFault::WrongContent(what) => {
-            (format!("refused: {what}"), "check the address and the network (is it a login page?)")
+            let kept = "nothing of it was kept, and a file that was there is untouched";
+            (format!("{what} ({kept})"), "check the address and the network (is it a login page?)")
         }
         FetchFault::Disk(error) if is_disk_full(error) => {
             (error.to_string(), "make room and call again to go on there")
