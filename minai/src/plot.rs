@@ -1,5 +1,5 @@
 // Owned by notebooks/90_plot.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash f5c0c4ec29a91b6c
+// nbs:hash a27de1d1f3be8dea
 //! Charts and images that show themselves in a notebook, and save themselves as PNG or SVG elsewhere.
 //!
 //! ```
@@ -22,15 +22,6 @@ pub type Point = (f64, f64);
 /// A colour: red, green and blue.
 pub type Rgb = [u8; 3];
 
-#[derive(Clone, Debug)]
-enum Mark {
-    Line(Vec<Point>, f64, Rgb),
-    Area(Vec<Point>, Rgb),
-    Dot(Point, f64, Rgb),
-    Text(Point, Align, f64, Rgb, String),
-    Image((usize, usize), usize, Image),
-}
-
 /// Which part of a text stands at the given place.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Align {
@@ -47,6 +38,16 @@ pub enum Align {
 struct Image {
     shape: (usize, usize), // (h, w)
     rgb: Vec<u8>,
+}
+
+// %% notebooks/90_plot.ipynb mark
+#[derive(Clone, Debug)]
+enum Mark {
+    Line(Vec<Point>, f64, Rgb),
+    Area(Vec<Point>, Rgb),
+    Dot(Point, f64, Rgb),
+    Text(Point, Align, f64, Rgb, String),
+    Image((usize, usize), usize, Image),
 }
 
 // %% notebooks/90_plot.ipynb page
@@ -121,6 +122,15 @@ pub fn text_width(text: &str, size: f64) -> f64 {
     f64::from(width) * size / 1000.0
 }
 
+// %% notebooks/90_plot.ipynb ink
+const INK: Rgb = [34, 34, 34];
+const GREY: Rgb = [85, 85, 85];
+const RULE: Rgb = [136, 136, 136];
+const GRID: Rgb = [226, 226, 226];
+const TITLE: f64 = 16.0;
+const SMALL: f64 = 12.0;
+const MARGIN: f64 = 12.0;
+
 // %% notebooks/90_plot.ipynb pen
 /// How a backend wants its numbers.
 struct Pen {
@@ -144,7 +154,7 @@ impl Pen {
     }
 }
 
-// %% notebooks/90_plot.ipynb paint
+// %% notebooks/90_plot.ipynb paint-line
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
 use plotters::prelude::{BitMapBackend, Circle, DrawingBackend, PathElement, Polygon, SVGBackend};
@@ -153,6 +163,27 @@ use plotters::style::{Color, RGBColor, TextStyle};
 
 type Painted<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
+fn paint_line<B: DrawingBackend>(
+    on: &DrawingArea<B, Shift>,
+    points: Vec<(i32, i32)>,
+    width: i32,
+    color: RGBColor,
+    joins: bool,
+) -> Painted<B> {
+    let style = color.stroke_width(width as u32);
+    if joins {
+        return on.draw(&PathElement::new(points, style));
+    }
+    for ends in points.windows(2) {
+        on.draw(&PathElement::new(ends, style))?;
+    }
+    for joint in points {
+        on.draw(&Circle::new(joint, width / 2, color.filled()))?;
+    }
+    Ok(())
+}
+
+// %% notebooks/90_plot.ipynb paint
 fn paint<B: DrawingBackend>(page: &Page, on: &DrawingArea<B, Shift>, pen: &Pen) -> Painted<B> {
     let ink = |&[r, g, b]: &Rgb| RGBColor(r, g, b);
     let places = |points: &[Point]| points.iter().map(|at| pen.place(at)).collect::<Vec<_>>();
@@ -181,26 +212,6 @@ fn paint<B: DrawingBackend>(page: &Page, on: &DrawingArea<B, Shift>, pen: &Pen) 
     on.present()
 }
 
-fn paint_line<B: DrawingBackend>(
-    on: &DrawingArea<B, Shift>,
-    points: Vec<(i32, i32)>,
-    width: i32,
-    color: RGBColor,
-    joins: bool,
-) -> Painted<B> {
-    let style = color.stroke_width(width as u32);
-    if joins {
-        return on.draw(&PathElement::new(points, style));
-    }
-    for ends in points.windows(2) {
-        on.draw(&PathElement::new(ends, style))?;
-    }
-    for joint in points {
-        on.draw(&Circle::new(joint, width / 2, color.filled()))?;
-    }
-    Ok(())
-}
-
 // %% notebooks/90_plot.ipynb encode
 use base64::Engine;
 
@@ -220,10 +231,25 @@ fn encode_png(image: &Image) -> Vec<u8> {
     bytes
 }
 
+// %% notebooks/90_plot.ipynb escape
 /// Text as it may stand in XML and HTML.
 fn escape(text: &str) -> String {
     let text = text.replace(char::is_control, " ").replace('&', "&amp;");
     text.replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+// %% notebooks/90_plot.ipynb svg-image
+fn svg_image(mark: &Mark, pen: &Pen) -> Option<String> {
+    let Mark::Image((x, y), zoom, image) = mark else {
+        return None;
+    };
+    let (h, w) = image.shape;
+    let [x, y, w, h] = [*x, *y, w * zoom, h * zoom].map(|length| pen.length(length as f64));
+    Some(format!(
+        "<image x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" preserveAspectRatio=\"none\" \
+         style=\"image-rendering:pixelated\" href=\"data:image/png;base64,{}\"/>\n",
+        base64(encode_png(image))
+    ))
 }
 
 // %% notebooks/90_plot.ipynb svg
@@ -249,17 +275,32 @@ fn svg(page: &Page, title: &str, description: &str) -> String {
     )
 }
 
-fn svg_image(mark: &Mark, pen: &Pen) -> Option<String> {
-    let Mark::Image((x, y), zoom, image) = mark else {
-        return None;
-    };
-    let (h, w) = image.shape;
-    let [x, y, w, h] = [*x, *y, w * zoom, h * zoom].map(|length| pen.length(length as f64));
-    Some(format!(
-        "<image x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" preserveAspectRatio=\"none\" \
-         style=\"image-rendering:pixelated\" href=\"data:image/png;base64,{}\"/>\n",
-        base64(encode_png(image))
-    ))
+// %% notebooks/90_plot.ipynb copy
+/// Draws each pixel as a square; what lies outside is left out.
+fn copy(from: &Image, to: &mut Image, (left, top): (usize, usize), side: usize) {
+    let (h, w) = to.shape;
+    for y in top..(top + from.shape.0 * side).min(h) {
+        for x in left..(left + from.shape.1 * side).min(w) {
+            let source = ((y - top) / side * from.shape.1 + (x - left) / side) * 3;
+            let target = (y * w + x) * 3;
+            to.rgb[target..target + 3].copy_from_slice(&from.rgb[source..source + 3]);
+        }
+    }
+}
+
+// %% notebooks/90_plot.ipynb halve
+/// Each pixel of the result is the mean of 2 by 2.
+fn halve(fine: &Image) -> Image {
+    let (h, w) = (fine.shape.0 / 2, fine.shape.1 / 2);
+    let mut rgb = Vec::with_capacity(h * w * 3);
+    for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+        for channel in 0..3 {
+            let at = |dy, dx| ((2 * y + dy) * 2 * w + 2 * x + dx) * 3 + channel;
+            let four = [at(0, 0), at(0, 1), at(1, 0), at(1, 1)].map(|i| u16::from(fine.rgb[i]));
+            rgb.push(((four.iter().sum::<u16>() + 2) / 4) as u8);
+        }
+    }
+    Image { shape: (h, w), rgb }
 }
 
 // %% notebooks/90_plot.ipynb raster
@@ -281,36 +322,23 @@ fn raster(page: &Page) -> Image {
     halve(&fine)
 }
 
-/// Draws each pixel as a square; what lies outside is left out.
-fn copy(from: &Image, to: &mut Image, (left, top): (usize, usize), side: usize) {
-    let (h, w) = to.shape;
-    for y in top..(top + from.shape.0 * side).min(h) {
-        for x in left..(left + from.shape.1 * side).min(w) {
-            let source = ((y - top) / side * from.shape.1 + (x - left) / side) * 3;
-            let target = (y * w + x) * 3;
-            to.rgb[target..target + 3].copy_from_slice(&from.rgb[source..source + 3]);
-        }
-    }
-}
-
-/// Each pixel of the result is the mean of 2 by 2.
-fn halve(fine: &Image) -> Image {
-    let (h, w) = (fine.shape.0 / 2, fine.shape.1 / 2);
-    let mut rgb = Vec::with_capacity(h * w * 3);
-    for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
-        for channel in 0..3 {
-            let at = |dy, dx| ((2 * y + dy) * 2 * w + 2 * x + dx) * 3 + channel;
-            let four = [at(0, 0), at(0, 1), at(1, 0), at(1, 1)].map(|i| u16::from(fine.rgb[i]));
-            rgb.push(((four.iter().sum::<u16>() + 2) / 4) as u8);
-        }
-    }
-    Image { shape: (h, w), rgb }
-}
-
-// %% notebooks/90_plot.ipynb figure
+// %% notebooks/90_plot.ipynb whole
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
+/// Writes a file beside it first, so that nobody ever finds half a picture.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(format!(".{}.part", std::process::id()));
+    let part = PathBuf::from(part);
+    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&part); // the first error is the one to report
+    }
+    written
+}
+
+// %% notebooks/90_plot.ipynb figure
 /// A finished picture: it shows itself at the end of a notebook's cell, and saves itself elsewhere.
 #[derive(Clone)]
 pub struct Figure {
@@ -374,19 +402,7 @@ impl fmt::Debug for Figure {
     }
 }
 
-/// Writes a file beside it first, so that nobody ever finds half a picture.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(format!(".{}.part", std::process::id()));
-    let part = PathBuf::from(part);
-    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&part); // the first error is the one to report
-    }
-    written
-}
-
-// %% notebooks/90_plot.ipynb axis
+// %% notebooks/90_plot.ipynb scale
 /// How an axis spaces its numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Scale {
@@ -397,6 +413,7 @@ pub enum Scale {
     Log,
 }
 
+// %% notebooks/90_plot.ipynb axis
 /// Numbers from `lo` to `hi`, laid out on the page from `start` to `end`.
 #[derive(Clone, Copy, Debug)]
 struct Axis {
@@ -458,13 +475,14 @@ fn extent(values: impl IntoIterator<Item = f64>, scale: Scale) -> (f64, f64) {
     }
 }
 
+// %% notebooks/90_plot.ipynb pad
 /// The range with a margin of `share` of it on both sides.
 fn pad((lo, hi): (f64, f64), scale: Scale, share: f64) -> (f64, f64) {
     let axis = Axis::new(scale, (lo, hi), (0.0, 1.0));
     (axis.value(-share), axis.value(1.0 + share))
 }
 
-// %% notebooks/90_plot.ipynb number
+// %% notebooks/90_plot.ipynb plain
 /// Ten to the `n`th, its exponent set high.
 fn power_of_ten(n: i32) -> String {
     const HIGH: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
@@ -487,6 +505,7 @@ fn plain(value: f64, decimals: usize) -> String {
     out
 }
 
+// %% notebooks/90_plot.ipynb number
 /// A number with at most four digits; whole numbers below a million in full.
 pub fn number(value: f64) -> String {
     if !value.is_finite() {
@@ -507,7 +526,7 @@ pub fn number(value: f64) -> String {
     }
 }
 
-// %% notebooks/90_plot.ipynb ticks
+// %% notebooks/90_plot.ipynb multiples
 type Tick = (f64, String);
 
 /// The multiples of `digit` · 10^`power` from `lo` to `hi`.
@@ -523,6 +542,7 @@ fn multiples(lo: f64, hi: f64, digit: f64, power: i32) -> Vec<f64> {
     (0..count).map(|i| times(first + i as f64)).collect()
 }
 
+// %% notebooks/90_plot.ipynb labelled
 /// Multiples of a step with that power of ten, labelled alike.
 fn labelled(values: Vec<f64>, power: i32) -> Vec<Tick> {
     let largest = values.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
@@ -538,6 +558,7 @@ fn labelled(values: Vec<f64>, power: i32) -> Vec<Tick> {
     values.into_iter().map(|v| (v, label(v))).collect()
 }
 
+// %% notebooks/90_plot.ipynb linear-ticks
 /// The finest step whose labels fit.
 fn linear_ticks(lo: f64, hi: f64, fits: impl Fn(&[Tick]) -> bool) -> Vec<Tick> {
     let finest = ((hi - lo) / 20.0).log10().floor() as i32;
@@ -567,12 +588,21 @@ fn log_ticks(lo: f64, hi: f64, fits: impl Fn(&[Tick]) -> bool) -> Vec<Tick> {
     choices.find(|ticks| ticks.len() <= 2 || fits(ticks)).expect("f64 has few powers of ten")
 }
 
+// %% notebooks/90_plot.ipynb ticks
 /// Round numbers from `lo` to `hi` with their labels: the finest choice that fits.
 fn ticks(axis: &Axis, fits: impl Fn(&[Tick]) -> bool) -> Vec<Tick> {
     match axis.scale {
         Scale::Log if axis.hi / axis.lo > 8.0 => log_ticks(axis.lo, axis.hi, fits),
         _ => linear_ticks(axis.lo, axis.hi, fits),
     }
+}
+
+// %% notebooks/90_plot.ipynb side-by-side
+/// Whether labels below an axis leave room between them.
+fn side_by_side(axis: &Axis, ticks: &[Tick]) -> bool {
+    let half = |tick: &Tick| text_width(&tick.1, SMALL) / 2.0;
+    let room = |t: &[Tick]| axis.at(t[1].0) - axis.at(t[0].0) - half(&t[0]) - half(&t[1]);
+    ticks.windows(2).all(|pair| room(pair) >= 20.0)
 }
 
 // %% notebooks/90_plot.ipynb axes
@@ -603,11 +633,13 @@ impl Default for Axes {
     }
 }
 
+// %% notebooks/90_plot.ipynb axes-named
 /// Axes with these names, and all else as [`Axes::default`] has it.
 pub fn axes(x: impl Into<String>, y: impl Into<String>) -> Axes {
     Axes { x: x.into(), y: y.into(), ..Axes::default() }
 }
 
+// %% notebooks/90_plot.ipynb chosen
 /// The range that was asked for, if it can be drawn; else the one that suits the data.
 #[track_caller]
 fn chosen(asked: Option<(f64, f64)>, scale: Scale, suits: (f64, f64)) -> (f64, f64) {
@@ -618,14 +650,6 @@ fn chosen(asked: Option<(f64, f64)>, scale: Scale, suits: (f64, f64)) -> (f64, f
 }
 
 // %% notebooks/90_plot.ipynb heading
-const INK: Rgb = [34, 34, 34];
-const GREY: Rgb = [85, 85, 85];
-const RULE: Rgb = [136, 136, 136];
-const GRID: Rgb = [226, 226, 226];
-const TITLE: f64 = 16.0;
-const SMALL: f64 = 12.0;
-const MARGIN: f64 = 12.0;
-
 /// Writes the title, in several lines if it is long, and returns the last baseline.
 fn heading(page: &mut Page, title: &str) -> f64 {
     let room = page.width as f64 - 2.0 * MARGIN;
@@ -681,12 +705,11 @@ fn frame(title: &str, axes: &Axes, x: (f64, f64), y: (f64, f64), right: f64) -> 
     Frame { page, x, y }
 }
 
+// %% notebooks/90_plot.ipynb number-x
 /// Numbers below the horizontal axis, as many as have room.
 fn number_x(frame: &mut Frame) {
     let (x, bottom) = (frame.x, frame.y.start);
-    let half = |tick: &Tick| text_width(&tick.1, SMALL) / 2.0;
-    let apart = |t: &[Tick]| x.at(t[1].0) - x.at(t[0].0) >= half(&t[0]) + half(&t[1]) + 20.0;
-    for (value, label) in ticks(&x, |ticks| ticks.windows(2).all(apart)) {
+    for (value, label) in ticks(&x, |ticks| side_by_side(&x, ticks)) {
         let at = x.at(value);
         frame.page.line(&[(at, bottom), (at, bottom + 5.0)], 1.0, RULE);
         frame.page.text((at, bottom + 19.0), Align::Middle, SMALL, GREY, &label);
@@ -749,7 +772,7 @@ fn pair(x: impl IntoIterator<Item: Number>, y: impl IntoIterator<Item: Number>) 
     x.into_iter().zip(y).collect()
 }
 
-// %% notebooks/90_plot.ipynb series-made
+// %% notebooks/90_plot.ipynb line
 use std::ops::RangeInclusive;
 
 /// A line through points. If the points are only to be counted, x is `0..`.
@@ -766,6 +789,7 @@ pub fn line(
     Series { label: label.into(), points: pair(x, y), style: Style::Line }
 }
 
+// %% notebooks/90_plot.ipynb scatter
 /// A cloud of points.
 ///
 /// # Panics
@@ -779,6 +803,7 @@ pub fn scatter(
     Series { label: label.into(), points: pair(x, y), style: Style::Dots }
 }
 
+// %% notebooks/90_plot.ipynb curve
 /// The graph of a function, computed at 401 places.
 pub fn curve(label: impl Into<String>, x: RangeInclusive<f64>, f: impl Fn(f64) -> f64) -> Series {
     let axis = Axis::new(Scale::Linear, x.into_inner(), (0.0, 1.0));
@@ -786,7 +811,7 @@ pub fn curve(label: impl Into<String>, x: RangeInclusive<f64>, f: impl Fn(f64) -
     Series { label: label.into(), points: x.map(|x| (x, f(x))).collect(), style: Style::Line }
 }
 
-// %% notebooks/90_plot.ipynb pieces
+// %% notebooks/90_plot.ipynb clip
 /// The part of a segment that lies in the frame (Liang and Barsky 1984).
 fn clip(a: Point, b: Point, frame: &Frame) -> Option<(Point, Point)> {
     let (x, y, dx, dy) = (&frame.x, &frame.y, b.0 - a.0, b.1 - a.1);
@@ -807,6 +832,7 @@ fn clip(a: Point, b: Point, frame: &Frame) -> Option<(Point, Point)> {
     (from <= to).then(|| (at(from), at(to)))
 }
 
+// %% notebooks/90_plot.ipynb pieces
 /// A line on the page: cut where a value is missing, and where it leaves the frame.
 fn pieces(points: &[(f64, f64)], frame: &Frame) -> Vec<Vec<Point>> {
     let (x, y) = (frame.x, frame.y);
@@ -865,7 +891,7 @@ fn dashes(points: &[Point], pattern: &[f64]) -> Vec<Vec<Point>> {
     strokes
 }
 
-// %% notebooks/90_plot.ipynb draw
+// %% notebooks/90_plot.ipynb draw-line
 /// Draws a piece of the series number `which` in a chart as wide as `span`.
 fn draw_line(page: &mut Page, piece: &[Point], which: usize, span: f64) {
     let (color, pattern) = (COLORS[which % COLORS.len()], DASHES[which % DASHES.len()]);
@@ -877,6 +903,7 @@ fn draw_line(page: &mut Page, piece: &[Point], which: usize, span: f64) {
     }
 }
 
+// %% notebooks/90_plot.ipynb draw-dot
 /// A point of a cloud: a disc, triangle, square or cross, so that clouds differ in grey as well.
 fn draw_dot(page: &mut Page, (x, y): Point, which: usize, r: f64) {
     let color = COLORS[which % COLORS.len()];
@@ -892,6 +919,19 @@ fn draw_dot(page: &mut Page, (x, y): Point, which: usize, r: f64) {
     }
 }
 
+// %% notebooks/90_plot.ipynb spread
+/// Moves sorted heights at least `gap` apart, and not below `lowest` (y grows downwards).
+fn spread(heights: &mut [f64], gap: f64, lowest: f64) {
+    for i in 1..heights.len() {
+        heights[i] = heights[i].max(heights[i - 1] + gap);
+    }
+    let mut limit = lowest;
+    for height in heights.iter_mut().rev() {
+        *height = height.min(limit);
+        limit = *height - gap;
+    }
+}
+
 // %% notebooks/90_plot.ipynb fit
 /// The longest name that a key shows whole, in CSS pixels.
 const KEY: f64 = 150.0;
@@ -904,18 +944,6 @@ fn fit(text: &str, size: f64, width: f64) -> String {
     let mut kept = text.to_owned();
     while kept.pop().is_some() && text_width(&format!("{kept}…"), size) > width {}
     format!("{}…", kept.trim_end())
-}
-
-/// Moves sorted heights at least `gap` apart, and not below `lowest` (y grows downwards).
-fn spread(heights: &mut [f64], gap: f64, lowest: f64) {
-    for i in 1..heights.len() {
-        heights[i] = heights[i].max(heights[i - 1] + gap);
-    }
-    let mut limit = lowest;
-    for height in heights.iter_mut().rev() {
-        *height = height.min(limit);
-        limit = *height - gap;
-    }
 }
 
 // %% notebooks/90_plot.ipynb key
@@ -944,6 +972,80 @@ fn draw_key(frame: &mut Frame, series: &[Series]) {
     }
 }
 
+// %% notebooks/90_plot.ipynb ranges
+/// From where to where the axes run.
+#[track_caller]
+fn ranges(axes: &Axes, series: &[Series]) -> ((f64, f64), (f64, f64)) {
+    let (x, y) = (axes.x_scale, axes.y_scale);
+    let points = || series.iter().flat_map(|one| &one.points);
+    let seen = || points().filter(|p| drawable(p.0, x) && drawable(p.1, y));
+    let margin = if series.iter().any(|one| one.style == Style::Dots) { 0.03 } else { 0.0 };
+    let across = pad(extent(seen().map(|p| p.0), x), x, margin);
+    let (lo, hi) = extent(seen().map(|p| p.1), y);
+    let (below, above) = pad((lo, hi), y, 0.05);
+    let upright = match y {
+        Scale::Linear if lo >= 0.0 && lo < hi / 3.0 => (0.0, above),
+        Scale::Linear if hi <= 0.0 && hi > lo / 3.0 => (below, 0.0),
+        _ => (below, above),
+    };
+    (chosen(axes.x_range, x, across), chosen(axes.y_range, y, upright))
+}
+
+// %% notebooks/90_plot.ipynb draw-series
+/// Draws a series and returns in how many pieces.
+fn draw_series(frame: &mut Frame, one: &Series, which: usize) -> usize {
+    let pieces = match one.style {
+        Style::Line => pieces(&one.points, frame),
+        Style::Dots => one.points.iter().flat_map(|&point| pieces(&[point], frame)).collect(),
+    };
+    let radius = [3.5, 2.5, 1.5][usize::from(pieces.len() > 200) + usize::from(pieces.len() > 2000)];
+    for piece in &pieces {
+        match one.style {
+            Style::Line => draw_line(&mut frame.page, piece, which, frame.x.end - frame.x.start),
+            Style::Dots => draw_dot(&mut frame.page, piece[0], which, radius),
+        }
+    }
+    pieces.len()
+}
+
+fn nothing(page: &mut Page) {
+    let middle = (page.width as f64 / 2.0, page.height as f64 / 2.0);
+    page.text(middle, Align::Middle, SMALL, GREY, "nothing to draw");
+}
+
+// %% notebooks/90_plot.ipynb describe
+/// A series in words.
+fn describe(one: &Series) -> String {
+    let finite = |p: &&(f64, f64)| p.0.is_finite() && p.1.is_finite();
+    let finite: Vec<_> = one.points.iter().filter(finite).collect();
+    let name = match one.style {
+        Style::Line => format!("line {}", one.label),
+        Style::Dots => format!("{} points {}", number(finite.len() as f64), one.label),
+    };
+    let name = name.trim_end();
+    let (Some(first), Some(last)) = (finite.first(), finite.last()) else {
+        return format!("{name} without values");
+    };
+    let heights = finite.iter().map(|p| p.1);
+    let (lo, hi) = heights.fold((f64::MAX, f64::MIN), |(lo, hi), y| (lo.min(y), hi.max(y)));
+    let [x0, y0, x1, y1, lo, hi] = [first.0, first.1, last.0, last.1, lo, hi].map(number);
+    match one.style {
+        Style::Line => format!("{name} from ({x0}, {y0}) to ({x1}, {y1}), between {lo} and {hi}"),
+        Style::Dots => format!("{name} between {lo} and {hi}"),
+    }
+}
+
+// %% notebooks/90_plot.ipynb describe-chart
+fn describe_chart(axes: &Axes, series: &[Series]) -> String {
+    let name = |name: &str, or: &str| if name.is_empty() { or } else { name }.to_owned();
+    let mut words: Vec<String> = series.iter().map(describe).collect();
+    if words.is_empty() {
+        words.push("nothing".into());
+    }
+    let (x, y) = (name(&axes.x, "x"), name(&axes.y, "y"));
+    format!("Chart of {y} against {x}: {}.", words.join("; "))
+}
+
 // %% notebooks/90_plot.ipynb plot
 /// A chart of lines, clouds of points and functions.
 ///
@@ -970,74 +1072,42 @@ pub fn plot(title: impl Into<String>, axes: Axes, series: impl IntoIterator<Item
     Figure { page: frame.page, title, description }
 }
 
-fn nothing(page: &mut Page) {
-    let middle = (page.width as f64 / 2.0, page.height as f64 / 2.0);
-    page.text(middle, Align::Middle, SMALL, GREY, "nothing to draw");
-}
-
-/// From where to where the axes run.
-#[track_caller]
-fn ranges(axes: &Axes, series: &[Series]) -> ((f64, f64), (f64, f64)) {
-    let (x, y) = (axes.x_scale, axes.y_scale);
-    let points = || series.iter().flat_map(|one| &one.points);
-    let seen = || points().filter(|p| drawable(p.0, x) && drawable(p.1, y));
-    let margin = if series.iter().any(|one| one.style == Style::Dots) { 0.03 } else { 0.0 };
-    let across = pad(extent(seen().map(|p| p.0), x), x, margin);
-    let (lo, hi) = extent(seen().map(|p| p.1), y);
-    let (below, above) = pad((lo, hi), y, 0.05);
-    let upright = match y {
-        Scale::Linear if lo >= 0.0 && lo < hi / 3.0 => (0.0, above),
-        Scale::Linear if hi <= 0.0 && hi > lo / 3.0 => (below, 0.0),
-        _ => (below, above),
-    };
-    (chosen(axes.x_range, x, across), chosen(axes.y_range, y, upright))
-}
-
-/// Draws a series and returns in how many pieces.
-fn draw_series(frame: &mut Frame, one: &Series, which: usize) -> usize {
-    let pieces = match one.style {
-        Style::Line => pieces(&one.points, frame),
-        Style::Dots => one.points.iter().flat_map(|&point| pieces(&[point], frame)).collect(),
-    };
-    let radius = [3.5, 2.5, 1.5][usize::from(pieces.len() > 200) + usize::from(pieces.len() > 2000)];
-    for piece in &pieces {
-        match one.style {
-            Style::Line => draw_line(&mut frame.page, piece, which, frame.x.end - frame.x.start),
-            Style::Dots => draw_dot(&mut frame.page, piece[0], which, radius),
-        }
+// %% notebooks/90_plot.ipynb count
+/// How many values lie in each interval of the axis.
+fn count(values: &[f64], axis: &Axis, bins: usize) -> Vec<usize> {
+    let mut counts = vec![0; bins];
+    let inside = |v: &&f64| (axis.lo..=axis.hi).contains(*v);
+    for &value in values.iter().filter(inside) {
+        counts[(axis.at(value) as usize).min(bins - 1)] += 1;
     }
-    pieces.len()
+    counts
 }
 
-fn describe_chart(axes: &Axes, series: &[Series]) -> String {
-    let name = |name: &str, or: &str| if name.is_empty() { or } else { name }.to_owned();
-    let mut words: Vec<String> = series.iter().map(describe).collect();
-    if words.is_empty() {
-        words.push("nothing".into());
-    }
-    let (x, y) = (name(&axes.x, "x"), name(&axes.y, "y"));
-    format!("Chart of {y} against {x}: {}.", words.join("; "))
+// %% notebooks/90_plot.ipynb draw-bar
+/// A bar from zero, or from the foot of the chart, to `value`; cut at the frame.
+fn draw_bar(frame: &mut Frame, (left, right): (f64, f64), value: f64) {
+    let cut = |value: f64| frame.y.at(value.clamp(frame.y.lo, frame.y.hi));
+    let (foot, head) = (cut(0.0), cut(value));
+    frame.page.area(&[(left, foot), (right, foot), (right, head), (left, head)], COLORS[0]);
 }
 
-/// A series in words.
-fn describe(one: &Series) -> String {
-    let finite = |p: &&(f64, f64)| p.0.is_finite() && p.1.is_finite();
-    let finite: Vec<_> = one.points.iter().filter(finite).collect();
-    let name = match one.style {
-        Style::Line => format!("line {}", one.label),
-        Style::Dots => format!("{} points {}", number(finite.len() as f64), one.label),
+// %% notebooks/90_plot.ipynb describe-counts
+fn describe_counts(counts: &[usize], axis: &Axis, total: usize) -> String {
+    let shown: usize = counts.iter().sum();
+    let fullest = (0..counts.len()).rev().max_by_key(|&i| counts[i]).unwrap_or(0);
+    let [lo, hi] = [axis.lo, axis.hi].map(number);
+    let [from, to] = [fullest, fullest + 1].map(|i| number(axis.value(i as f64 / counts.len() as f64)));
+    let left_out = match total - shown {
+        0 => String::new(),
+        n => format!(" Not shown: {n} values without a place on the axis."),
     };
-    let name = name.trim_end();
-    let (Some(first), Some(last)) = (finite.first(), finite.last()) else {
-        return format!("{name} without values");
-    };
-    let heights = finite.iter().map(|p| p.1);
-    let (lo, hi) = heights.fold((f64::MAX, f64::MIN), |(lo, hi), y| (lo.min(y), hi.max(y)));
-    let [x0, y0, x1, y1, lo, hi] = [first.0, first.1, last.0, last.1, lo, hi].map(number);
-    match one.style {
-        Style::Line => format!("{name} from ({x0}, {y0}) to ({x1}, {y1}), between {lo} and {hi}"),
-        Style::Dots => format!("{name} between {lo} and {hi}"),
-    }
+    format!(
+        "Histogram of {} values from {lo} to {hi} in {} intervals; \
+         the fullest, from {from} to {to}, holds {}.{left_out}",
+        number(shown as f64),
+        counts.len(),
+        number(counts[fullest] as f64)
+    )
 }
 
 // %% notebooks/90_plot.ipynb hist
@@ -1075,42 +1145,7 @@ pub fn hist(
     Figure { page: frame.page, title, description }
 }
 
-/// How many values lie in each interval of the axis.
-fn count(values: &[f64], axis: &Axis, bins: usize) -> Vec<usize> {
-    let mut counts = vec![0; bins];
-    let inside = |v: &&f64| (axis.lo..=axis.hi).contains(*v);
-    for &value in values.iter().filter(inside) {
-        counts[(axis.at(value) as usize).min(bins - 1)] += 1;
-    }
-    counts
-}
-
-/// A bar from zero, or from the foot of the chart, to `value`; cut at the frame.
-fn draw_bar(frame: &mut Frame, (left, right): (f64, f64), value: f64) {
-    let cut = |value: f64| frame.y.at(value.clamp(frame.y.lo, frame.y.hi));
-    let (foot, head) = (cut(0.0), cut(value));
-    frame.page.area(&[(left, foot), (right, foot), (right, head), (left, head)], COLORS[0]);
-}
-
-fn describe_counts(counts: &[usize], axis: &Axis, total: usize) -> String {
-    let shown: usize = counts.iter().sum();
-    let fullest = (0..counts.len()).rev().max_by_key(|&i| counts[i]).unwrap_or(0);
-    let [lo, hi] = [axis.lo, axis.hi].map(number);
-    let [from, to] = [fullest, fullest + 1].map(|i| number(axis.value(i as f64 / counts.len() as f64)));
-    let left_out = match total - shown {
-        0 => String::new(),
-        n => format!(" Not shown: {n} values without a place on the axis."),
-    };
-    format!(
-        "Histogram of {} values from {lo} to {hi} in {} intervals; \
-         the fullest, from {from} to {to}, holds {}.{left_out}",
-        number(shown as f64),
-        counts.len(),
-        number(counts[fullest] as f64)
-    )
-}
-
-// %% notebooks/90_plot.ipynb standing
+// %% notebooks/90_plot.ipynb bar-range
 /// Zero, all values, and some room for the numbers at the bars' ends.
 fn bar_range(bars: &[(String, f64)], scale: Scale) -> (f64, f64) {
     let values = bars.iter().map(|bar| bar.1);
@@ -1123,6 +1158,7 @@ fn bar_range(bars: &[(String, f64)], scale: Scale) -> (f64, f64) {
     (if lo < 0.0 { lo - room } else { 0.0 }, if hi > 0.0 || lo == 0.0 { hi + room } else { 0.0 })
 }
 
+// %% notebooks/90_plot.ipynb standing
 fn standing_bars(title: &str, axes: &Axes, bars: &[(String, f64)], range: (f64, f64)) -> Page {
     let mut frame = frame(title, axes, (0.0, bars.len().max(1) as f64), range, 0.0);
     let slot = frame.x.at(1.0) - frame.x.at(0.0);
@@ -1216,7 +1252,7 @@ pub enum Colors {
     Grey,
     /// From dark violet over green to yellow: more is lighter.
     Viridis,
-    /// Blue below zero, white at zero, red above.
+    /// Blue below zero, white at zero, red above. In grey, both signs look alike.
     BlueRed,
     /// Three numbers to a pixel: (h, w, 3), by default from 0 to 1.
     Rgb,
@@ -1250,6 +1286,7 @@ const BLUE_RED: [Rgb; 5] = [
     [20, 60, 130], [110, 165, 215], [247, 247, 247], [230, 130, 95], [140, 20, 30],
 ];
 
+// %% notebooks/90_plot.ipynb mix
 /// The colour at a share from 0 to 1 of the way through the stops.
 fn mix(stops: &[Rgb], share: f64) -> Rgb {
     let place = share.clamp(0.0, 1.0) * (stops.len() - 1) as f64;
@@ -1310,11 +1347,35 @@ impl Look {
     }
 }
 
+// %% notebooks/90_plot.ipynb check-shape
 #[track_caller]
 fn check_shape(what: &str, values: &[f64], (h, w): (usize, usize), colors: Colors) {
     let (n, channels) = (values.len(), colors.channels());
     let fits = h > 0 && w > 0 && n == h * w * channels;
     assert!(fits, "{what}: {n} numbers are not {h} by {w} pixels of {channels}");
+}
+
+// %% notebooks/90_plot.ipynb whole-ticks
+/// Some of `n` rows or columns, and where their middles are, at least `room` apart.
+fn whole_ticks(n: usize, (start, end): (usize, usize), room: f64) -> Vec<(String, f64)> {
+    let axis = Axis::new(Scale::Linear, (-0.5, n as f64 - 0.5), (start as f64, end as f64));
+    let whole = |tick: &Tick| tick.0.fract() == 0.0;
+    let apart = |t: &[Tick]| axis.at(t[1].0) - axis.at(t[0].0) >= room;
+    let ticks = ticks(&axis, |ticks| ticks.iter().all(whole) && ticks.windows(2).all(apart));
+    ticks.into_iter().filter(whole).map(|(i, label)| (label, axis.at(i))).collect()
+}
+
+// %% notebooks/90_plot.ipynb draw-scale
+/// The colours from `lo`, below, to `hi`, above, with their numbers.
+fn draw_scale(page: &mut Page, at: (usize, usize), height: usize, look: &Look, range: (f64, f64)) {
+    const WIDTH: usize = 12;
+    let axis = Axis::new(Scale::Linear, range, (height as f64, 0.0));
+    let shade = |y: usize| axis.value(1.0 - (y as f64 + 0.5) / height as f64);
+    let values: Vec<f64> = (0..height).flat_map(|y| [shade(y); WIDTH]).collect();
+    page.image(at, 1, (height, WIDTH), look.rgb(&values, range));
+    let (left, top) = ((at.0 + WIDTH + 6) as f64, at.1 as f64);
+    page.text((left, top + 9.0), Align::Left, SMALL, GREY, &number(range.1));
+    page.text((left, top + height as f64), Align::Left, SMALL, GREY, &number(range.0));
 }
 
 // %% notebooks/90_plot.ipynb imshow
@@ -1355,25 +1416,12 @@ pub fn imshow(
     Figure { page, title, description }
 }
 
-/// Some of `n` rows or columns, and where their middles are, at least `room` apart.
-fn whole_ticks(n: usize, (start, end): (usize, usize), room: f64) -> Vec<(String, f64)> {
-    let axis = Axis::new(Scale::Linear, (-0.5, n as f64 - 0.5), (start as f64, end as f64));
-    let whole = |tick: &Tick| tick.0.fract() == 0.0;
-    let apart = |t: &[Tick]| axis.at(t[1].0) - axis.at(t[0].0) >= room;
-    let ticks = ticks(&axis, |ticks| ticks.iter().all(whole) && ticks.windows(2).all(apart));
-    ticks.into_iter().filter(whole).map(|(i, label)| (label, axis.at(i))).collect()
-}
-
-/// The colours from `lo`, below, to `hi`, above, with their numbers.
-fn draw_scale(page: &mut Page, at: (usize, usize), height: usize, look: &Look, range: (f64, f64)) {
-    const WIDTH: usize = 12;
-    let axis = Axis::new(Scale::Linear, range, (height as f64, 0.0));
-    let shade = |y: usize| axis.value(1.0 - (y as f64 + 0.5) / height as f64);
-    let values: Vec<f64> = (0..height).flat_map(|y| [shade(y); WIDTH]).collect();
-    page.image(at, 1, (height, WIDTH), look.rgb(&values, range));
-    let (left, top) = ((at.0 + WIDTH + 6) as f64, at.1 as f64);
-    page.text((left, top + 9.0), Align::Left, SMALL, GREY, &number(range.1));
-    page.text((left, top + height as f64), Align::Left, SMALL, GREY, &number(range.0));
+// %% notebooks/90_plot.ipynb even-columns
+/// From a square to twice as wide as high: as few empty places in the last row as can be.
+fn even_columns(n: usize) -> usize {
+    let square = (n as f64).sqrt();
+    let choices = square.ceil() as usize..=(2.0 * square).ceil() as usize;
+    choices.filter(|&c| c > 0).min_by_key(|c| n.div_ceil(*c) * c - n).unwrap_or(1)
 }
 
 // %% notebooks/90_plot.ipynb show-images
@@ -1418,11 +1466,4 @@ pub fn show_images(
     let n = pictures.len();
     let description = format!("{n} images of {h} by {w} pixels, {columns} in a row{named}.");
     Figure { page, title, description }
-}
-
-/// From a square to twice as wide as high: as few empty places in the last row as can be.
-fn even_columns(n: usize) -> usize {
-    let square = (n as f64).sqrt();
-    let choices = square.ceil() as usize..=(2.0 * square).ceil() as usize;
-    choices.filter(|&c| c > 0).min_by_key(|c| n.div_ceil(*c) * c - n).unwrap_or(1)
 }
