@@ -20,7 +20,7 @@ use crate::workspace::Workspace;
 
 pub use evcxr::{VERSION, clean_cargo, find as find_evcxr};
 pub use start::{StartArgs, remove_dead, start};
-pub use warm::is_ready;
+pub use warm::{is_ready, linker};
 
 /// The kernelspec's name: its folder's name, and what `nbs run` asks for.
 pub const NAME: &str = "minai";

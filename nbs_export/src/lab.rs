@@ -1,17 +1,191 @@
 //! `nbs lab`: all set-up that is missing, then JupyterLab with lesson 1.
 
-use anyhow::{Result, bail};
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
 use clap::Args;
+
+use crate::files::write_atomic;
+use crate::kernel;
+use crate::workspace::Workspace;
+
+/// The versions of JupyterLab and all it needs. Constraints, not requirements: what only another system or release of
+/// Python needs is not in the list.
+const CONSTRAINTS: &str = include_str!("lab/constraints.txt");
+
+/// What to do without Python.
+pub const NO_PYTHON: &str = "JupyterLab needs Python 3.11 or newer with its module venv, and none was found.\n\
+    \x20        Debian, Ubuntu: sudo apt install python3-venv; Fedora: sudo dnf install python3; macOS: brew install python;\n\
+    \x20        Windows: winget install Python.Python.3.13. Or use any Jupyter that you have: the kernel is called \"Rust (minai)\".\n\
+    \x20        Without Python, `cargo nbs run 01_foundations` executes a lesson and saves its outputs.";
 
 /// Options of `nbs lab`.
 #[derive(Args, Clone, Debug)]
 pub struct LabArgs {
+    /// The notebook to open, such as 01_foundations or 1; the first lesson if none is named.
+    pub notebook: Option<String>,
     /// Start the server without opening a browser.
     #[arg(long)]
     pub no_browser: bool,
+    /// The port to serve on, if it is free; JupyterLab's own choice if none is named.
+    #[arg(long)]
+    pub port: Option<u16>,
 }
 
-/// Sets up what is missing and opens lesson 1 in JupyterLab.
-pub fn lab(_args: LabArgs) -> Result<()> {
-    bail!("`nbs lab` is not there yet")
+/// Sets up what is missing and opens a lesson in JupyterLab. Returns when the server ends.
+pub fn lab(args: LabArgs) -> Result<()> {
+    let workspace = Workspace::discover()?;
+    let dirs = kernel::ensure(&workspace)?;
+    let jupyter = match installed(&workspace) {
+        Some(jupyter) => jupyter,
+        None => install(&workspace)?,
+    };
+    let names: Vec<String> = args.notebook.iter().cloned().collect();
+    let first = workspace.select(&names)?.into_iter().next();
+    let path = first.map(|p| workspace.relative(&p));
+    let mut command = Command::new(jupyter);
+    command.arg("lab").current_dir(&workspace.root).env("JUPYTER_PATH", jupyter_path(&dirs.jupyter()));
+    command.arg(format!("--ServerApp.root_dir={}", workspace.root.display()));
+    if let Some(path) = path {
+        command.arg(format!("--LabApp.default_url=/lab/tree/{path}"));
+    }
+    if args.no_browser {
+        command.arg("--no-browser");
+    }
+    if let Some(port) = args.port {
+        command.arg(format!("--port={port}"));
+    }
+    if runs_as_root() {
+        command.arg("--allow-root");
+    }
+    let status = command.status().context("cannot start JupyterLab")?;
+    if !status.success() {
+        bail!("JupyterLab ended with {status}");
+    }
+    Ok(())
+}
+
+/// Our data folder before those that Jupyter looks into anyway.
+fn jupyter_path(ours: &Path) -> OsString {
+    let others = env::var_os("JUPYTER_PATH").unwrap_or_default();
+    let others = env::split_paths(&others).filter(|p| !p.as_os_str().is_empty());
+    let all: Vec<PathBuf> = [ours.to_owned()].into_iter().chain(others).collect();
+    env::join_paths(all).unwrap_or_else(|_| ours.as_os_str().to_owned())
+}
+
+#[cfg(unix)]
+fn runs_as_root() -> bool {
+    // SAFETY: a plain question to the system.
+    unsafe { libc::geteuid() == 0 }
+}
+
+#[cfg(not(unix))]
+fn runs_as_root() -> bool {
+    false
+}
+
+fn venv(workspace: &Workspace) -> PathBuf {
+    workspace.root.join(".venv")
+}
+
+fn program(workspace: &Workspace, name: &str) -> PathBuf {
+    let folder = if cfg!(windows) { "Scripts" } else { "bin" };
+    venv(workspace).join(folder).join(format!("{name}{}", env::consts::EXE_SUFFIX))
+}
+
+/// The project's `jupyter`, if it was installed, and completely.
+pub fn installed(workspace: &Workspace) -> Option<PathBuf> {
+    let complete = std::fs::read_to_string(record(workspace)).is_ok_and(|t| t == CONSTRAINTS);
+    Some(program(workspace, "jupyter")).filter(|p| complete && p.is_file())
+}
+
+/// What was installed, written when it all was.
+fn record(workspace: &Workspace) -> PathBuf {
+    venv(workspace).join("nbs-constraints.txt")
+}
+
+fn install(workspace: &Workspace) -> Result<PathBuf> {
+    let python = find_python().context(NO_PYTHON)?;
+    println!("Installing JupyterLab into .venv (once, about a minute) …");
+    let mut make = Command::new(&python.program);
+    make.args(&python.args).args(["-m", "venv"]).arg(venv(workspace));
+    if !make.status().is_ok_and(|s| s.success()) {
+        bail!("`{} -m venv .venv` failed (see above).\n         {NO_PYTHON}", python.program);
+    }
+    let list = venv(workspace).join("constraints.txt");
+    write_atomic(&list, CONSTRAINTS.as_bytes())?;
+    let mut pip = Command::new(program(workspace, "python"));
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "jupyterlab",
+        "--constraint",
+    ]);
+    pip.arg(&list);
+    if !pip.status().context("cannot start pip")?.success() {
+        bail!(
+            "pip could not install JupyterLab (see above). It needs network once; `cargo nbs lab` again goes on"
+        );
+    }
+    write_atomic(&record(workspace), CONSTRAINTS.as_bytes())?;
+    installed(workspace).context("pip reported success, but .venv has no program `jupyter`")
+}
+
+/// How to call Python.
+#[derive(Clone, Debug)]
+pub struct Python {
+    /// The program.
+    pub program: String,
+    args: Vec<&'static str>,
+}
+
+/// A Python that is new enough for JupyterLab, and can make a virtual environment.
+pub fn find_python() -> Option<Python> {
+    let candidates: [(&str, Vec<&'static str>); 3] =
+        [("python3", vec![]), ("python", vec![]), ("py", vec!["-3"])];
+    let check = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))";
+    candidates.into_iter().map(|(program, args)| Python { program: program.to_owned(), args }).find(|p| {
+        let output = Command::new(&p.program).args(&p.args).args(["-c", check]).output();
+        output.is_ok_and(|o| o.status.success())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_version_is_pinned() {
+        let lines: Vec<_> = CONSTRAINTS.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).collect();
+        assert!(lines.iter().any(|l| l.starts_with("jupyterlab==")));
+        for line in lines {
+            assert!(line.split(';').next().unwrap().contains("=="), "{line}");
+        }
+    }
+
+    #[test]
+    fn half_an_installation_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        let workspace = Workspace { root: root.path().to_owned() };
+        let jupyter = program(&workspace, "jupyter");
+        std::fs::create_dir_all(jupyter.parent().unwrap()).unwrap();
+        std::fs::write(&jupyter, "").unwrap();
+        assert_eq!(installed(&workspace), None);
+        std::fs::write(record(&workspace), "jupyterlab==1.0\n").unwrap();
+        assert_eq!(installed(&workspace), None, "another version");
+        std::fs::write(record(&workspace), CONSTRAINTS).unwrap();
+        assert_eq!(installed(&workspace), Some(jupyter));
+    }
+
+    #[test]
+    fn our_kernelspec_comes_first() {
+        let path = jupyter_path(Path::new("ours"));
+        assert_eq!(env::split_paths(&path).next(), Some(PathBuf::from("ours")));
+    }
 }
