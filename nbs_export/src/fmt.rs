@@ -4,9 +4,10 @@
 //! files, so items become a file as they are, and statements become the body of a function, which is also what they are
 //! in an exported test. All cells of a notebook go through one call.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::directives::{self, Directives, Parts};
 use crate::notebook::{Cell, Notebook};
@@ -44,7 +45,13 @@ pub fn format(workspace: &Workspace, notebook: &Notebook) -> Result<Formatted> {
     for (job, file) in jobs.iter().zip(&files) {
         std::fs::write(folder.path().join(file), &job.text).context("cannot write a temporary file")?;
     }
-    let messages = rustfmt(workspace, folder.path(), &files)?;
+    let paths: Vec<_> = files.iter().map(|f| folder.path().join(f)).collect();
+    let mut messages = String::new();
+    // A command line has a limited length.
+    for some in paths.chunks(200) {
+        messages += &rustfmt(workspace, some)?;
+        messages += "\n\n";
+    }
     let mut formatted = Formatted::default();
     for (job, file) in jobs.iter().zip(&files) {
         if let Some(message) = message_about(&messages, file) {
@@ -71,7 +78,9 @@ fn job(cell: &Cell, marks: Directives) -> Job {
     let commands_end = last_command.map_or(0, |(i, _)| i + 1);
     let commands: String = parts.code.lines().take(commands_end).map(|l| format!("{l}\n")).collect();
     let rust = parts.code.lines().skip(commands_end).collect::<Vec<_>>().join("\n");
-    let is_block = marks.test().is_some() || syn::parse_file(&rust).is_err();
+    // Text with unbalanced braces could break out of the function; as it is, rustfmt says what is wrong with it.
+    let is_balanced = rust.parse::<proc_macro2::TokenStream>().is_ok();
+    let is_block = is_balanced && (marks.test().is_some() || syn::parse_file(&rust).is_err());
     let text = if is_block { format!("fn main() {{\n{}\n}}\n", exported::indent(&rust)) } else { rust };
     let may_fail = marks.compile_fail().is_some();
     Job { index: cell.index, label: cell.label(), source, parts, commands, is_block, may_fail, text }
@@ -81,9 +90,10 @@ impl Job {
     /// The cell's new text, from what rustfmt has made of its file.
     fn result(&self, text: &str) -> String {
         let body = text.strip_prefix("fn main() {").and_then(|t| t.trim_end().strip_suffix('}'));
-        let rust = match body {
-            Some(body) if self.is_block => exported::dedent(body.trim_matches('\n')),
-            _ => text.to_owned(),
+        let rust = match (self.is_block, body) {
+            (true, Some(body)) => exported::dedent(body.trim_matches('\n')),
+            (true, None) => return self.source.clone(),
+            (false, _) => text.to_owned(),
         };
         let gap = if !self.commands.is_empty() && self.text_follows_gap() { "\n" } else { "" };
         self.parts.join(format!("{}{gap}{}", self.commands, rust.trim_end()).trim_end())
@@ -97,15 +107,12 @@ impl Job {
 }
 
 /// Formats files in place and returns what rustfmt has to complain about.
-fn rustfmt(workspace: &Workspace, folder: &std::path::Path, files: &[String]) -> Result<String> {
-    if files.is_empty() {
-        return Ok(String::new());
-    }
+fn rustfmt(workspace: &Workspace, files: &[PathBuf]) -> Result<String> {
     let mut command = Command::new("rustfmt");
-    command.current_dir(folder).args(["--edition", "2024", "--color", "never"]);
-    if let Some(config) =
-        ["rustfmt.toml", ".rustfmt.toml"].map(|n| workspace.root.join(n)).iter().find(|p| p.is_file())
-    {
+    // From the workspace's folder, where a pinned toolchain has effect.
+    command.current_dir(&workspace.root).args(["--edition", "2024", "--color", "never"]);
+    let configs = ["rustfmt.toml", ".rustfmt.toml"].map(|name| workspace.root.join(name));
+    if let Some(config) = configs.iter().find(|path| path.is_file()) {
         command.arg("--config-path").arg(config);
     }
     let output = command
@@ -113,7 +120,12 @@ fn rustfmt(workspace: &Workspace, folder: &std::path::Path, files: &[String]) ->
         .stdin(Stdio::null())
         .output()
         .context("cannot start rustfmt; `rustup component add rustfmt` installs it")?;
-    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    let messages = String::from_utf8_lossy(&output.stderr).into_owned();
+    let about_a_file = files.iter().any(|f| messages.contains(&*f.to_string_lossy()));
+    if !output.status.success() && !about_a_file {
+        bail!("rustfmt failed:\n{}", messages.trim_end());
+    }
+    Ok(messages)
 }
 
 /// The complaint about one file.
