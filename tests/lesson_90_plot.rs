@@ -1,5 +1,5 @@
 // Owned by notebooks/90_plot.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 87c945fc5ca13d44
+// nbs:hash ad3533ff0f5bf30d
 //! What notebooks/90_plot.ipynb claims.
 
 #[cfg(feature = "plot")]
@@ -268,6 +268,32 @@ fn a_line_stays_inside_the_frame() -> Result<(), Box<dyn std::error::Error>> {
         assert_eq!(pieces.len(), 7); // 3 sin x crosses from above 1 to below −1, or back, at each multiple of π up to 20
         let (top, bottom) = (pieces[0].iter().min().unwrap().min(&240).to_owned(), 3680);
         assert!(pieces.iter().flatten().all(|y| (top..=bottom).contains(y)) && top >= 160, "{pieces:?}");
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/90_plot.ipynb thin-test
+#[cfg(feature = "plot")]
+#[test]
+fn a_long_line_keeps_its_spikes() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let mut y = vec![0.0; 200_000];
+        (y[77_777], y[150_001]) = (5.0, -5.0);
+        let svg = plot("t", axes("x", "y"), [line("", 0.., &y)]).svg();
+        assert!(svg.len() < 100_000, "{} bytes for 200,000 points", svg.len());
+        let tag = svg.split("<polyline ").find(|tag| tag.contains("#005096")).unwrap();
+        let points = tag.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
+        let place =
+            |point: &str| point.split_once(',').map(|(x, y)| [x, y].map(|v| v.parse::<i32>().unwrap()));
+        let points: Vec<[i32; 2]> = points.split_whitespace().filter_map(place).collect();
+        let (left, right) = (points[0][0], points[points.len() - 1][0]);
+        let share = |p: &[i32; 2]| f64::from(p[0] - left) / f64::from(right - left);
+        let top = points.iter().min_by_key(|p| p[1]).unwrap();
+        let bottom = points.iter().max_by_key(|p| p[1]).unwrap();
+        assert!((share(top) - 77_777.0 / 199_999.0).abs() < 1e-3, "{top:?}");
+        assert!((share(bottom) - 150_001.0 / 199_999.0).abs() < 1e-3, "{bottom:?}");
+        assert!((points[0][1] * 2 - top[1] - bottom[1]).abs() <= 2);
     }
     println!("passed");
     Ok(())

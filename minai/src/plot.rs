@@ -1,5 +1,5 @@
 // Owned by notebooks/90_plot.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a27de1d1f3be8dea
+// nbs:hash e1c1268005a76b8c
 //! Charts and images that show themselves in a notebook, and save themselves as PNG or SVG elsewhere.
 //!
 //! ```
@@ -382,10 +382,10 @@ impl Figure {
     /// Shows the picture in the notebook; evcxr calls it when a cell ends with a `Figure`.
     pub fn evcxr_display(&self) {
         let alt = format!("{}. {}", self.title, self.description);
-        let svg = self.svg();
-        let (kind, data) = match svg.len() {
-            ..=200_000 => ("svg+xml", base64(svg)),
-            _ => ("png", base64(self.png())),
+        let few = self.page.marks.len() < 5000;
+        let (kind, data) = match few.then(|| self.svg()).filter(|svg| svg.len() <= 200_000) {
+            Some(svg) => ("svg+xml", base64(svg)),
+            None => ("png", base64(self.png())),
         };
         let (width, shown) = (self.page.width, escape(&alt));
         println!("EVCXR_BEGIN_CONTENT text/plain\n{alt}\nEVCXR_END_CONTENT");
@@ -891,15 +891,32 @@ fn dashes(points: &[Point], pattern: &[f64]) -> Vec<Vec<Point>> {
     strokes
 }
 
+// %% notebooks/90_plot.ipynb thin
+/// At most four points for each half pixel that a line passes: the rest would fall on the same spots.
+fn thin(points: &[Point]) -> Vec<Point> {
+    let column = |p: &Point| (2.0 * p.0).floor();
+    let mut kept = vec![];
+    for run in points.chunk_by(|a, b| column(a) == column(b)) {
+        let height = |i: &usize, j: &usize| run[*i].1.total_cmp(&run[*j].1);
+        let highest = (0..run.len()).min_by(height).expect("runs are not empty"); // y grows downwards
+        let lowest = (0..run.len()).max_by(height).expect("runs are not empty");
+        let mut four = [0, highest, lowest, run.len() - 1];
+        four.sort();
+        let repeats = |i: usize| i > 0 && four[i] == four[i - 1];
+        kept.extend((0..4).filter(|&i| !repeats(i)).map(|i| run[four[i]]));
+    }
+    kept
+}
+
 // %% notebooks/90_plot.ipynb draw-line
 /// Draws a piece of the series number `which` in a chart as wide as `span`.
 fn draw_line(page: &mut Page, piece: &[Point], which: usize, span: f64) {
     let (color, pattern) = (COLORS[which % COLORS.len()], DASHES[which % DASHES.len()]);
     match piece {
         [a, b] if a == b => page.dot(*a, 2.0, color),
-        _ if length(piece) > 3.0 * span => page.line(piece, 1.2, color),
-        _ if pattern.is_empty() => page.line(piece, 2.0, color),
-        _ => dashes(piece, pattern).iter().for_each(|stroke| page.line(stroke, 2.0, color)),
+        _ if length(piece) > 3.0 * span => page.line(&thin(piece), 1.2, color),
+        _ if pattern.is_empty() => page.line(&thin(piece), 2.0, color),
+        _ => dashes(&thin(piece), pattern).iter().for_each(|stroke| page.line(stroke, 2.0, color)),
     }
 }
 
