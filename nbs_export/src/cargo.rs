@@ -10,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::exported::Places;
-use crate::lesson::Plan;
+use crate::plan::Plan;
 use crate::workspace::{CRATE, TESTS, Workspace};
 
 /// What cargo said.

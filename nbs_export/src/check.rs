@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use crate::export::{self, Entry, State, count};
-use crate::lesson::Plan;
 use crate::notebook::Notebook;
+use crate::plan::Plan;
 use crate::workspace::Workspace;
 use crate::{clean, diff, fmt};
 

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::exported;
-use crate::lesson::{Lesson, Module, Plan};
+use crate::lesson::{Lesson, Module};
 use crate::names::{Defined, Reach, Used, rustfmt_order};
+use crate::plan::Plan;
 use crate::workspace::CRATE;
 
 /// A file as the notebooks want it.

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
 use crate::emit::{self, Wanted};
 use crate::exported::Exported;
 use crate::files::{self, Change};
-use crate::lesson::Plan;
+use crate::plan::Plan;
 use crate::workspace::{CRATE, Workspace};
 use crate::{cargo, diff, shadow};
 
@@ -263,9 +263,4 @@ pub fn read(path: &Path) -> Result<Option<String>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
     }
-}
-
-/// Absolute path of an entry.
-pub fn absolute(workspace: &Workspace, path: &str) -> PathBuf {
-    workspace.root.join(path)
 }

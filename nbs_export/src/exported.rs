@@ -3,8 +3,8 @@
 use sha2::{Digest, Sha256};
 
 use crate::code;
-use crate::lesson::Plan;
 use crate::notebook::hex16;
+use crate::plan::Plan;
 
 /// How the line above every exported cell begins.
 pub const MARKER: &str = "// %% notebooks/";

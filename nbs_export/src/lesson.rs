@@ -1,26 +1,14 @@
-//! What notebooks export: modules, their cells, and tests.
+//! What a notebook exports: modules, their cells, and tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
 use syn::parse::{Parse, ParseStream};
 
 use crate::code;
 use crate::directives::{self, Directive, Directives, Parts};
 use crate::names::{self, Defined, Used};
 use crate::notebook::{Cell, Notebook};
-use crate::workspace::{CRATE, Workspace, lesson_number};
-
-/// All lessons of a workspace, and everything that is wrong with them.
-#[derive(Debug, Default)]
-pub struct Plan {
-    /// The lessons, in the order of their names.
-    pub lessons: Vec<Lesson>,
-    /// What stands in the way of an export; each names notebook, cell and line.
-    pub problems: Vec<String>,
-    /// How long a line of an exported file may be, as rustfmt is told.
-    pub width: usize,
-}
+use crate::workspace::lesson_number;
 
 /// One notebook and what it exports.
 #[derive(Debug)]
@@ -82,149 +70,9 @@ pub struct Test {
     pub features: BTreeSet<String>,
 }
 
-impl Plan {
-    /// Reads all notebooks of a workspace.
-    pub fn read(workspace: &Workspace) -> Result<Self> {
-        let mut plan = Self::default();
-        let mut notebooks = Vec::new();
-        for path in workspace.notebook_paths()? {
-            match Notebook::load(&path) {
-                Ok(notebook) => notebooks.push(notebook),
-                Err(error) => plan.problems.push(format!("{error:#}")),
-            }
-        }
-        plan.add(workspace, notebooks);
-        Ok(plan)
-    }
-
-    /// The plan of notebooks that are already in memory.
-    pub fn of(workspace: &Workspace, notebooks: Vec<Notebook>) -> Self {
-        let mut plan = Self::default();
-        plan.add(workspace, notebooks);
-        plan
-    }
-
-    fn add(&mut self, workspace: &Workspace, notebooks: Vec<Notebook>) {
-        self.width = line_width(workspace);
-        for notebook in notebooks {
-            let mut reader = Reader::new(workspace.relative(&notebook.path), &mut self.problems);
-            self.lessons.extend(reader.read(notebook));
-        }
-        self.check_owners();
-        self.check_paths();
-        self.find_test_features();
-    }
-
-    /// The lesson with this place, such as `notebooks/01_foundations.ipynb`.
-    pub fn lesson(&self, place: &str) -> Option<&Lesson> {
-        self.lessons.iter().find(|l| l.place == place)
-    }
-
-    /// Every module with its lesson.
-    pub fn modules(&self) -> impl Iterator<Item = (&Lesson, &Module)> {
-        self.lessons.iter().flat_map(|l| l.modules.iter().map(move |m| (l, m)))
-    }
-
-    fn check_owners(&mut self) {
-        let mut owners: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (lesson, module) in self.modules() {
-            owners.entry(&module.name).or_default().push(&lesson.place);
-        }
-        let twice = owners.iter().filter(|(_, places)| places.len() > 1);
-        let problems: Vec<_> = twice
-            .map(|(name, places)| {
-                let places = places.join(" and ");
-                format!("module `{name}` is claimed by {places}: a module has one owner, so rename one")
-            })
-            .collect();
-        self.problems.extend(problems);
-    }
-
-    /// What `minai::NAME` leads to: the module itself, or the module of a macro that lives at the crate's root.
-    fn target(&self, name: &str) -> Option<(&Lesson, &Module)> {
-        let has_macro =
-            |m: &Module| m.cells.iter().flat_map(|p| &p.defined).any(|d| d.at_root && d.name == name);
-        self.modules().find(|(_, m)| m.name == name || has_macro(m))
-    }
-
-    /// No cell names a module of its own notebook, and exported ones none of a later lesson.
-    fn check_paths(&mut self) {
-        let mut problems = Vec::new();
-        for lesson in &self.lessons {
-            for cell in lesson.notebook.code_cells() {
-                let text = code::blank_commands(&cell.source());
-                let module = lesson.module_of(&cell);
-                for (line, name) in names::crate_paths(&text, CRATE) {
-                    if let Some(problem) = self.check_path(lesson, module, &text, &name) {
-                        problems.push(format!(
-                            "{}, {}, line {}: {problem}",
-                            lesson.place,
-                            cell.label(),
-                            line + 1
-                        ));
-                    }
-                }
-            }
-        }
-        self.problems.extend(problems);
-    }
-
-    fn check_path(&self, lesson: &Lesson, module: Option<&Module>, text: &str, name: &str) -> Option<String> {
-        if module.is_some() && ["*", "prelude"].contains(&name) {
-            return Some(format!(
-                "exported code names the modules it uses; `{CRATE}::{name}` would hide them"
-            ));
-        }
-        let (owner, target) = self.target(name)?;
-        if owner.place == lesson.place {
-            return Some(format!(
-                "`{CRATE}::{name}` belongs to this notebook: the cell would silently use the crate's copy instead of \
-                 what the cells above define. Use the name alone; the exporter adds the import where one is needed"
-            ));
-        }
-        let module = module?;
-        if owner.number > lesson.number {
-            return Some(format!(
-                "module `{}` uses `{CRATE}::{name}` of the later lesson {}; a module may use only what came before it",
-                module.name, owner.name
-            ));
-        }
-        let feature = target.feature.as_ref().filter(|f| module.feature.as_ref() != Some(*f))?;
-        let gated = text.contains(&format!("feature = \"{feature}\""));
-        (!gated).then(|| {
-            format!(
-                "`{CRATE}::{name}` is only there with the feature `{feature}`, and module `{}` is always there",
-                module.name
-            )
-        })
-    }
-
-    /// A test of what needs a feature needs the feature too.
-    fn find_test_features(&mut self) {
-        let features: BTreeMap<String, String> =
-            self.modules().filter_map(|(_, m)| Some((m.name.clone(), m.feature.clone()?))).collect();
-        for lesson in &mut self.lessons {
-            let mut own: BTreeMap<String, String> = BTreeMap::new();
-            for module in &lesson.modules {
-                let Some(feature) = &module.feature else {
-                    continue;
-                };
-                let names = module.cells.iter().flat_map(|p| &p.defined).map(|d| d.name.clone());
-                own.extend(names.map(|n| (n, feature.clone())));
-            }
-            for test in &mut lesson.tests {
-                let by_name = test.piece.used.bare.iter().filter_map(|n| own.get(n));
-                let paths = names::crate_paths(&test.piece.code, CRATE);
-                let by_path = paths.iter().filter_map(|(_, n)| features.get(n));
-                test.features = by_name.chain(by_path).cloned().collect();
-            }
-        }
-    }
-}
-
 impl Lesson {
     /// The module that a cell is exported to.
-    fn module_of(&self, cell: &Cell) -> Option<&Module> {
+    pub(crate) fn module_of(&self, cell: &Cell) -> Option<&Module> {
         let id = cell.id()?;
         self.modules.iter().find(|m| m.cells.iter().any(|p| p.id == id))
     }
@@ -236,32 +84,36 @@ impl Lesson {
     }
 }
 
-/// Reads one notebook, noting everything that is wrong.
+/// Reads one notebook, noting everything that is wrong. There is no lesson if its cells cannot be told apart, or if the
+/// file's name has no number.
+pub(crate) fn read(place: String, notebook: Notebook, problems: &mut Vec<String>) -> Option<Lesson> {
+    Reader { place, problems }.read(notebook)
+}
+
 struct Reader<'a> {
     place: String,
     problems: &'a mut Vec<String>,
 }
 
 /// A cell with its directives.
-type Marked = (usize, String, Directives, Parts);
+struct Marked {
+    id: String,
+    directives: Directives,
+    parts: Parts,
+}
 
-impl<'a> Reader<'a> {
-    fn new(place: String, problems: &'a mut Vec<String>) -> Self {
-        Self { place, problems }
-    }
-
+impl Reader<'_> {
     fn problem(&mut self, what: impl AsRef<str>) {
         self.problems.push(format!("{}, {}", self.place, what.as_ref()));
     }
 
     fn read(&mut self, notebook: Notebook) -> Option<Lesson> {
         let cells = self.marked_cells(&notebook);
-        let exports = cells.iter().any(|(_, _, d, _)| !d.all.is_empty());
+        let exports = cells.iter().any(|c| !c.directives.all.is_empty());
         let name = notebook.name();
         let Some(number) = lesson_number(&name) else {
             if exports {
-                let problem =
-                    "its name is not of the form NN_topic.ipynb, so its directives mean nothing: rename it";
+                let problem = "its name is not of the form NN_topic.ipynb, so its directives mean nothing: rename it, or move it to another folder";
                 self.problems.push(format!("{}: {problem}", self.place));
             }
             return None;
@@ -278,9 +130,9 @@ impl<'a> Reader<'a> {
         let mut cells = Vec::new();
         for cell in notebook.code_cells() {
             match cell.directives() {
-                Ok(d) => {
-                    let parts = directives::split(&cell.source());
-                    cells.push((cell.index, cell.id().unwrap_or_default().to_owned(), d, parts));
+                Ok(directives) => {
+                    let id = cell.id().unwrap_or_default().to_owned();
+                    cells.push(Marked { id, directives, parts: directives::split(&cell.source()) });
                 }
                 Err(error) => self.problem(format!("{error:#}")),
             }
@@ -317,7 +169,7 @@ impl<'a> Reader<'a> {
     fn modules(&mut self, cells: &[Marked]) -> Vec<Module> {
         let default = self.default_module(cells);
         let mut modules: Vec<Module> = Vec::new();
-        for (_, id, directives, parts) in cells {
+        for Marked { id, directives, parts } in cells {
             let Some(name) = directives.export() else {
                 continue;
             };
@@ -342,7 +194,7 @@ impl<'a> Reader<'a> {
 
     fn default_module(&mut self, cells: &[Marked]) -> Option<String> {
         let mut found: Option<String> = None;
-        for (_, id, directives, _) in cells {
+        for Marked { id, directives, .. } in cells {
             for (line, directive) in &directives.all {
                 let Directive::DefaultExp(name) = directive else {
                     continue;
@@ -372,7 +224,7 @@ impl<'a> Reader<'a> {
 
     /// `doc` and `feature` lines, which may stand in any cell.
     fn describe(&mut self, cells: &[Marked], default: Option<&str>, modules: &mut [Module]) {
-        for (_, id, directives, _) in cells {
+        for Marked { id, directives, .. } in cells {
             let own = directives.export().flatten();
             let default = own.as_deref().or(default);
             for (line, directive) in &directives.all {
@@ -462,7 +314,7 @@ impl<'a> Reader<'a> {
 
     fn tests(&mut self, cells: &[Marked]) -> Vec<Test> {
         let mut tests: Vec<Test> = Vec::new();
-        for (_, id, directives, parts) in cells {
+        for Marked { id, directives, parts } in cells {
             let Some(name) = directives.test() else {
                 continue;
             };
@@ -501,15 +353,6 @@ impl<'a> Reader<'a> {
         self.check_lines(id, parts);
         piece(id, parts, vec![])
     }
-}
-
-/// The `max_width` of the workspace's rustfmt.toml.
-fn line_width(workspace: &Workspace) -> usize {
-    let files = ["rustfmt.toml", ".rustfmt.toml"].map(|name| workspace.root.join(name));
-    let text = files.iter().find_map(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
-    let value =
-        |line: &str| line.split_once('=').filter(|(key, _)| key.trim() == "max_width")?.1.trim().parse().ok();
-    text.lines().find_map(value).unwrap_or(100)
 }
 
 fn piece(id: &str, parts: &Parts, defined: Vec<Defined>) -> Piece {

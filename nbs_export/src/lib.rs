@@ -1,10 +1,10 @@
 //! Notebooks as the source of a Rust crate.
 //!
 //! This library is what the command `nbs` is made of. A [`notebook`] is kept as JSON, so that nothing in it gets lost.
-//! The [`directives`] in its cells say what they export; [`lesson`] gathers that for all notebooks, [`emit`] makes the
-//! texts of the files, and [`exported`] knows their form in both directions. The commands stand on these: [`export`],
-//! [`update`], [`check`], [`fmt`], [`clean`], [`merge`], [`new`]. [`run`] executes notebooks with the kernel, which
-//! [`kernel`], [`doctor`] and [`lab`] set up.
+//! The [`directives`] in its cells say what they export; [`lesson`] gathers that for a notebook and [`plan`] for all of
+//! them, [`emit`] makes the texts of the files, and [`exported`] knows their form in both directions. The commands stand
+//! on these: [`export`], [`update`], [`check`], [`fmt`], [`clean`], [`merge`], [`new`]. [`run`] executes notebooks with
+//! the kernel, which [`kernel`], [`doctor`] and [`lab`] set up.
 #![warn(missing_docs)]
 
 /// `println!` that ends the program quietly when nobody reads on, as in `nbs check | head`.
@@ -38,6 +38,7 @@ pub mod merge;
 pub mod names;
 pub mod new;
 pub mod notebook;
+pub mod plan;
 pub mod run;
 pub mod shadow;
 pub mod update;

@@ -56,7 +56,11 @@ fn skeleton(topic: &str) -> Vec<(&'static str, &'static str, String)> {
             "ledger",
             "**What you may use by now:** <the standard library, and what the lessons before have built>.",
         ),
-        ("code", "dependencies", format!("//| default_exp {topic}\n:dep minai = {{ path = \"../minai\" }}")),
+        (
+            "code",
+            "dependencies",
+            format!("//| default_exp {topic}\n:dep minai-kernel = {{ path = \"../nbs_export/kernel\" }}"),
+        ),
         markdown(
             "step-1",
             "## <The first question>\n\n<What you want to know, and the plainest code that answers it.>",

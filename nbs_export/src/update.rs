@@ -12,8 +12,9 @@ use crate::emit;
 use crate::export::{self, count, read};
 use crate::exported::{Exported, Section, unwrap_test};
 use crate::files::{self, Change};
-use crate::lesson::{Lesson, Plan};
+use crate::lesson::Lesson;
 use crate::notebook::Notebook;
+use crate::plan::Plan;
 use crate::workspace::{CRATE, Workspace};
 use crate::{diff, directives};
 

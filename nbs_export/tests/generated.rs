@@ -8,7 +8,7 @@ use common::{Fixture, notebook};
 use nbs_export::code;
 use nbs_export::emit;
 use nbs_export::exported::{Exported, dedent, indent, unwrap_test};
-use nbs_export::lesson::Plan;
+use nbs_export::plan::Plan;
 use nbs_export::notebook::Notebook;
 use nbs_export::workspace::Workspace;
 use nbs_export::{clean, directives};
