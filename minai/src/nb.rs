@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 6e02aafef09542b5
+// nbs:hash 867862fe1c166830
 //! For notebooks: timing, and output richer than text.
 
 // %% notebooks/01_foundations.ipynb ti-timing
@@ -104,7 +104,8 @@ impl fmt::Display for Table {
         for line in lines() {
             for (column, cell) in line.iter().enumerate() {
                 let width = lines().map(|line| line[column].chars().count()).max().unwrap_or(0);
-                write!(f, "{cell:width$}  ")?;
+                let gap = if column == 0 { "" } else { "  " };
+                write!(f, "{gap}{cell:width$}")?;
             }
             writeln!(f)?;
         }
