@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 76120d7383b2c6c9
+// nbs:hash 1bbc34c10a597d9d
 //! Arrays of any rank: [`Array`] wraps `ndarray`'s reference-counted array.
 
 // %% notebooks/01_foundations.ipynb ar-struct
@@ -44,7 +44,7 @@ fn fitting_shape(len: usize, shape: &[isize]) -> Option<Vec<usize>> {
         .try_fold(1_usize, |product, &size| product.checked_mul(usize::try_from(size).ok()?))?;
     let missing = match shape.len() - shape.iter().filter(|&&size| size != -1).count() {
         0 if known == len => 1,
-        1 if known > 0 && len % known == 0 => len / known,
+        1 if known > 0 && len.is_multiple_of(known) => len / known,
         _ => return None,
     };
     Some(shape.iter().map(|&size| if size == -1 { missing } else { size as usize }).collect())
