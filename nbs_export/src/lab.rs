@@ -133,8 +133,18 @@ fn install(workspace: &Workspace) -> Result<PathBuf> {
             "pip could not install JupyterLab (see above). It needs network once; `cargo nbs lab` again goes on"
         );
     }
+    quiet(workspace)?;
     write_atomic(&record(workspace), CONSTRAINTS.as_bytes())?;
     installed(workspace).context("pip reported success, but .venv has no program `jupyter`")
+}
+
+/// JupyterLab would ask at its first start whether it may fetch news, and look for updates of itself.
+fn quiet(workspace: &Workspace) -> Result<()> {
+    let folder = venv(workspace).join("share/jupyter/lab/settings");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let settings = "{\"@jupyterlab/apputils-extension:notification\": {\"fetchNews\": \"false\", \"checkForUpdates\": false}}\n";
+    write_atomic(&folder.join("overrides.json"), settings.as_bytes())
 }
 
 /// How to call Python.

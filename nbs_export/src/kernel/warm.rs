@@ -22,9 +22,14 @@ pub enum Network {
     Allowed,
 }
 
-/// Has everything been compiled once?
+/// Has everything been compiled once that the notebooks depend on now?
 pub fn is_ready(dirs: &Dirs) -> bool {
-    dirs.warm().join("ready").is_file()
+    let compiled = fs::read_to_string(dirs.warm().join("ready"));
+    dependency_sets(dirs).is_ok_and(|sets| compiled.is_ok_and(|text| text == describe(&sets)))
+}
+
+fn describe(sets: &BTreeSet<BTreeSet<String>>) -> String {
+    sets.iter().map(manifest).collect()
 }
 
 /// Compiles what the notebooks depend on, with the flags that evcxr uses. Quick when nothing has changed.
@@ -32,17 +37,17 @@ pub fn build(dirs: &Dirs, network: Network) -> Result<()> {
     let folder = dirs.warm();
     fs::create_dir_all(folder.join("src"))
         .with_context(|| format!("cannot write to {}", folder.display()))?;
-    let lock = fs::File::create(folder.join("lock"))?;
-    lock_exclusive(&lock)?;
+    let _lock = lock(&folder)?;
     write_if_changed(&folder.join("src").join("lib.rs"), b"")?;
-    for set in dependency_sets(dirs)? {
-        write_if_changed(&folder.join("Cargo.toml"), manifest(&set).as_bytes())?;
+    let sets = dependency_sets(dirs)?;
+    for set in &sets {
+        write_if_changed(&folder.join("Cargo.toml"), manifest(set).as_bytes())?;
         let offline = compile(dirs, &folder, false)?;
         if !offline.success && (network == Network::Off || !compile(dirs, &folder, true)?.success) {
             bail!("the notebooks' dependencies do not compile:\n{}", offline.messages);
         }
     }
-    write_if_changed(&folder.join("ready"), b"")
+    write_if_changed(&folder.join("ready"), describe(&sets).as_bytes())
 }
 
 /// The `:dep` lines of each notebook as lines of a manifest: a set for each notebook, equal ones once.
@@ -176,8 +181,7 @@ pub fn copy(dirs: &Dirs, to: &Path) -> Result<()> {
     if !from.is_dir() {
         return Ok(());
     }
-    let lock = fs::File::create(dirs.warm().join("lock"))?;
-    lock_exclusive(&lock)?;
+    let _lock = lock(&dirs.warm())?;
     copy_tree(&from, &to.join("target"))
         .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
 }
@@ -211,20 +215,15 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     fs::File::options().write(true).open(to)?.set_modified(modified)
 }
 
-/// Waits until no other process holds the lock; it goes with the file.
-fn lock_exclusive(file: &fs::File) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::fd::AsRawFd as _;
-        // SAFETY: the descriptor is open for as long as `file` is borrowed.
-        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } != 0 {
-            return Err(io::Error::last_os_error())
-                .context("cannot lock the folder of compiled dependencies");
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = file;
-    Ok(())
+/// Waits until no other process holds the lock. It ends with the returned file.
+fn lock(folder: &Path) -> Result<fs::File> {
+    let path = folder.join("lock");
+    let lock = || {
+        let file = fs::File::create(&path)?;
+        file.lock()?;
+        io::Result::Ok(file)
+    };
+    lock().with_context(|| format!("cannot lock {}", path.display()))
 }
 
 #[cfg(test)]

@@ -84,7 +84,24 @@ pub async fn execute(
             }
         }
     }
+    mark_expected_errors(notebook);
     Ok(Outcome { cells: cells.len(), peak_memory: runner.kernel.peak_memory, failure })
+}
+
+/// Tells JupyterLab which cells may fail: its "Run All" would stop at them.
+fn mark_expected_errors(notebook: &mut Notebook) {
+    const TAG: &str = "raises-exception";
+    let may_fail =
+        |c: &crate::notebook::Cell| c.directives().is_ok_and(|d| d.compile_fail().is_some() || !d.eval());
+    let cells: Vec<_> =
+        notebook.code_cells().filter(may_fail).map(|c| (c.index, c.metadata("tags").clone())).collect();
+    for (index, tags) in cells {
+        let mut tags = tags.as_array().cloned().unwrap_or_default();
+        if !tags.iter().any(|t| t == TAG) {
+            tags.push(TAG.into());
+            notebook.cell_mut(index).set_metadata("tags", tags.into());
+        }
+    }
 }
 
 /// A cell to execute.
@@ -452,6 +469,27 @@ mod tests {
         assert_eq!(line_with(source, "}"), Some(4));
         assert_eq!(line_with(source, "elsewhere();"), None);
         assert_eq!(line_with(source, ""), None);
+    }
+
+    #[test]
+    fn cells_that_may_fail_are_marked_once() {
+        let cell = |source: &str, tags: serde_json::Value| {
+            serde_json::json!({
+                "cell_type": "code", "metadata": tags, "source": source, "outputs": [],
+            })
+        };
+        let mut notebook = Notebook {
+            path: "x.ipynb".into(),
+            json: serde_json::json!({ "cells": [
+                cell("1", serde_json::json!({})),
+                cell("//| compile_fail E0382\n1", serde_json::json!({ "tags": ["mine"] })),
+                cell("//| eval: false\n1", serde_json::json!({})),
+            ]}),
+        };
+        mark_expected_errors(&mut notebook);
+        mark_expected_errors(&mut notebook);
+        let tags: Vec<_> = notebook.cells().map(|c| c.metadata("tags").to_string()).collect();
+        assert_eq!(tags, ["null", "[\"mine\",\"raises-exception\"]", "[\"raises-exception\"]"]);
     }
 
     #[test]
