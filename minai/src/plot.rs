@@ -1,5 +1,5 @@
 // Owned by notebooks/90_plot.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e1c1268005a76b8c
+// nbs:hash 23d598ee8a26a80e
 //! Charts and images that show themselves in a notebook, and save themselves as PNG or SVG elsewhere.
 //!
 //! ```
@@ -155,46 +155,38 @@ impl Pen {
 }
 
 // %% notebooks/90_plot.ipynb paint-line
-use plotters::coord::Shift;
-use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
-use plotters::prelude::{BitMapBackend, Circle, DrawingBackend, PathElement, Polygon, SVGBackend};
+use plotters::prelude::{BitMapBackend, DrawingBackend, SVGBackend};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, RGBColor, TextStyle};
 
-type Painted<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+const TAKEN: &str = "a picture in memory takes every mark";
 
-fn paint_line<B: DrawingBackend>(
-    on: &DrawingArea<B, Shift>,
-    points: Vec<(i32, i32)>,
-    width: i32,
-    color: RGBColor,
-    joins: bool,
-) -> Painted<B> {
-    let style = color.stroke_width(width as u32);
-    if joins {
-        return on.draw(&PathElement::new(points, style));
+fn paint_line(on: &mut impl DrawingBackend, points: Vec<(i32, i32)>, width: i32, ink: RGBColor, pen: &Pen) {
+    let style = ink.stroke_width(width as u32);
+    if pen.joins {
+        return on.draw_path(points, &style).expect(TAKEN);
     }
     for ends in points.windows(2) {
-        on.draw(&PathElement::new(ends, style))?;
+        on.draw_line(ends[0], ends[1], &style).expect(TAKEN);
     }
     for joint in points {
-        on.draw(&Circle::new(joint, width / 2, color.filled()))?;
+        on.draw_circle(joint, width as u32 / 2, &style, true).expect(TAKEN);
     }
-    Ok(())
 }
 
 // %% notebooks/90_plot.ipynb paint
-fn paint<B: DrawingBackend>(page: &Page, on: &DrawingArea<B, Shift>, pen: &Pen) -> Painted<B> {
+fn paint(page: &Page, on: &mut impl DrawingBackend, pen: &Pen) {
     let ink = |&[r, g, b]: &Rgb| RGBColor(r, g, b);
     let places = |points: &[Point]| points.iter().map(|at| pen.place(at)).collect::<Vec<_>>();
     for mark in &page.marks {
         match mark {
             Mark::Line(points, width, color) => {
-                paint_line(on, places(points), pen.length(*width), ink(color), pen.joins)?;
+                paint_line(on, places(points), pen.length(*width), ink(color), pen);
             }
-            Mark::Area(points, color) => on.draw(&Polygon::new(places(points), ink(color)))?,
+            Mark::Area(points, color) => on.fill_polygon(places(points), &ink(color).filled()).expect(TAKEN),
             Mark::Dot(at, radius, color) => {
-                on.draw(&Circle::new(pen.place(at), pen.length(*radius), ink(color).filled()))?;
+                let radius = pen.length(*radius) as u32;
+                on.draw_circle(pen.place(at), radius, &ink(color).filled(), true).expect(TAKEN);
             }
             Mark::Text(at, align, size, color, text) => {
                 let side = match align {
@@ -204,12 +196,12 @@ fn paint<B: DrawingBackend>(page: &Page, on: &DrawingArea<B, Shift>, pen: &Pen) 
                 };
                 let (font, color) = (font(size * pen.em * pen.unit), ink(color));
                 let style = TextStyle::from(font).color(&color).pos(Pos::new(side, VPos::Top));
-                on.draw_text(text, &style, pen.place(&(at.0, at.1 - pen.baseline * size)))?;
+                on.draw_text(text, &style, pen.place(&(at.0, at.1 - pen.baseline * size))).expect(TAKEN);
             }
             Mark::Image(..) => {} // no backend draws it: `svg` embeds it, `raster` copies it
         }
     }
-    on.present()
+    on.present().expect(TAKEN);
 }
 
 // %% notebooks/90_plot.ipynb encode
@@ -221,7 +213,6 @@ fn base64(bytes: impl AsRef<[u8]>) -> String {
 
 /// The bytes of a PNG file.
 fn encode_png(image: &Image) -> Vec<u8> {
-    const TAKEN: &str = "a Vec takes every byte";
     let ((h, w), mut bytes) = (image.shape, vec![]);
     let mut encoder = png::Encoder::new(&mut bytes, w as u32, h as u32);
     encoder.set_color(png::ColorType::Rgb);
@@ -257,9 +248,7 @@ fn svg(page: &Page, title: &str, description: &str) -> String {
     let pen = Pen { unit: 10.0, em: 1.24, baseline: 0.76, joins: true };
     let [w, h] = [page.width, page.height].map(|length| pen.length(length as f64));
     let mut marks = String::new();
-    let area = SVGBackend::with_string(&mut marks, (w as u32, h as u32)).into_drawing_area();
-    paint(page, &area, &pen).expect("a String takes every mark");
-    drop(area);
+    paint(page, &mut SVGBackend::with_string(&mut marks, (w as u32, h as u32)), &pen);
     let (_, marks) = marks.split_once('\n').expect("the first line is plotters' opening tag");
     let images: String = page.marks.iter().filter_map(|mark| svg_image(mark, &pen)).collect();
     format!(
@@ -315,10 +304,8 @@ fn raster(page: &Page) -> Image {
         }
     }
     let size = (shape.1 as u32, shape.0 as u32);
-    let area = BitMapBackend::with_buffer(&mut fine.rgb, size).into_drawing_area();
     let pen = Pen { unit: FINE as f64, em: EM, baseline: EM / 2.0, joins: false };
-    paint(page, &area, &pen).expect("memory takes every pixel");
-    drop(area);
+    paint(page, &mut BitMapBackend::with_buffer(&mut fine.rgb, size), &pen);
     halve(&fine)
 }
 
@@ -560,7 +547,7 @@ fn labelled(values: Vec<f64>, power: i32) -> Vec<Tick> {
 
 // %% notebooks/90_plot.ipynb linear-ticks
 /// The finest step whose labels fit.
-fn linear_ticks(lo: f64, hi: f64, fits: impl Fn(&[Tick]) -> bool) -> Vec<Tick> {
+fn linear_ticks(lo: f64, hi: f64, fits: &dyn Fn(&[Tick]) -> bool) -> Vec<Tick> {
     let finest = ((hi - lo) / 20.0).log10().floor() as i32;
     let steps = (finest..).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| (digit, power)));
     let mut choices = steps.map(|(digit, power)| labelled(multiples(lo, hi, digit, power), power));
@@ -568,7 +555,7 @@ fn linear_ticks(lo: f64, hi: f64, fits: impl Fn(&[Tick]) -> bool) -> Vec<Tick> {
 }
 
 // %% notebooks/90_plot.ipynb log-ticks
-fn log_ticks(lo: f64, hi: f64, fits: impl Fn(&[Tick]) -> bool) -> Vec<Tick> {
+fn log_ticks(lo: f64, hi: f64, fits: &dyn Fn(&[Tick]) -> bool) -> Vec<Tick> {
     let powers = lo.log10().floor() as i32..=hi.log10().ceil() as i32;
     let in_full = lo > 9e-5 && hi < 1.1e5;
     let label = |digit: f64, power: i32| match digit {
@@ -590,7 +577,7 @@ fn log_ticks(lo: f64, hi: f64, fits: impl Fn(&[Tick]) -> bool) -> Vec<Tick> {
 
 // %% notebooks/90_plot.ipynb ticks
 /// Round numbers from `lo` to `hi` with their labels: the finest choice that fits.
-fn ticks(axis: &Axis, fits: impl Fn(&[Tick]) -> bool) -> Vec<Tick> {
+fn ticks(axis: &Axis, fits: &dyn Fn(&[Tick]) -> bool) -> Vec<Tick> {
     match axis.scale {
         Scale::Log if axis.hi / axis.lo > 8.0 => log_ticks(axis.lo, axis.hi, fits),
         _ => linear_ticks(axis.lo, axis.hi, fits),
@@ -691,7 +678,7 @@ fn frame(title: &str, axes: &Axes, x: (f64, f64), y: (f64, f64), right: f64) -> 
     let bottom = height - if axes.x.is_empty() { 32.0 } else { 52.0 };
     let y = Axis::new(axes.y_scale, y, (bottom, top + 16.0));
     let apart = |t: &[Tick]| y.at(t[0].0) - y.at(t[1].0) >= 28.0;
-    let ticks = ticks(&y, |ticks| ticks.windows(2).all(apart));
+    let ticks = ticks(&y, &|ticks| ticks.windows(2).all(apart));
     let widest = ticks.iter().map(|(_, label)| text_width(label, SMALL)).fold(24.0, f64::max);
     let x = Axis::new(axes.x_scale, x, (MARGIN + widest + 8.0, width - right.max(28.0)));
     for (value, label) in ticks {
@@ -709,7 +696,7 @@ fn frame(title: &str, axes: &Axes, x: (f64, f64), y: (f64, f64), right: f64) -> 
 /// Numbers below the horizontal axis, as many as have room.
 fn number_x(frame: &mut Frame) {
     let (x, bottom) = (frame.x, frame.y.start);
-    for (value, label) in ticks(&x, |ticks| side_by_side(&x, ticks)) {
+    for (value, label) in ticks(&x, &|ticks| side_by_side(&x, ticks)) {
         let at = x.at(value);
         frame.page.line(&[(at, bottom), (at, bottom + 5.0)], 1.0, RULE);
         frame.page.text((at, bottom + 19.0), Align::Middle, SMALL, GREY, &label);
@@ -900,8 +887,7 @@ fn thin(points: &[Point]) -> Vec<Point> {
         let height = |i: &usize, j: &usize| run[*i].1.total_cmp(&run[*j].1);
         let highest = (0..run.len()).min_by(height).expect("runs are not empty"); // y grows downwards
         let lowest = (0..run.len()).max_by(height).expect("runs are not empty");
-        let mut four = [0, highest, lowest, run.len() - 1];
-        four.sort();
+        let four = [0, highest.min(lowest), highest.max(lowest), run.len() - 1];
         let repeats = |i: usize| i > 0 && four[i] == four[i - 1];
         kept.extend((0..4).filter(|&i| !repeats(i)).map(|i| run[four[i]]));
     }
@@ -1063,21 +1049,13 @@ fn describe_chart(axes: &Axes, series: &[Series]) -> String {
     format!("Chart of {y} against {x}: {}.", words.join("; "))
 }
 
-// %% notebooks/90_plot.ipynb plot
-/// A chart of lines, clouds of points and functions.
-///
-/// Values that cannot be drawn leave a gap. Lines are named beside the chart, near their ends.
-///
-/// # Panics
-/// When a range in `axes` runs backwards, or holds a number that its scale cannot show.
+// %% notebooks/90_plot.ipynb chart
 #[track_caller]
-pub fn plot(title: impl Into<String>, axes: Axes, series: impl IntoIterator<Item = Series>) -> Figure {
-    let series: Vec<Series> = series.into_iter().collect();
+fn chart(title: String, axes: Axes, series: Vec<Series>) -> Figure {
     let (x, y) = ranges(&axes, &series);
     let labels = series.iter().filter(|one| !one.label.is_empty());
     let widths = labels.map(|one| text_width(&one.label, SMALL).min(KEY));
     let key = widths.reduce(f64::max).map_or(0.0, |width| 12.0 + 32.0 + width + MARGIN);
-    let title = title.into();
     let mut frame = frame(&title, &axes, x, y, key);
     number_x(&mut frame);
     let drawn: usize = series.iter().enumerate().map(|(i, one)| draw_series(&mut frame, one, i)).sum();
@@ -1087,6 +1065,18 @@ pub fn plot(title: impl Into<String>, axes: Axes, series: impl IntoIterator<Item
     draw_key(&mut frame, &series);
     let description = describe_chart(&axes, &series);
     Figure { page: frame.page, title, description }
+}
+
+// %% notebooks/90_plot.ipynb plot
+/// A chart of lines, clouds of points and functions.
+///
+/// Values that cannot be drawn leave a gap. Lines are named beside the chart, near their ends.
+///
+/// # Panics
+/// When a range in `axes` runs backwards, or holds a number that its scale cannot show.
+#[track_caller]
+pub fn plot(title: impl Into<String>, axes: Axes, series: impl IntoIterator<Item = Series>) -> Figure {
+    chart(title.into(), axes, series.into_iter().collect())
 }
 
 // %% notebooks/90_plot.ipynb count
@@ -1127,24 +1117,13 @@ fn describe_counts(counts: &[usize], axis: &Axis, total: usize) -> String {
     )
 }
 
-// %% notebooks/90_plot.ipynb hist
-/// A histogram: how many of the values lie in each of `bins` equal intervals between the smallest
-/// and the largest, or over `x_range`. On a logarithmic x axis the intervals have equal ratios.
-///
-/// # Panics
-/// When `bins` is 0.
+// %% notebooks/90_plot.ipynb histogram
 #[track_caller]
-pub fn hist(
-    title: impl Into<String>,
-    axes: Axes,
-    values: impl IntoIterator<Item: Number>,
-    bins: usize,
-) -> Figure {
+fn histogram(title: String, axes: Axes, values: &[f64], bins: usize) -> Figure {
     assert!(bins > 0, "hist: no bins");
-    let (title, values) = (title.into(), f64s(values));
     let range = chosen(axes.x_range, axes.x_scale, extent(values.iter().copied(), axes.x_scale));
     let axis = Axis::new(axes.x_scale, range, (0.0, bins as f64));
-    let counts = count(&values, &axis, bins);
+    let counts = count(values, &axis, bins);
     let most = counts.iter().copied().max().unwrap_or(0).max(1) as f64;
     let suits = if axes.y_scale == Scale::Log { (0.5, most * 1.2) } else { (0.0, most * 1.05) };
     let mut frame = frame(&title, &axes, range, chosen(axes.y_range, axes.y_scale, suits), 0.0);
@@ -1160,6 +1139,22 @@ pub fn hist(
     }
     let description = describe_counts(&counts, &axis, values.len());
     Figure { page: frame.page, title, description }
+}
+
+// %% notebooks/90_plot.ipynb hist
+/// A histogram: how many of the values lie in each of `bins` equal intervals between the smallest
+/// and the largest, or over `x_range`. On a logarithmic x axis the intervals have equal ratios.
+///
+/// # Panics
+/// When `bins` is 0.
+#[track_caller]
+pub fn hist(
+    title: impl Into<String>,
+    axes: Axes,
+    values: impl IntoIterator<Item: Number>,
+    bins: usize,
+) -> Figure {
+    histogram(title.into(), axes, &f64s(values), bins)
 }
 
 // %% notebooks/90_plot.ipynb bar-range
@@ -1233,20 +1228,9 @@ fn lying_bars(title: &str, axes: &Axes, bars: &[(String, f64)], range: (f64, f64
     frame.page
 }
 
-// %% notebooks/90_plot.ipynb bar
-use std::fmt::Display;
-
-/// A bar for each pair of name and value, and the value beside it. Where the names do not fit
-/// below standing bars, the bars lie.
+// %% notebooks/90_plot.ipynb bar-chart
 #[track_caller]
-pub fn bar(
-    title: impl Into<String>,
-    axes: Axes,
-    bars: impl IntoIterator<Item = (impl Display, impl Number)>,
-) -> Figure {
-    let title = title.into();
-    let bars = bars.into_iter().map(|(name, value)| (name.to_string(), value.to_f64()));
-    let bars: Vec<(String, f64)> = bars.collect();
+fn bar_chart(title: String, axes: Axes, bars: Vec<(String, f64)>) -> Figure {
     let range = chosen(axes.y_range, axes.y_scale, bar_range(&bars, axes.y_scale));
     let slot = (axes.size.0 as f64 - 80.0) / bars.len() as f64;
     let fits = bars.iter().all(|(name, _)| text_width(name, SMALL) <= slot - 8.0);
@@ -1258,6 +1242,21 @@ pub fn bar(
     let words: Vec<_> = bars.iter().map(|(name, value)| format!("{name} {}", number(*value))).collect();
     let what: &str = if axes.y.is_empty() { "values" } else { &axes.y };
     Figure { page, title, description: format!("Bars of {what}: {}.", words.join(", ")) }
+}
+
+// %% notebooks/90_plot.ipynb bar
+use std::fmt::Display;
+
+/// A bar for each pair of name and value, and the value beside it. Where the names do not fit
+/// below standing bars, the bars lie.
+#[track_caller]
+pub fn bar(
+    title: impl Into<String>,
+    axes: Axes,
+    bars: impl IntoIterator<Item = (impl Display, impl Number)>,
+) -> Figure {
+    let bars = bars.into_iter().map(|(name, value)| (name.to_string(), value.to_f64()));
+    bar_chart(title.into(), axes, bars.collect())
 }
 
 // %% notebooks/90_plot.ipynb colors
@@ -1378,7 +1377,7 @@ fn whole_ticks(n: usize, (start, end): (usize, usize), room: f64) -> Vec<(String
     let axis = Axis::new(Scale::Linear, (-0.5, n as f64 - 0.5), (start as f64, end as f64));
     let whole = |tick: &Tick| tick.0.fract() == 0.0;
     let apart = |t: &[Tick]| axis.at(t[1].0) - axis.at(t[0].0) >= room;
-    let ticks = ticks(&axis, |ticks| ticks.iter().all(whole) && ticks.windows(2).all(apart));
+    let ticks = ticks(&axis, &|ticks| ticks.iter().all(whole) && ticks.windows(2).all(apart));
     ticks.into_iter().filter(whole).map(|(i, label)| (label, axis.at(i))).collect()
 }
 
@@ -1395,30 +1394,19 @@ fn draw_scale(page: &mut Page, at: (usize, usize), height: usize, look: &Look, r
     page.text((left, top + height as f64), Align::Left, SMALL, GREY, &number(range.0));
 }
 
-// %% notebooks/90_plot.ipynb imshow
-/// One image of (h, w) pixels, row by row from the top, with the numbers of rows and columns and,
-/// unless it is in colour already, a scale. NaN is pink.
-///
-/// # Panics
-/// When there are not h · w numbers (for `Rgb` and `RgbPlanes`, three times as many).
+// %% notebooks/90_plot.ipynb image-figure
 #[track_caller]
-pub fn imshow(
-    title: impl Into<String>,
-    pixels: impl IntoIterator<Item: Number>,
-    (h, w): (usize, usize),
-    look: Look,
-) -> Figure {
-    let (title, values) = (title.into(), f64s(pixels));
-    check_shape("imshow", &values, (h, w), look.colors);
+fn image_figure(title: String, values: &[f64], (h, w): (usize, usize), look: Look) -> Figure {
+    check_shape("imshow", values, (h, w), look.colors);
     let (lo, hi) = look.range(values.iter().copied());
     let zoom = look.zoom.unwrap_or(360 / h.max(w)).max(1);
     let left = 20 + text_width(&(h - 1).to_string(), SMALL).ceil() as usize;
-    let (right, room) = (left + w * zoom, if look.colors.channels() == 1 { 110 } else { 28 });
+    let (right, room) = (left + w * zoom, if look.colors.channels() == 1 { 124 } else { 28 });
     let mut page = Page::new((right + room).max(240), 0);
     let top = heading(&mut page, &title) as usize + 14;
     let bottom = top + h * zoom;
     page.height = bottom + 32;
-    page.image((left, top), zoom, (h, w), look.rgb(&values, (lo, hi)));
+    page.image((left, top), zoom, (h, w), look.rgb(values, (lo, hi)));
     for (column, middle) in whole_ticks(w, (left, right), 40.0) {
         page.text((middle, bottom as f64 + 18.0), Align::Middle, SMALL, GREY, &column);
     }
@@ -1433,12 +1421,63 @@ pub fn imshow(
     Figure { page, title, description }
 }
 
+// %% notebooks/90_plot.ipynb imshow
+/// One image of (h, w) pixels, row by row from the top, with the numbers of rows and columns and,
+/// unless it is in colour already, a scale. NaN is pink.
+///
+/// # Panics
+/// When there are not h · w numbers (for `Rgb` and `RgbPlanes`, three times as many).
+#[track_caller]
+pub fn imshow(
+    title: impl Into<String>,
+    pixels: impl IntoIterator<Item: Number>,
+    (h, w): (usize, usize),
+    look: Look,
+) -> Figure {
+    image_figure(title.into(), &f64s(pixels), (h, w), look)
+}
+
 // %% notebooks/90_plot.ipynb even-columns
 /// From a square to twice as wide as high: as few empty places in the last row as can be.
 fn even_columns(n: usize) -> usize {
     let square = (n as f64).sqrt();
     let choices = square.ceil() as usize..=(2.0 * square).ceil() as usize;
     choices.filter(|&c| c > 0).min_by_key(|c| n.div_ceil(*c) * c - n).unwrap_or(1)
+}
+
+// %% notebooks/90_plot.ipynb image-grid
+#[track_caller]
+fn image_grid(
+    title: String,
+    captions: &[String],
+    pictures: &[Vec<f64>],
+    (h, w): (usize, usize),
+    look: Look,
+) -> Figure {
+    const GAP: usize = 12;
+    pictures.iter().for_each(|values| check_shape("show_images", values, (h, w), look.colors));
+    let range = look.range(pictures.iter().flatten().copied());
+    let columns = look.columns.unwrap_or(even_columns(pictures.len())).max(1);
+    let side = (620 / columns).saturating_sub(GAP).min(160);
+    let zoom = look.zoom.unwrap_or(side / h.max(w).max(1)).max(1);
+    let below = if captions.iter().all(String::is_empty) { 0 } else { 20 };
+    let (across, down) = (w * zoom + GAP, h * zoom + below + GAP);
+    let mut page = Page::new((GAP + columns * across).max(240), 0);
+    let top = heading(&mut page, &title) as usize + 14;
+    page.height = top + pictures.len().div_ceil(columns).max(1) * down;
+    for (i, (caption, values)) in captions.iter().zip(pictures).enumerate() {
+        let (left, top) = (GAP + i % columns * across, top + i / columns * down);
+        page.image((left, top), zoom, (h, w), look.rgb(values, range));
+        let middle = ((left + w * zoom / 2) as f64, (top + h * zoom + 16) as f64);
+        page.text(middle, Align::Middle, SMALL, INK, &fit(caption, SMALL, across as f64));
+    }
+    if pictures.is_empty() {
+        nothing(&mut page);
+    }
+    let named = if below > 0 { format!(": {}", captions.join(", ")) } else { String::new() };
+    let n = pictures.len();
+    let description = format!("{n} images of {h} by {w} pixels, {columns} in a row{named}.");
+    Figure { page, title, description }
 }
 
 // %% notebooks/90_plot.ipynb show-images
@@ -1454,33 +1493,10 @@ pub fn show_images(
     (h, w): (usize, usize),
     look: Look,
 ) -> Figure {
-    const GAP: usize = 12;
-    let (title, mut captions, mut pictures) = (title.into(), vec![], vec![]);
+    let (mut captions, mut pictures) = (vec![], vec![]);
     for (caption, pixels) in images {
         captions.push(caption.to_string());
         pictures.push(f64s(pixels));
     }
-    pictures.iter().for_each(|values| check_shape("show_images", values, (h, w), look.colors));
-    let range = look.range(pictures.iter().flatten().copied());
-    let columns = look.columns.unwrap_or(even_columns(pictures.len())).max(1);
-    let side = (620 / columns).saturating_sub(GAP).min(160);
-    let zoom = look.zoom.unwrap_or(side / h.max(w).max(1)).max(1);
-    let below = if captions.iter().all(String::is_empty) { 0 } else { 20 };
-    let (across, down) = (w * zoom + GAP, h * zoom + below + GAP);
-    let mut page = Page::new((GAP + columns * across).max(240), 0);
-    let top = heading(&mut page, &title) as usize + 14;
-    page.height = top + pictures.len().div_ceil(columns).max(1) * down;
-    for (i, (caption, values)) in captions.iter().zip(&pictures).enumerate() {
-        let (left, top) = (GAP + i % columns * across, top + i / columns * down);
-        page.image((left, top), zoom, (h, w), look.rgb(values, range));
-        let middle = ((left + w * zoom / 2) as f64, (top + h * zoom + 16) as f64);
-        page.text(middle, Align::Middle, SMALL, INK, &fit(caption, SMALL, across as f64));
-    }
-    if pictures.is_empty() {
-        nothing(&mut page);
-    }
-    let named = if below > 0 { format!(": {}", captions.join(", ")) } else { String::new() };
-    let n = pictures.len();
-    let description = format!("{n} images of {h} by {w} pixels, {columns} in a row{named}.");
-    Figure { page, title, description }
+    image_grid(title.into(), &captions, &pictures, (h, w), look)
 }
