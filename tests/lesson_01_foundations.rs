@@ -1,12 +1,12 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 2e3dab3c94c095b8
+// nbs:hash 9225d8944dc994b5
 //! What notebooks/01_foundations.ipynb claims.
 
 use minai::array::{Array, array};
 use minai::data::{PickleGuard, find_mnist, gunzip_from, load_mnist, read_idx_from};
 use minai::iter::chunks;
 use minai::matrix::Matrix;
-use minai::rng::WichmannHill;
+use minai::rng::{ForkAware, WichmannHill};
 
 #[cfg(feature = "nb")]
 use minai::nb::{Timing, seconds, table, thousands, timeit};
@@ -50,7 +50,7 @@ fn matrix_indexes_row_after_row() -> Result<(), Box<dyn std::error::Error>> {
 #[test]
 #[should_panic]
 fn matrix_refuses_an_index_in_the_wrong_row() {
-    Matrix::zeros((28, 28))[(20, 30)];
+    println!("{}", Matrix::zeros((28, 28))[(20, 30)]);
 }
 
 // %% notebooks/01_foundations.ipynb ma-test-elements
@@ -162,7 +162,7 @@ fn wichmann_hill_is_uniform_and_uncorrelated() -> Result<(), Box<dyn std::error:
             odd_bars += usize::from(!(2.7..19.02).contains(&chi_square));
             odd_pairs += usize::from((covariance / 10_000.0 * 12.0).abs() > 0.0196);
         }
-        // 5 of 100 are expected; more than 14 has a probability below 1 in 10,000.
+        // 5 of 100 are expected; more than 14 has a probability of about 1 in 7,000.
         assert!(odd_bars <= 14 && odd_pairs <= 14, "{odd_bars} and {odd_pairs} of 100");
     }
     println!("passed");
@@ -232,6 +232,35 @@ fn split_jumps_as_far_as_stepping_would() -> Result<(), Box<dyn std::error::Erro
     Ok(())
 }
 
+// %% notebooks/01_foundations.ipynb fk-test
+#[test]
+fn a_wrapped_generator_notices_the_fork() -> Result<(), Box<dyn std::error::Error>> {
+    #[cfg(unix)]
+    {
+        unsafe extern "C" {
+            fn fork() -> i32;
+            fn waitpid(process: i32, status: *mut i32, options: i32) -> i32;
+            fn _exit(status: i32) -> !;
+        }
+        let mut plain = WichmannHill::seed(457428938475);
+        let mut aware = ForkAware::new(WichmannHill::seed(457428938475));
+        for _ in 0..3 {
+            assert_eq!(plain.uniform(), aware.get().uniform());
+        }
+        // SAFETY: the child only computes, and leaves by _exit.
+        let child = unsafe { fork() };
+        let is_fourth = [plain.uniform(), aware.get().uniform()].map(|draw| draw == 0.9559050644103264);
+        if child == 0 {
+            unsafe { _exit(i32::from(is_fourth != [true, false])) }
+        }
+        let mut status = -1;
+        assert_eq!((unsafe { waitpid(child, &mut status, 0) }, status), (child, 0), "the child");
+        assert_eq!(is_fourth, [true, true], "the parent");
+    }
+    println!("passed");
+    Ok(())
+}
+
 // %% notebooks/01_foundations.ipynb ti-test
 #[cfg(feature = "nb")]
 #[test]
@@ -246,7 +275,7 @@ fn timings_are_written_as_ipython_writes_them() -> Result<(), Box<dyn std::error
             ["7", "999", "1,000", "12,345", "1,234,567"]
         );
         let slept = timeit(|| std::thread::sleep(std::time::Duration::from_millis(30)));
-        assert!(slept.mean >= 0.03 && slept.loops == 5 && slept.runs == 7, "{slept}");
+        assert!(slept.mean >= 0.03 && slept.loops <= 5 && slept.runs == 7, "{slept}");
     }
     println!("passed");
     Ok(())
@@ -314,27 +343,6 @@ fn the_guard_stops_what_means_harm() -> Result<(), Box<dyn std::error::Error>> {
     assert!(inspect(system).contains("posix.system (os.system), which is not allowed"));
     assert!(inspect(&deep).contains("more than 64 levels"));
     assert!(inspect(&again).contains("more than 1048576 bytes"));
-    Ok(())
-}
-
-// %% notebooks/01_foundations.ipynb app-load-demo
-#[test]
-fn mnist_is_as_we_know_it() -> Result<(), Box<dyn std::error::Error>> {
-    let path = find_mnist()?;
-    let ((x_train, y_train), (x_valid, y_valid), (x_test, y_test)) = load_mnist(&path)?;
-    println!(
-        "{}: train {:?}, valid {:?}, test {:?}",
-        path.file_name().unwrap().display(),
-        x_train.shape(),
-        x_valid.shape(),
-        x_test.shape()
-    );
-    let full = path.ends_with("mnist.pkl.gz");
-    let (train, others) = if full { (50_000, 10_000) } else { (6_000, 1_000) };
-    assert_eq!((x_train.dim(), x_valid.dim(), x_test.dim()), ((train, 784), (others, 784), (others, 784)));
-    assert_eq!((y_train.len(), y_valid.len(), y_test.len()), (train, others, others));
-    assert_eq!(y_train.as_slice().unwrap()[..10], [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]);
-    assert_eq!(x_train.as_slice().unwrap()[203..206], [0.19140625, 0.9296875, 0.98828125]);
     Ok(())
 }
 

@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 1bbc34c10a597d9d
+// nbs:hash 2fa2aee26c17dbd3
 //! Arrays of any rank: [`Array`] wraps `ndarray`'s reference-counted array.
 
 // %% notebooks/01_foundations.ipynb ar-struct
@@ -31,23 +31,20 @@ impl<T> DerefMut for Array<T> {
 /// Shows the elements, then shape and element type.
 impl<T: fmt::Debug> fmt::Debug for Array<T> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}  shape {:?}, {}", self.0.map(|x| format!("{x:?}")), self.shape(), type_name::<T>())
+        // ndarray leaves out the middle of a long array, and ends with what we say shorter.
+        let text = match f.precision() {
+            Some(digits) => format!("{:.digits$?}", self.0),
+            None => format!("{:?}", self.0),
+        };
+        let elements = text.rsplit_once(", shape=").map_or(text.as_str(), |(elements, _)| elements);
+        write!(f, "{elements}  shape {:?}, {}", self.shape(), type_name::<T>())
     }
 }
 
-// %% notebooks/01_foundations.ipynb ar-methods
-/// `shape` with its -1, if it has one, replaced such that it holds `len` elements; `None` if that cannot be.
-fn fitting_shape(len: usize, shape: &[isize]) -> Option<Vec<usize>> {
-    let known = shape
-        .iter()
-        .filter(|&&size| size != -1)
-        .try_fold(1_usize, |product, &size| product.checked_mul(usize::try_from(size).ok()?))?;
-    let missing = match shape.len() - shape.iter().filter(|&&size| size != -1).count() {
-        0 if known == len => 1,
-        1 if known > 0 && len.is_multiple_of(known) => len / known,
-        _ => return None,
-    };
-    Some(shape.iter().map(|&size| if size == -1 { missing } else { size as usize }).collect())
+// %% notebooks/01_foundations.ipynb ar-new
+/// An array of the given shape, or `None` if that shape does not hold exactly `elements.len()` elements.
+fn shaped<T>(elements: Vec<T>, shape: &[usize]) -> Option<Array<T>> {
+    Some(Array(ndarray::Array::from_shape_vec(shape, elements).ok()?.into()))
 }
 
 impl<T> Array<T> {
@@ -58,14 +55,36 @@ impl<T> Array<T> {
     #[track_caller]
     pub fn new(elements: Vec<T>, shape: &[usize]) -> Self {
         let count = elements.len();
-        let array = ndarray::Array::from_shape_vec(shape, elements);
-        Array(array.unwrap_or_else(|_| panic!("Array::new: {count} elements for shape {shape:?}")).into())
+        shaped(elements, shape).unwrap_or_else(|| panic!("Array::new: {count} elements for shape {shape:?}"))
     }
 
     /// The name of the element type.
     pub fn dtype(&self) -> &'static str {
         type_name::<T>()
     }
+}
+
+// %% notebooks/01_foundations.ipynb ar-fit
+/// `shape` with its -1, if it has one, replaced such that it holds `len` elements; `None` if that cannot be.
+fn fitting_shape(len: usize, shape: &[isize]) -> Option<Vec<usize>> {
+    let mut product = 1_usize;
+    for &size in shape.iter().filter(|&&size| size != -1) {
+        product = product.checked_mul(usize::try_from(size).ok()?)?; // negative, or too large a product: None
+    }
+    let missing = match shape.iter().filter(|&&size| size == -1).count() {
+        0 if product == len => 1,
+        1 if product > 0 && len.is_multiple_of(product) => len / product,
+        _ => return None,
+    };
+    Some(shape.iter().map(|&size| if size == -1 { missing } else { size as usize }).collect())
+}
+
+// %% notebooks/01_foundations.ipynb ar-reshape
+fn reshaped<T: Clone>(array: &ArcArray<T, IxDyn>, sizes: &[usize]) -> Array<T> {
+    Array(match array.clone().into_shape_with_order(sizes) {
+        Ok(same_buffer) => same_buffer,
+        Err(_) => array.to_shape(sizes).expect("as many elements as before").into_shared(),
+    })
 }
 
 impl<T: Clone> Array<T> {
@@ -78,17 +97,14 @@ impl<T: Clone> Array<T> {
     #[track_caller]
     pub fn reshape(&self, shape: &[isize]) -> Self {
         match fitting_shape(self.len(), shape) {
-            Some(sizes) => Array(match self.0.clone().into_shape_with_order(&sizes[..]) {
-                Ok(same_buffer) => same_buffer,
-                Err(_) => self.0.to_shape(sizes).expect("the sizes fit").into_shared(),
-            }),
+            Some(sizes) => reshaped(&self.0, &sizes),
             None => panic!("reshape: {:?} holds {} elements, {shape:?} cannot", self.shape(), self.len()),
         }
     }
 }
 
 // %% notebooks/01_foundations.ipynb ar-nested
-/// A number, or a list of equal-shaped nested lists: what [`array`] takes.
+/// A number, or a list of equal-shaped nested lists: what [`array()`] takes.
 pub trait Nested {
     /// The numbers inside.
     type Number;

@@ -1,4 +1,21 @@
 //! Deep learning from the foundations up to Stable Diffusion: the library that the minai notebooks build.
+//!
+//! Each module is built line by line in the notebook that its first line names, and depends only on modules of
+//! earlier lessons. Where a function could fail on bad data it returns an error that says what to do; a mistake in
+//! the program, such as shapes that do not match, panics and says which.
+//!
+//! ```
+//! use minai::array::Array;
+//! use minai::iter::chunks;
+//! use minai::rng::WichmannHill;
+//!
+//! let mut rng = WichmannHill::seed(42);
+//! let weights = Array::new((0..7840).map(|_| rng.uniform()).collect(), &[784, 10]);
+//! assert_eq!(weights.reshape(&[28, 28, -1]).shape(), [28, 28, 10]);
+//! assert_eq!(chunks(weights.iter(), 10).count(), 784);
+//! ```
+//!
+//! The features `download`, `plot` and `nb`, on by default, each stand for the module of that name.
 #![warn(missing_docs)]
 // One text, `use minai::…`, compiles both in a notebook's cell and inside this crate.
 extern crate self as minai;

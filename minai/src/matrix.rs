@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 2c9cfac00586834b
+// nbs:hash 751a43cb41abcb7c
 //! A matrix of numbers in one piece of memory, row after row.
 
 // %% notebooks/01_foundations.ipynb ma-struct
@@ -69,6 +69,7 @@ impl Index<(usize, usize)> for Matrix {
 impl IndexMut<(usize, usize)> for Matrix {
     #[track_caller]
     fn index_mut(&mut self, at: (usize, usize)) -> &mut f32 {
-        &mut self.data[position((self.rows, self.columns), at)]
+        let position = position(self.shape(), at);
+        &mut self.data[position]
     }
 }

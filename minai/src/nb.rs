@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 867862fe1c166830
+// nbs:hash 4c0c0c8c738a1a42
 //! For notebooks: timing, and output richer than text.
 
 // %% notebooks/01_foundations.ipynb ti-timing
@@ -27,8 +27,8 @@ pub fn timeit<T>(mut work: impl FnMut() -> T) -> Timing {
         (0..loops).for_each(|_| drop(black_box(work())));
         start.elapsed().as_secs_f64()
     };
-    let steps = (0..).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)));
-    let loops = steps.into_iter().find(|&loops| run(loops) >= 0.1).expect("some number of loops is enough");
+    let mut steps = (0..).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)));
+    let loops = steps.find(|&loops| run(loops) >= 0.1).expect("some number of loops is enough");
     let times: Vec<f64> = (0..7).map(|_| run(loops) / loops as f64).collect();
     let mean = times.iter().sum::<f64>() / 7.0;
     let variance = times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / 7.0;

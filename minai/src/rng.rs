@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ff771c8658f1f3b8
+// nbs:hash 260d87b7580112a2
 //! Random numbers from a state that you can see: the Wichmann-Hill generator, split into streams, and safe from `fork`.
 
 // %% notebooks/01_foundations.ipynb rn-wh
@@ -98,7 +98,7 @@ impl WichmannHill {
     /// The streams of up to 1,618 calls do not overlap, as long as none draws more than 2³² numbers.
     /// Split one generator for all workers: what the parts of a split are split into would overlap.
     pub fn split(&mut self) -> WichmannHill {
-        let stream = WichmannHill { ..*self };
+        let stream = WichmannHill { x: self.x, y: self.y, z: self.z };
         self.x = self.x * squared_32_times(171, 30269) % 30269;
         self.y = self.y * squared_32_times(172, 30307) % 30307;
         self.z = self.z * squared_32_times(170, 30323) % 30323;

@@ -30,6 +30,8 @@ if not hasattr(os, "fork"):
 
 random.seed(42)
 report("CPython random", random.random)
+own = random.Random(42)
+report("CPython Random(42)", own.random)
 
 try:
     import numpy as np
