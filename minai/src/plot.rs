@@ -1,5 +1,5 @@
 // Owned by notebooks/90_plot.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 23d598ee8a26a80e
+// nbs:hash d51256cc2ef9e9b7
 //! Charts and images that show themselves in a notebook, and save themselves as PNG or SVG elsewhere.
 //!
 //! ```
@@ -741,7 +741,7 @@ enum Style {
     Dots,
 }
 
-/// Points to be drawn by [`plot`]: made by [`line`], [`scatter`] or [`curve`].
+/// Points to be drawn by [`plot`]: made by [`line()`], [`scatter`] or [`curve`].
 #[derive(Clone, Debug)]
 pub struct Series {
     label: String,
