@@ -1,5 +1,5 @@
 // Owned by notebooks/90_plot.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash d51256cc2ef9e9b7
+// nbs:hash ce48d27c46283ae3
 //! Charts and images that show themselves in a notebook, and save themselves as PNG or SVG elsewhere.
 //!
 //! ```
@@ -632,7 +632,7 @@ pub fn axes(x: impl Into<String>, y: impl Into<String>) -> Axes {
 fn chosen(asked: Option<(f64, f64)>, scale: Scale, suits: (f64, f64)) -> (f64, f64) {
     let Some((lo, hi)) = asked else { return suits };
     let runs = drawable(lo, scale) && drawable(hi, scale) && lo < hi;
-    assert!(runs, "a {scale:?} axis cannot run from {lo} to {hi}");
+    assert!(runs, "plot: a range from {lo} to {hi} cannot be drawn on a {scale:?} scale");
     (lo, hi)
 }
 
@@ -755,7 +755,7 @@ fn pair(x: impl IntoIterator<Item: Number>, y: impl IntoIterator<Item: Number>) 
     let endless = xs.size_hint().0 == usize::MAX; // such as `0..`
     let x = f64s(xs.by_ref().take(y.len()));
     let n = x.len() + if endless { 0 } else { xs.count() };
-    assert_eq!(n, y.len(), "there are {n} x values, but {} y values", y.len());
+    assert!(n == y.len(), "line or scatter: {n} x values, but {} y values", y.len());
     x.into_iter().zip(y).collect()
 }
 
@@ -1120,7 +1120,7 @@ fn describe_counts(counts: &[usize], axis: &Axis, total: usize) -> String {
 // %% notebooks/90_plot.ipynb histogram
 #[track_caller]
 fn histogram(title: String, axes: Axes, values: &[f64], bins: usize) -> Figure {
-    assert!(bins > 0, "hist: no bins");
+    assert!(bins > 0, "hist: a histogram needs at least one bin");
     let range = chosen(axes.x_range, axes.x_scale, extent(values.iter().copied(), axes.x_scale));
     let axis = Axis::new(axes.x_scale, range, (0.0, bins as f64));
     let counts = count(values, &axis, bins);
