@@ -46,21 +46,22 @@ pub fn install(args: InstallArgs) -> Result<()> {
         println!("            {}", folder.join("kernel.json").display());
     }
     println!("compiling what the notebooks depend on (once, some minutes) …");
-    warm::build(&dirs, warm::Network::Allowed)?;
+    warm::build(&dirs, warm::For::User)?;
     println!("The kernel \"Rust (minai)\" is ready, and works without network from now on.");
     Ok(())
 }
 
-/// Does the set-up that is missing, and only that; quick if there is none.
+/// Does the set-up that is missing, and brings the compiled dependencies up to date; quick if there is nothing to do.
 pub fn ensure(workspace: &Workspace) -> Result<Dirs> {
     let dirs = Dirs::new(workspace);
-    if evcxr::find(&dirs).is_none() || !warm::is_ready(&dirs) {
-        println!("The kernel is not set up yet: doing that first.");
-        evcxr::get(&dirs)?;
-        configure(&dirs)?;
-        warm::build(&dirs, warm::Network::Allowed)?;
-    } else {
-        configure(&dirs)?;
+    evcxr::get(&dirs)?;
+    configure(&dirs)?;
+    if !warm::is_ready(&dirs) {
+        println!("compiling what the notebooks depend on (once, some minutes) …");
+    }
+    // Code of `minai` that does not compile is shown by the first cell that needs it.
+    if let Err(error) = warm::build(&dirs, warm::For::User) {
+        eprintln!("{error:#}");
     }
     Ok(dirs)
 }

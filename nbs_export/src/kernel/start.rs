@@ -26,7 +26,7 @@ pub fn start(args: StartArgs) -> Result<()> {
     let evcxr = find(&dirs)
         .with_context(|| format!("evcxr_jupyter {VERSION} is missing: run `cargo nbs kernel install`"))?;
     // Code of `minai` that does not compile is no reason to have no kernel: the first cell will show the error.
-    if let Err(error) = warm::build(&dirs, warm::Network::Off) {
+    if let Err(error) = warm::build(&dirs, warm::For::Kernel) {
         eprintln!("{error:#}");
     }
     remove_dead(&dirs);

@@ -1,10 +1,11 @@
 //! The compiled dependencies that kernels start with: `.minai/warm`.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
-use std::{fs, io};
+use std::time::{Duration, Instant, SystemTime};
+use std::{fs, io, thread};
 
 use anyhow::{Context, Result, bail};
 
@@ -13,14 +14,18 @@ use super::{Dirs, on_path, settings, write_if_changed};
 use crate::notebook::Notebook;
 use crate::workspace::Workspace;
 
-/// May cargo ask the registry?
+/// On whose behalf something is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
-    /// Only what was downloaded before.
-    Off,
-    /// First without, and with it where something is missing.
-    Allowed,
+pub enum For {
+    /// Somebody at a terminal: what is compiled is shown, and the network asked for what is missing.
+    User,
+    /// A kernel that starts, which Jupyter gives up if it does not answer soon: no network, and only so much time. What is
+    /// missing then, the kernel compiles itself, in its first cell.
+    Kernel,
 }
+
+/// Jupyter waits a minute for a kernel.
+const KERNEL_PATIENCE: Duration = Duration::from_secs(40);
 
 /// Has everything been compiled once that the notebooks depend on now?
 pub fn is_ready(dirs: &Dirs) -> bool {
@@ -33,7 +38,7 @@ fn describe(sets: &BTreeSet<BTreeSet<String>>) -> String {
 }
 
 /// Compiles what the notebooks depend on, with the flags that evcxr uses. Quick when nothing has changed.
-pub fn build(dirs: &Dirs, network: Network) -> Result<()> {
+pub fn build(dirs: &Dirs, whom: For) -> Result<()> {
     let folder = dirs.warm();
     fs::create_dir_all(folder.join("src"))
         .with_context(|| format!("cannot write to {}", folder.display()))?;
@@ -42,10 +47,7 @@ pub fn build(dirs: &Dirs, network: Network) -> Result<()> {
     let sets = dependency_sets(dirs)?;
     for set in &sets {
         write_if_changed(&folder.join("Cargo.toml"), manifest(set).as_bytes())?;
-        let offline = compile(dirs, &folder, false)?;
-        if !offline.success && (network == Network::Off || !compile(dirs, &folder, true)?.success) {
-            bail!("the notebooks' dependencies do not compile:\n{}", offline.messages);
-        }
+        compile(dirs, &folder, whom)?;
     }
     write_if_changed(&folder.join("ready"), describe(&sets).as_bytes())
 }
@@ -103,26 +105,50 @@ fn manifest(dependencies: &BTreeSet<String>) -> String {
     )
 }
 
-struct Compiled {
-    success: bool,
-    messages: String,
-}
-
-fn compile(dirs: &Dirs, folder: &Path, network: bool) -> Result<Compiled> {
+fn compile(dirs: &Dirs, folder: &Path, whom: For) -> Result<()> {
     // Versions are chosen as evcxr's cargo will choose them: the newest that were downloaded.
     let _ = fs::remove_file(folder.join("Cargo.lock"));
     let mut command = evcxr_cargo(dirs, folder)?;
-    if !network {
-        command.arg("--offline");
+    command.arg("--offline").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let messages = match watch(command, whom)? {
+        Ok(()) => return Ok(()),
+        Err(messages) => messages,
+    };
+    if whom == For::User && messages.contains("--offline") {
+        let mut command = evcxr_cargo(dirs, folder)?;
+        if command.stdin(Stdio::null()).status().context("cannot start cargo")?.success() {
+            return Ok(());
+        }
     }
-    command.stdin(Stdio::null());
-    if network {
-        let success = command.status().context("cannot start cargo")?.success();
-        return Ok(Compiled { success, messages: String::new() });
+    bail!("the notebooks' dependencies do not compile:\n{messages}")
+}
+
+/// Runs cargo to its end and shows the user what it compiles. Gives what cargo said, if it fails.
+fn watch(mut command: Command, whom: For) -> Result<Result<(), String>> {
+    let mut cargo = command.spawn().context("cannot start cargo")?;
+    let stderr = BufReader::new(cargo.stderr.take().context("cargo has no stderr")?);
+    let reader = thread::spawn(move || {
+        let mut messages = String::new();
+        for line in stderr.lines().map_while(Result::ok) {
+            if whom == For::User && line.trim_start().starts_with("Compiling") {
+                println!("{line}");
+            }
+            messages += &(line + "\n");
+        }
+        messages
+    });
+    let start = Instant::now();
+    while cargo.try_wait()?.is_none() {
+        if whom == For::Kernel && start.elapsed() > KERNEL_PATIENCE {
+            // Its compilers end with what they are at: nobody waits for them.
+            cargo.kill()?;
+            cargo.wait()?;
+            return Ok(Err("it took too long; `cargo nbs kernel install` takes its time".into()));
+        }
+        thread::sleep(Duration::from_millis(10));
     }
-    let output = command.output().context("cannot start cargo")?;
-    let messages = String::from_utf8_lossy(&output.stderr).into_owned();
-    Ok(Compiled { success: output.status.success(), messages })
+    let messages = reader.join().unwrap_or_default();
+    Ok(if cargo.wait()?.success() { Ok(()) } else { Err(messages) })
 }
 
 /// `cargo build` as evcxr calls it: any difference in flags or linker arguments would compile everything again.

@@ -16,8 +16,9 @@ use crate::directives::Directives;
 use crate::notebook::Notebook;
 use crate::workspace::Workspace;
 
-/// A variable that each cell gets as its first: the kernel keeps a cell's new variables only if the cell came to its
-/// end, and nothing else tells that a `?` did not return early (its error is text on stderr, like any other).
+/// A variable that each cell with a `?` gets as its first: the kernel keeps a cell's new variables only if the cell came
+/// to its end, and nothing else tells that a `?` did not return early (its error is text on stderr, like any other).
+/// Other cells go without: the first variable costs seconds, and each cell after it a little.
 pub const SENTINEL: &str = "nbs_end";
 
 /// What became of a notebook's cells.
@@ -83,6 +84,12 @@ pub async fn execute(
                 break;
             }
         }
+    }
+    if failure.is_none()
+        && let Some(message) = runner.kernel.late_output().await.panic()
+        && let Some(last) = cells.last()
+    {
+        failure = panicked(last, None, None, message);
     }
     mark_expected_errors(notebook);
     Ok(Outcome { cells: cells.len(), peak_memory: runner.kernel.peak_memory, failure })
@@ -154,17 +161,17 @@ impl Runner<'_> {
         })
     }
 
-    /// Executes the cell with the sentinel in it, and tells whether it came to its end.
-    async fn execute_watched(&mut self, cell: &Planned) -> (Executed, bool) {
+    /// Executes the cell, if it has a `?` with the sentinel in it, which tells whether the cell came to its end.
+    async fn execute_watched(&mut self, cell: &Planned) -> (Executed, Option<bool>) {
         let Some(watched) = with_sentinel(&cell.source) else {
             let executed = self.kernel.execute(&cell.source, self.limit).await;
-            return (executed, true);
+            return (executed, None);
         };
         let mut executed = self.kernel.execute(&watched, self.limit).await;
         if executed.end == End::Ok {
             let vars = self.kernel.execute(":vars", self.limit).await;
             let at_end = vars.outputs.result().lines().any(|l| l == format!("{SENTINEL}: ()"));
-            return (executed, at_end);
+            return (executed, Some(at_end));
         }
         if executed.end == End::Error && process_end(&executed.outputs).is_none() {
             // It did not compile, so it did not run: once more as it is, for a report whose lines are right.
@@ -173,7 +180,7 @@ impl Runner<'_> {
                 executed = plain;
             }
         }
-        (executed, false)
+        (executed, Some(false))
     }
 
     /// The cell and line of a panic: the kernel names the line in the file that it has made of all the cells.
@@ -196,23 +203,28 @@ fn line_with(source: &str, text: &str) -> Option<usize> {
     found.or_else(within).map(|at| at + 1)
 }
 
-/// The cell with the sentinel before its first line of Rust; nothing for a cell without Rust.
+/// The cell with the sentinel before its first line of Rust; nothing for a cell without a `?` that could end it early.
 fn with_sentinel(source: &str) -> Option<String> {
     let lines: Vec<&str> = source.lines().collect();
     let attributes = lines[code::commands_end(source)..].iter().take_while(|l| l.starts_with("#!["));
     let at = code::commands_end(source) + attributes.count();
-    if lines[at..].iter().all(|l| l.trim().is_empty()) {
+    if question_marks(source).is_empty() || is_only_items(&lines[at..].join("\n")) {
         return None;
     }
     let sentinel = format!("let {SENTINEL}: () = ();");
     Some([&lines[..at], &[sentinel.as_str()], &lines[at..]].concat().join("\n"))
 }
 
+/// Functions, types and the like: nothing that runs.
+fn is_only_items(rust: &str) -> bool {
+    syn::parse_file(rust).is_ok_and(|file| !file.items.iter().any(|i| matches!(i, syn::Item::Macro(_))))
+}
+
 /// What is wrong with a cell that should run.
 fn failure(
     cell: &Planned,
     executed: &Executed,
-    at_end: bool,
+    at_end: Option<bool>,
     place: Option<(Planned, usize)>,
     limit: Duration,
 ) -> Option<Failure> {
@@ -251,7 +263,7 @@ fn failure(
         Some(_) if should_panic => None,
         None if should_panic => fail(first, "it should panic (`should_panic`), but did not", String::new()),
         Some(message) => panicked(cell, at_end, place, message),
-        None if !at_end => {
+        None if at_end == Some(false) => {
             let lines = question_marks(&cell.source);
             let reason = match lines.as_slice() {
                 [] => "it ended early".to_owned(),
@@ -266,11 +278,11 @@ fn failure(
 
 fn panicked(
     cell: &Planned,
-    at_end: bool,
+    at_end: Option<bool>,
     place: Option<(Planned, usize)>,
     message: String,
 ) -> Option<Failure> {
-    let reason = if at_end {
+    let reason = if at_end == Some(true) {
         "a panic was reported, though the cell went on (if that is meant, mark it `//| should_panic`)"
     } else {
         "it panicked"
@@ -379,8 +391,8 @@ mod tests {
         Executed { outputs, end }
     }
 
-    fn judge(source: &str, executed: &Executed, at_end: bool) -> Option<String> {
-        let found = failure(&planned(source), executed, at_end, None, Duration::from_secs(5));
+    fn judge(source: &str, executed: &Executed, at_end: impl Into<Option<bool>>) -> Option<String> {
+        let found = failure(&planned(source), executed, at_end.into(), None, Duration::from_secs(5));
         found.map(|f| f.to_string())
     }
 
@@ -412,6 +424,7 @@ mod tests {
         assert!(several.contains("on one of the lines [1, 2]"), "{several}");
         let panicked = judge("f()", &panic(), false).unwrap();
         assert_eq!(panicked, "cell `x`: it panicked\nboom");
+        assert_eq!(judge("f()", &panic(), None), Some(panicked));
         assert!(judge("f()", &panic(), true).unwrap().contains("though the cell went on"));
     }
 
@@ -454,11 +467,13 @@ mod tests {
     #[test]
     fn the_sentinel_stands_before_the_first_rust() {
         assert_eq!(
-            with_sentinel("//| export\n// words\n:dep a = \"1\"\n#![allow(x)]\nlet a = 1;\na").unwrap(),
-            "//| export\n// words\n:dep a = \"1\"\n#![allow(x)]\nlet nbs_end: () = ();\nlet a = 1;\na"
+            with_sentinel("//| export\n// words\n:dep a = \"1\"\n#![allow(x)]\nlet a = f()?;\na").unwrap(),
+            "//| export\n// words\n:dep a = \"1\"\n#![allow(x)]\nlet nbs_end: () = ();\nlet a = f()?;\na"
         );
-        assert_eq!(with_sentinel(":vars\n"), None);
-        assert_eq!(with_sentinel(""), None);
+        for without in ["", ":vars\n", "let a = 1;\na", "fn f() -> Option<()> {\n    g()?;\n    None\n}"] {
+            assert_eq!(with_sentinel(without), None, "{without}");
+        }
+        assert!(with_sentinel("println!(\"{}\", f()?);").is_some());
     }
 
     #[test]

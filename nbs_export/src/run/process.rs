@@ -201,6 +201,8 @@ impl Kernel {
                         JupyterMessageContent::Status(status) => idle = status.execution_state == ExecutionState::Idle,
                         content => outputs.add(content),
                     },
+                    // A line that was late for the cell before: a panic in it must not be lost.
+                    Some(Incoming::IoPub(JupyterMessage { content: content @ JupyterMessageContent::StreamContent(_), .. })) => outputs.add(content),
                     Some(Incoming::Unreadable(error)) => return End::Died(error),
                     Some(_) => {}
                     None => return End::Died("the connection to the kernel broke".into()),
@@ -209,6 +211,17 @@ impl Kernel {
                 _ = tick.tick() => self.sample_memory(),
             }
         }
+    }
+
+    /// What comes after the last cell.
+    pub async fn late_output(&mut self) -> Outputs {
+        let mut outputs = Outputs::default();
+        while let Ok(Some(message)) = timeout(10 * QUIET, self.incoming.recv()).await {
+            if let Incoming::IoPub(message) = message {
+                outputs.add(message.content);
+            }
+        }
+        outputs
     }
 
     fn sample_memory(&mut self) {
