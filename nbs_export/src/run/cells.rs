@@ -317,7 +317,7 @@ fn compile_failure(cell: &Planned, executed: &Executed, code: Option<&str>) -> O
     if process_end(&executed.outputs).is_some() {
         return fail("but it compiled, and ended the process that runs the cells".into());
     }
-    let Some(code) = code else { return None };
+    let code = code?;
     let found: Vec<String> =
         executed.outputs.errors().filter_map(|(_, report)| error_code(&report)).collect();
     if !found.is_empty() && found.iter().all(|c| c == code) {
