@@ -1,45 +1,12 @@
 // Owned by notebooks/90_plot.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ad3533ff0f5bf30d
+// nbs:hash e448ef9592416243
 //! What notebooks/90_plot.ipynb claims.
 
 #[cfg(feature = "plot")]
-use minai::plot::Align;
-#[cfg(feature = "plot")]
-use minai::plot::Axes;
-#[cfg(feature = "plot")]
-use minai::plot::Colors;
-#[cfg(feature = "plot")]
-use minai::plot::Figure;
-#[cfg(feature = "plot")]
-use minai::plot::Look;
-#[cfg(feature = "plot")]
-use minai::plot::Page;
-#[cfg(feature = "plot")]
-use minai::plot::Scale;
-#[cfg(feature = "plot")]
-use minai::plot::Series;
-#[cfg(feature = "plot")]
-use minai::plot::axes;
-#[cfg(feature = "plot")]
-use minai::plot::bar;
-#[cfg(feature = "plot")]
-use minai::plot::curve;
-#[cfg(feature = "plot")]
-use minai::plot::hist;
-#[cfg(feature = "plot")]
-use minai::plot::imshow;
-#[cfg(feature = "plot")]
-use minai::plot::line;
-#[cfg(feature = "plot")]
-use minai::plot::number;
-#[cfg(feature = "plot")]
-use minai::plot::plot;
-#[cfg(feature = "plot")]
-use minai::plot::scatter;
-#[cfg(feature = "plot")]
-use minai::plot::show_images;
-#[cfg(feature = "plot")]
-use minai::plot::text_width;
+use minai::plot::{
+    Align, Axes, Colors, Figure, Look, Page, Scale, Series, axes, bar, curve, hist, imshow, line, number,
+    plot, scatter, show_images, text_width,
+};
 
 // %% notebooks/90_plot.ipynb svg-test
 #[cfg(feature = "plot")]

@@ -137,10 +137,11 @@ fn use_block(root: &str, attribute: Attribute, modules: Names, width: usize) -> 
         let mut names: Vec<&str> = names.into_iter().collect();
         names.sort_by(|a, b| rustfmt_order(a, b));
         let path = module.map_or(String::new(), |m| format!("{m}::"));
-        let joined = format!("use {root}::{path}{{{}}};", names.join(", "));
-        // Too long for a line: one line each, which needs no rule for wrapping.
-        if module.is_some() && names.len() > 1 && joined.len() <= width {
-            lines.push((module.into_iter().collect(), joined));
+        if module.is_some() && names.len() > 1 {
+            lines.push((
+                module.into_iter().collect(),
+                use_list(&format!("use {root}::{path}"), &names, width),
+            ));
         } else {
             let line = |n: &&'_ str| format!("use {root}::{path}{n};");
             lines.extend(names.iter().map(|n| (module.into_iter().chain([*n]).collect(), line(n))));
@@ -152,6 +153,26 @@ fn use_block(root: &str, attribute: Attribute, modules: Names, width: usize) -> 
         above += "#[allow(unused_imports)]\n";
     }
     lines.iter().map(|(_, line)| format!("{above}{line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// `path{a, b, …};` on one line, or as many names to a line as fit, as rustfmt does it.
+fn use_list(path: &str, names: &[&str], width: usize) -> String {
+    let joined = format!("{path}{{{}}};", names.join(", "));
+    if joined.len() <= width {
+        return joined;
+    }
+    let mut lines = vec![String::new()];
+    for name in names {
+        let line = lines.last_mut().expect("there is always one");
+        if line.is_empty() {
+            *line = format!("    {name},");
+        } else if line.len() + name.len() + 2 <= width {
+            *line += &format!(" {name},");
+        } else {
+            lines.push(format!("    {name},"));
+        }
+    }
+    format!("{path}{{\n{}\n}};", lines.join("\n"))
 }
 
 fn path_order(a: &[&str], b: &[&str]) -> std::cmp::Ordering {
