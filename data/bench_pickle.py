@@ -37,6 +37,8 @@ def measured(command):
 
 
 def main():
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     path, rust = sys.argv[1:]
     commands = {"minai": [rust, path], "CPython + numpy": [sys.executable, "-c", PYTHON, path]}
     runs = {name: [] for name in commands}
