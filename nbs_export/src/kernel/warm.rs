@@ -8,10 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 use std::{fs, io, thread};
 
 use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
 
 use super::evcxr::clean_cargo;
 use super::{Dirs, on_path, settings, write_if_changed};
-use crate::notebook::Notebook;
+use crate::notebook::{Notebook, hex16};
 use crate::workspace::Workspace;
 
 /// On whose behalf something is compiled.
@@ -40,14 +41,15 @@ fn describe(sets: &BTreeSet<BTreeSet<String>>) -> String {
 /// Compiles what the notebooks depend on, with the flags that evcxr uses. Quick when nothing has changed.
 pub fn build(dirs: &Dirs, whom: For) -> Result<()> {
     let folder = dirs.warm();
-    fs::create_dir_all(folder.join("src"))
-        .with_context(|| format!("cannot write to {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot write to {}", folder.display()))?;
     let _lock = lock(&folder)?;
-    write_if_changed(&folder.join("src").join("lib.rs"), b"")?;
     let sets = dependency_sets(dirs)?;
     for set in &sets {
-        write_if_changed(&folder.join("Cargo.toml"), manifest(set).as_bytes())?;
-        compile(dirs, &folder, whom)?;
+        // A package for each set, under a name of its own: if they took turns, cargo would compile anew at every start.
+        let package = folder.join("sets").join(package_name(set));
+        write_if_changed(&package.join("src").join("lib.rs"), b"")?;
+        write_if_changed(&package.join("Cargo.toml"), manifest(set).as_bytes())?;
+        compile(dirs, &package, whom)?;
     }
     write_if_changed(&folder.join("ready"), describe(&sets).as_bytes())
 }
@@ -93,11 +95,18 @@ fn absolute_path(line: &str, folder: &Path) -> String {
     format!("{before}path = \"{full}\"{after}")
 }
 
+fn package_name(dependencies: &BTreeSet<String>) -> String {
+    let mut sha = Sha256::new();
+    dependencies.iter().for_each(|line| sha.update(format!("{line}\n")));
+    format!("warm-{}", hex16(&sha.finalize()))
+}
+
 /// The manifest that evcxr writes for its cells; the profile is part of what cargo compares.
 fn manifest(dependencies: &BTreeSet<String>) -> String {
+    let name = package_name(dependencies);
     let lines: String = dependencies.iter().map(|d| format!("{d}\n")).collect();
     format!(
-        "[package]\nname = \"warm\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\n\
+        "[package]\nname = \"{name}\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\n\
          [lib]\ncrate-type = [\"cdylib\"]\n\n\
          [profile.dev]\nopt-level = 3\ndebug = false\nstrip = \"debuginfo\"\nrpath = true\nlto = false\n\
          debug-assertions = true\ncodegen-units = 16\npanic = 'unwind'\nincremental = true\noverflow-checks = true\n\n\
@@ -169,7 +178,8 @@ fn evcxr_cargo(dirs: &Dirs, folder: &Path) -> Result<Command> {
         None => clean_cargo(&cargo),
     };
     command.args(["build", "--target"]).arg(host(&rustc)?).current_dir(folder).envs(settings(dirs));
-    command.env("CARGO_TARGET_DIR", "target").env("CARGO_BUILD_BUILD_DIR", "target");
+    let target = dirs.warm().join("target");
+    command.env("CARGO_TARGET_DIR", &target).env("CARGO_BUILD_BUILD_DIR", &target);
     command.env("RUSTC", &rustc).env("RUSTFLAGS", rustflags);
     Ok(command)
 }
