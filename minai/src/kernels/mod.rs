@@ -4,3 +4,5 @@
 
 #[cfg(feature = "plot")]
 pub mod font;
+pub mod simd;
+pub mod threads;
