@@ -4,5 +4,6 @@
 
 #[cfg(feature = "plot")]
 pub mod font;
+pub mod math;
 pub mod simd;
 pub mod threads;

@@ -35,15 +35,26 @@ pub trait Simd: Copy + 'static {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `c - a * b`.
     unsafe fn fnma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// The larger. If one is NaN the result may be either.
+    /// The larger. If `b` is NaN so is the result; if only `a` is, the result may be either.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
-    /// The smaller. If one is NaN the result may be either.
+    /// The smaller. If `b` is NaN so is the result; if only `a` is, the result may be either.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sqrt(a: Self::V) -> Self::V;
     /// The nearest whole number, ties to even, for |a| < 2²³.
     unsafe fn round(a: Self::V) -> Self::V;
     /// `a * 2^n` for whole `n` between -252 and 252, with overflow to infinity and underflow through subnormals.
     unsafe fn scale2(a: Self::V, n: Self::V) -> Self::V;
+    /// For `a` up to 252, the way to 2^a: some n with ⌊n⌋ = ⌊a⌋, for [`Simd::scale2`], and the fraction a - ⌊a⌋ from 0 to 1.
+    /// From -250 downwards, -∞ included, n may stay at -250 and the fraction at 0.
+    #[inline(always)]
+    unsafe fn split(a: Self::V) -> (Self::V, Self::V) {
+        // SAFETY: the caller promises the instruction set.
+        unsafe {
+            let a = Self::max(Self::splat(-250.0), a);
+            let n = Self::round(Self::sub(a, Self::splat(0.5)));
+            (n, Self::sub(a, n))
+        }
+    }
     /// Lane by lane: `yes` where `a > b`, else (so where one is NaN) `no`.
     unsafe fn select_gt(a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// Sum of all lanes.
@@ -120,7 +131,11 @@ pub fn dispatch<W: Work>(work: W) -> W::Out {
 /// # Panics
 /// If the machine does not have it.
 pub fn dispatch_at<W: Work>(level: Level, work: W) -> W::Out {
-    assert!(levels().contains(&level), "dispatch_at: this machine has no {level:?}, only {:?}", levels());
+    assert!(
+        level == self::level() || levels().contains(&level),
+        "dispatch_at: this machine has no {level:?}, only {:?}",
+        levels()
+    );
     // SAFETY: just checked.
     unsafe { run_at(level, work) }
 }
@@ -348,6 +363,11 @@ mod x86 {
         #[inline(always)]
         unsafe fn scale2(a: __m512, n: __m512) -> __m512 {
             unsafe { _mm512_scalef_ps(a, n) }
+        }
+        // Two instructions do what takes four elsewhere: scalef rounds n down itself.
+        #[inline(always)]
+        unsafe fn split(a: __m512) -> (__m512, __m512) {
+            unsafe { (a, _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(a)) }
         }
         #[inline(always)]
         unsafe fn select_gt(a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
@@ -661,6 +681,41 @@ mod tests {
             for (x, y) in dispatch_at(level, All(&a, &b, &c)).iter().zip(&portable) {
                 assert!((x - y).abs() <= 1e-6 * y.abs(), "{level:?}: {x} for {y}");
             }
+        }
+    }
+
+    #[test]
+    fn splitting_gives_the_power_of_two_and_nan_is_not_lost() {
+        struct Split(f32);
+        impl Work for Split {
+            type Out = [f32; 4];
+            #[inline(always)]
+            unsafe fn run<S: Simd>(self) -> [f32; 4] {
+                unsafe {
+                    let (n, fraction) = S::split(S::splat(self.0));
+                    let power = S::scale2(S::splat(1.0), n);
+                    let limited = S::min(S::splat(9.0), S::max(S::splat(0.0), S::splat(self.0)));
+                    let mut lanes = [[0.0; 16]; 3];
+                    for (lanes, v) in lanes.iter_mut().zip([fraction, power, limited]) {
+                        S::store(lanes.as_mut_ptr(), v);
+                    }
+                    [lanes[0][0], lanes[1][0], lanes[2][0], self.0 - self.0.floor()]
+                }
+            }
+        }
+        for level in levels() {
+            for a in [0.0, 0.25, -0.25, 7.75, -7.75, -126.0, 100.5] {
+                let [fraction, power, _, expected] = dispatch_at(level, Split(a));
+                let product = (fraction.exp2() * power / a.exp2() - 1.0).abs();
+                assert!(
+                    product < 1e-6 && (0.0..=1.0).contains(&fraction),
+                    "{level:?}, {a}: {fraction}, {expected}"
+                );
+            }
+            let [fraction, power, ..] = dispatch_at(level, Split(f32::NEG_INFINITY));
+            assert_eq!((fraction, power), (0.0, 0.0), "{level:?}");
+            let [fraction, _, limited, _] = dispatch_at(level, Split(f32::NAN));
+            assert!(fraction.is_nan() && limited.is_nan(), "{level:?}");
         }
     }
 
