@@ -2,8 +2,10 @@
 //!
 //! What lives here works on slices, shapes and bytes, never on a type of a lesson.
 
+pub mod elementwise;
 #[cfg(feature = "plot")]
 pub mod font;
 pub mod math;
+pub mod reduce;
 pub mod simd;
 pub mod threads;

@@ -1,0 +1,465 @@
+//! Functions of one array and of two, element by element, with broadcasting; and copies out of strided memory.
+//!
+//! An operand is a slice and one stride per axis of the result's shape: element `(i, j, …)` lies at `i * s₀ + j * s₁ + …`.
+//! A stride of 0 repeats the same elements: that is all there is to broadcasting. Results are row-major.
+
+use super::simd::{Simd, Work, dispatch};
+use super::threads::{Parts, for_each, for_each_chunk};
+use ndarray::{ArcArray, IxDyn};
+use std::mem::MaybeUninit;
+
+/// How many elements a thread takes at a time: few enough to stay in its cache, and enough to be worth the hand-over.
+pub const GRAIN: usize = 1 << 15;
+
+/// A slice and its strides, one for each axis.
+pub type Strided<'a, T = f32> = (&'a [T], &'a [isize]);
+
+/// The memory of an array from its first element to its last, to be used with the array's own strides; `None` if one of
+/// them is negative.
+pub fn memory_of<T>(array: &ArcArray<T, IxDyn>) -> Option<&[T]> {
+    if array.is_empty() {
+        return Some(&[]);
+    }
+    if array.shape().iter().zip(array.strides()).any(|(&size, &stride)| size > 1 && stride < 0) {
+        return None;
+    }
+    let last: usize = array.shape().iter().zip(array.strides()).map(|(&n, &s)| (n - 1) * s.max(0) as usize).sum();
+    // SAFETY: the array owns one allocation of initialised elements, shared with others only for reading. Its first and
+    // its last element lie in it, in this order as no stride is negative, and so do all elements between them.
+    Some(unsafe { std::slice::from_raw_parts(array.as_ptr(), last + 1) })
+}
+
+/// A vector of `len` elements, all of which `fill` must write.
+///
+/// # Safety
+/// `fill` writes every element.
+unsafe fn filled<T>(len: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
+    let mut out = Vec::with_capacity(len);
+    fill(&mut out.spare_capacity_mut()[..len]);
+    // SAFETY: written, as the caller promises.
+    unsafe { out.set_len(len) };
+    out
+}
+
+// ---- one operand
+
+struct Map<'a, T, U, F>(&'a [T], &'a mut [MaybeUninit<U>], &'a F);
+
+impl<T: Copy, U, F: Fn(T) -> U> Work for Map<'_, T, U, F> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Map(x, out, f) = self;
+        for (out, &x) in out.iter_mut().zip(x) {
+            out.write(f(x));
+        }
+    }
+}
+
+struct MapInPlace<'a, F>(&'a mut [f32], &'a F);
+
+impl<F: Fn(f32) -> f32> Work for MapInPlace<'_, F> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for x in self.0 {
+            *x = (self.1)(*x);
+        }
+    }
+}
+
+/// `f` of every element. A plain `f` without branches is compiled to vector instructions.
+pub fn map<T: Copy + Sync, U: Send>(x: &[T], f: impl Fn(T) -> U + Sync) -> Vec<U> {
+    let fill = |out: &mut [MaybeUninit<U>]| {
+        for_each_chunk(out, GRAIN, |i, out| dispatch(Map(&x[i * GRAIN..][..out.len()], out, &f)));
+    };
+    // SAFETY: each chunk is written in full, from as many elements of x.
+    unsafe { filled(x.len(), fill) }
+}
+
+/// Replaces every element by `f` of it.
+pub fn map_in_place(x: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
+    for_each_chunk(x, GRAIN, |_, x| dispatch(MapInPlace(x, &f)));
+}
+
+// ---- two operands
+
+/// The axes of a loop over `N` strided operands, with neighbours merged where one loop can do the work of two.
+struct Loops<const N: usize> {
+    /// All axes but the last: size and strides.
+    outer: Vec<(usize, [isize; N])>,
+    /// The last axis.
+    inner: usize,
+    strides: [isize; N],
+}
+
+impl<const N: usize> Loops<N> {
+    fn new(shape: &[usize], operands: [&[isize]; N]) -> Self {
+        let mut axes: Vec<(usize, [isize; N])> = Vec::with_capacity(shape.len());
+        for (axis, &size) in shape.iter().enumerate().filter(|&(_, &size)| size != 1) {
+            let strides = operands.map(|operand| operand[axis]);
+            match axes.last_mut() {
+                // One step on the axis before is as far as all steps on this one.
+                Some((before, outer)) if (0..N).all(|i| outer[i] == strides[i] * size as isize) => {
+                    *before *= size;
+                    *outer = strides;
+                }
+                _ => axes.push((size, strides)),
+            }
+        }
+        let (inner, strides) = axes.pop().unwrap_or((1, [1; N]));
+        Loops { outer: axes, inner, strides }
+    }
+
+    /// Where row `row` begins in each operand.
+    #[inline(always)]
+    fn offsets(&self, mut row: usize) -> [usize; N] {
+        let mut offsets = [0; N];
+        for &(size, strides) in self.outer.iter().rev() {
+            let index = if self.outer.len() == 1 { row } else { row % size };
+            row /= size;
+            for (offset, stride) in offsets.iter_mut().zip(strides) {
+                *offset += index * stride as usize;
+            }
+        }
+        offsets
+    }
+}
+
+struct Zip<'a, T, U, V, F> {
+    loops: &'a Loops<2>,
+    /// Position of the first element of `out` in the whole result.
+    start: usize,
+    x: &'a [T],
+    y: &'a [U],
+    out: &'a mut [MaybeUninit<V>],
+    f: &'a F,
+}
+
+impl<T: Copy, U: Copy, V, F: Fn(T, U) -> V> Work for Zip<'_, T, U, V, F> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let (inner, f) = (self.loops.inner, self.f);
+        let (mut row, mut column, mut out) = (self.start / inner, self.start % inner, self.out);
+        while !out.is_empty() {
+            let (part, rest) = out.split_at_mut(out.len().min(inner - column));
+            let n = part.len();
+            let [x0, y0] = self.loops.offsets(row);
+            let [xs, ys] = self.loops.strides.map(|stride| stride as usize);
+            let (x, y) = (&self.x[x0 + column * xs..], &self.y[y0 + column * ys..]);
+            match (xs, ys) {
+                (1, 1) => part.iter_mut().zip(&x[..n]).zip(&y[..n]).for_each(|((out, &x), &y)| {
+                    out.write(f(x, y));
+                }),
+                (1, 0) => part.iter_mut().zip(&x[..n]).for_each(|(out, &x)| {
+                    out.write(f(x, y[0]));
+                }),
+                (0, 1) => part.iter_mut().zip(&y[..n]).for_each(|(out, &y)| {
+                    out.write(f(x[0], y));
+                }),
+                _ => part.iter_mut().enumerate().for_each(|(i, out)| {
+                    out.write(f(x[i * xs], y[i * ys]));
+                }),
+            }
+            (row, column, out) = (row + 1, 0, rest);
+        }
+    }
+}
+
+struct ZipInPlace<'a, F> {
+    loops: &'a Loops<1>,
+    start: usize,
+    x: &'a mut [f32],
+    y: &'a [f32],
+    f: &'a F,
+}
+
+impl<F: Fn(f32, f32) -> f32> Work for ZipInPlace<'_, F> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let (inner, f) = (self.loops.inner, self.f);
+        let (mut row, mut column, mut x) = (self.start / inner, self.start % inner, self.x);
+        while !x.is_empty() {
+            let (part, rest) = x.split_at_mut(x.len().min(inner - column));
+            let n = part.len();
+            let [y0] = self.loops.offsets(row);
+            let ys = self.loops.strides[0] as usize;
+            let y = &self.y[y0 + column * ys..];
+            match ys {
+                1 => part.iter_mut().zip(&y[..n]).for_each(|(x, &y)| *x = f(*x, y)),
+                0 => part.iter_mut().for_each(|x| *x = f(*x, y[0])),
+                _ => part.iter_mut().enumerate().for_each(|(i, x)| *x = f(*x, y[i * ys])),
+            }
+            (row, column, x) = (row + 1, 0, rest);
+        }
+    }
+}
+
+/// `f(x, y)` for every element of the shape.
+///
+/// # Panics
+/// If the strides lead out of a slice.
+pub fn zip<T: Copy + Sync, U: Copy + Sync, V: Send>(
+    shape: &[usize],
+    (x, x_strides): Strided<T>,
+    (y, y_strides): Strided<U>,
+    f: impl Fn(T, U) -> V + Sync,
+) -> Vec<V> {
+    let loops = Loops::new(shape, [x_strides, y_strides]);
+    let fill = |out: &mut [MaybeUninit<V>]| {
+        for_each_chunk(out, GRAIN, |i, out| {
+            dispatch(Zip { loops: &loops, start: i * GRAIN, x, y, out, f: &f })
+        });
+    };
+    // SAFETY: each chunk is cut into parts of rows, and each part is written in full or the function panics.
+    unsafe { filled(shape.iter().product(), fill) }
+}
+
+/// Replaces every element of the row-major `x` of the given shape by `f(x, y)`.
+///
+/// # Panics
+/// If the strides lead out of a slice, or `x` does not hold as many elements as the shape.
+pub fn zip_in_place(
+    shape: &[usize],
+    x: &mut [f32],
+    (y, y_strides): Strided,
+    f: impl Fn(f32, f32) -> f32 + Sync,
+) {
+    assert_eq!(x.len(), shape.iter().product(), "zip_in_place: elements for shape {shape:?}");
+    let loops = Loops::new(shape, [y_strides]);
+    // Merging looked at y alone, which is all that it may: x is row-major, a row of it is as long as we like.
+    for_each_chunk(x, GRAIN, |i, x| dispatch(ZipInPlace { loops: &loops, start: i * GRAIN, x, y, f: &f }));
+}
+
+// ---- copies
+
+/// The elements in row-major order. Where neither the last axis of the result nor that of the source is the other's,
+/// as in a transposition, it goes by square tiles, so that both sides use whole cache lines.
+pub fn copy<T: Copy + Send + Sync>(shape: &[usize], (x, strides): Strided<T>) -> Vec<T> {
+    let loops = Loops::new(shape, [strides]);
+    let len = shape.iter().product();
+    let across = loops.outer.iter().rposition(|&(_, [stride])| stride == 1);
+    match across {
+        Some(across) if loops.strides[0] > 1 && len > 0 => transpose(&loops, across, len, x),
+        // A loop with one operand is a loop with two that are the same.
+        _ => zip(shape, (x, strides), (&[()], &vec![0; shape.len()]), |x, ()| x),
+    }
+}
+
+const TILE: usize = 16;
+
+/// Copies with the axis `across` of stride 1 and the last axis swapped in tiles.
+fn transpose<T: Copy + Send + Sync>(loops: &Loops<1>, across: usize, len: usize, x: &[T]) -> Vec<T> {
+    let (rows, columns, x_stride) = (loops.outer[across].0, loops.inner, loops.strides[0] as usize);
+    // Where each axis leads in the result, which is row-major.
+    let mut out_strides = vec![columns; loops.outer.len()];
+    for axis in (0..loops.outer.len() - 1).rev() {
+        out_strides[axis] = out_strides[axis + 1] * loops.outer[axis + 1].0;
+    }
+    let others: Vec<_> = (0..loops.outer.len()).filter(|&axis| axis != across).collect();
+    let planes: usize = others.iter().map(|&axis| loops.outer[axis].0).product();
+    let bands = rows.div_ceil(TILE);
+    let bands_per_task = (GRAIN / (TILE * columns)).clamp(1, bands);
+    let tasks_per_plane = bands.div_ceil(bands_per_task);
+    let fill = |out: &mut [MaybeUninit<T>]| {
+        let parts = Parts::new(out);
+        for_each(planes * tasks_per_plane, |task| {
+            let (mut plane, band) = (task / tasks_per_plane, task % tasks_per_plane * bands_per_task);
+            let (mut from, mut to) = (0, 0);
+            for &axis in others.iter().rev() {
+                let (size, [stride]) = loops.outer[axis];
+                from += plane % size * stride as usize;
+                to += plane % size * out_strides[axis];
+                plane /= size;
+            }
+            let (first, last) = (band * TILE, rows.min((band + bands_per_task) * TILE));
+            for column in (0..columns).step_by(TILE) {
+                for row in (first..last).step_by(TILE) {
+                    let (height, width) = (TILE.min(last - row), TILE.min(columns - column));
+                    let tile = &x[from + row + column * x_stride..];
+                    for i in 0..height {
+                        let start = to + (row + i) * out_strides[across] + column;
+                        // SAFETY: a piece of one row of the result, and no other task or turn has this one.
+                        let out = unsafe { parts.slice(start, width) };
+                        for (j, out) in out.iter_mut().enumerate() {
+                            out.write(tile[i + j * x_stride]);
+                        }
+                    }
+                }
+            }
+        });
+    };
+    // SAFETY: planes, rows and columns cover the result.
+    unsafe { filled(len, fill) }
+}
+
+// ---- what lies at given places of an axis
+
+/// Picks along an axis: of `x` (outer, n, inner), result (outer, indices, inner).
+///
+/// # Panics
+/// If an index is not below `n`.
+pub fn index_select<T: Copy>(x: &[T], n: usize, inner: usize, indices: &[usize]) -> Vec<T> {
+    let outer = if n * inner == 0 { 0 } else { x.len() / (n * inner) };
+    let mut out = Vec::with_capacity(outer * indices.len() * inner);
+    for x in x.chunks(n * inner.max(1)).take(outer) {
+        for &index in indices {
+            out.extend_from_slice(&x[index * inner..][..inner]);
+        }
+    }
+    out
+}
+
+/// The reverse of [`index_select`]: adds `g` (outer, indices, inner) to zeros (outer, n, inner), in order.
+pub fn index_add(g: &[f32], n: usize, inner: usize, indices: &[usize]) -> Vec<f32> {
+    let outer = if indices.len() * inner == 0 { 0 } else { g.len() / (indices.len() * inner) };
+    let mut out = vec![0.0; outer * n * inner];
+    for o in 0..outer {
+        for (i, &index) in indices.iter().enumerate() {
+            let from = &g[(o * indices.len() + i) * inner..][..inner];
+            let to = &mut out[(o * n + index) * inner..][..inner];
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        }
+    }
+    out
+}
+
+// ---- functions of a number that the compiler can turn into vector instructions
+
+/// eˣ, within 2 units in the last place of the true value, subnormal results included; unlike `f32::exp` it is
+/// plain arithmetic, so a loop over it becomes vector instructions.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves no bit for a fraction
+    // Beyond these the result is infinity or 0 in any case. NaN fails both comparisons and stays.
+    let x = if x > 89.0 { 89.0 } else { x };
+    let x = if x < -104.0 { -104.0 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    // ln 2 in two parts, the first with few enough bits that n times it is exact.
+    let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
+    let p = 1.987_569_1e-4;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 0.166_666_65;
+    let p = p * r + 0.5;
+    let p = p * (r * r) + r + 1.0;
+    // 2^n in two factors: either alone would overflow at the ends.
+    let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    let half = n >> 1;
+    let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
+    p * power(half) * power(n.wrapping_sub(half))
+}
+
+/// 1 / (1 + e⁻ˣ).
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// The hyperbolic tangent, with small results as exact as large ones.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    let square = x * x;
+    // Near 0, 1 - 2 / (e²ˣ + 1) would lose digits; there a polynomial (of the Cephes library) has them all.
+    let p = -5.704_988_7e-3 * square + 2.063_909e-2;
+    let p = p * square - 5.373_974e-2;
+    let p = p * square + 1.333_144_2e-1;
+    let p = p * square - 3.333_328_2e-1;
+    let near = p * square * x + x;
+    let far = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
+    if x.abs() < 0.625 { near } else { far.copysign(x) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::threads::with_threads;
+
+    /// The naive versions: the index of each element taken apart, one at a time.
+    fn position(mut i: usize, shape: &[usize], strides: &[isize]) -> usize {
+        let mut at = 0;
+        for (&size, &stride) in shape.iter().zip(strides).rev() {
+            at += i % size * stride as usize;
+            i /= size;
+        }
+        at
+    }
+
+    fn naive_zip(shape: &[usize], (x, xs): Strided, (y, ys): Strided, f: impl Fn(f32, f32) -> f32) -> Vec<f32> {
+        let len = shape.iter().product();
+        (0..len).map(|i| f(x[position(i, shape, xs)], y[position(i, shape, ys)])).collect()
+    }
+
+    struct Lcg(u64);
+
+    impl Lcg {
+        fn below(&mut self, n: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) as usize % n
+        }
+    }
+
+    /// A random operand for a shape: its axes in random order in memory, some of them broadcast, some with gaps.
+    fn operand(shape: &[usize], random: &mut Lcg) -> (Vec<f32>, Vec<isize>) {
+        let mut order: Vec<usize> = (0..shape.len()).collect();
+        (1..order.len()).rev().for_each(|i| order.swap(i, random.below(i + 1)));
+        let (mut strides, mut step) = (vec![0; shape.len()], 1 + random.below(4) / 3);
+        for axis in order {
+            if random.below(4) > 0 {
+                strides[axis] = step as isize;
+                step *= shape[axis].max(1) + random.below(5) / 4;
+            }
+        }
+        ((0..step + 1).map(|_| random.below(1000) as f32 - 500.0).collect(), strides)
+    }
+
+    #[test]
+    fn strided_loops_agree_with_the_naive_ones() {
+        let mut random = Lcg(1);
+        for round in 0..if cfg!(miri) { 20 } else { 600 } {
+            let most = if round % 50 == 0 && !cfg!(miri) { 60 } else { 7 };
+            let shape: Vec<usize> = (0..random.below(5)).map(|_| random.below(most)).collect();
+            let ((x, xs), (y, ys)) = (operand(&shape, &mut random), operand(&shape, &mut random));
+            let f = |x: f32, y: f32| 2.0 * x - y;
+            let expected = naive_zip(&shape, (&x, &xs), (&y, &ys), f);
+            with_threads(1 + round % 3, || {
+                assert_eq!(zip(&shape, (&x, &xs), (&y, &ys), f), expected, "{shape:?} {xs:?} {ys:?}");
+                let mut in_place = copy(&shape, (&x, &xs));
+                assert_eq!(in_place, naive_zip(&shape, (&x, &xs), (&y, &ys), |x, _| x), "{shape:?} {xs:?}");
+                zip_in_place(&shape, &mut in_place, (&y, &ys), f);
+                assert_eq!(in_place, expected, "{shape:?} {ys:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn what_is_added_comes_from_where_it_was_selected() {
+        let x: Vec<f32> = (0..24).map(|i| i as f32).collect();
+        let selected = index_select(&x, 3, 4, &[2, 0, 2]);
+        assert_eq!(selected[..8], [8.0, 9.0, 10.0, 11.0, 0.0, 1.0, 2.0, 3.0]);
+        let added = index_add(&selected, 3, 4, &[2, 0, 2]);
+        assert_eq!(added[..12], [0.0, 1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 0.0, 16.0, 18.0, 20.0, 22.0]);
+    }
+
+    #[test]
+    fn functions_are_near_the_true_values_and_right_at_the_edges() {
+        let units = |got: f32, truth: f64| {
+            let unit = f64::from((truth as f32).abs().next_up()) - f64::from((truth as f32).abs());
+            (f64::from(got) - truth).abs() / unit
+        };
+        let numbers = |from: f32, to: f32| (0..20_000).map(move |i| from + (to - from) * i as f32 / 20_000.0);
+        let worst = numbers(-103.0, 88.7).map(|x| units(exp(x), f64::from(x).exp())).fold(0.0, f64::max);
+        assert!(worst < 2.0, "exp: {worst} units in the last place");
+        let worst = numbers(-10.0, 10.0).map(|x| units(tanh(x), f64::from(x).tanh())).fold(0.0, f64::max);
+        assert!(worst < 4.0, "tanh: {worst} units in the last place");
+        let (infinity, nan) = (f32::INFINITY, f32::NAN);
+        assert_eq!([-infinity, -200.0, 0.0, 200.0, infinity].map(exp), [0.0, 0.0, 1.0, infinity, infinity]);
+        assert_eq!([-infinity, -0.0, 1e-20, infinity].map(tanh), [-1.0, 0.0, 1e-20, 1.0]);
+        assert_eq!([-infinity, 0.0, infinity].map(sigmoid), [0.0, 0.5, 1.0]);
+        assert!(exp(nan).is_nan() && tanh(nan).is_nan() && sigmoid(nan).is_nan());
+    }
+}
