@@ -6,6 +6,11 @@ pub mod elementwise;
 #[cfg(feature = "plot")]
 pub mod font;
 pub mod math;
+pub mod memory;
 pub mod reduce;
 pub mod simd;
+pub mod softmax;
 pub mod threads;
+
+#[cfg(test)]
+mod checks;
