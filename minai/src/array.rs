@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 2fa2aee26c17dbd3
+// nbs:hash 2a09b497bee33443
 //! Arrays of any rank: [`Array`] wraps `ndarray`'s reference-counted array.
 
 // %% notebooks/01_foundations.ipynb ar-struct
@@ -61,6 +61,18 @@ impl<T> Array<T> {
     /// The name of the element type.
     pub fn dtype(&self) -> &'static str {
         type_name::<T>()
+    }
+}
+
+impl<T> From<ArcArray<T, IxDyn>> for Array<T> {
+    fn from(inner: ArcArray<T, IxDyn>) -> Self {
+        Array(inner)
+    }
+}
+
+impl<T> From<Array<T>> for ArcArray<T, IxDyn> {
+    fn from(array: Array<T>) -> Self {
+        array.0
     }
 }
 

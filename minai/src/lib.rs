@@ -34,4 +34,5 @@ pub mod nb;
 #[cfg(feature = "plot")]
 pub mod plot;
 pub mod rng;
+pub mod tensor;
 // nbs:modules end

@@ -23,7 +23,8 @@ pub fn memory_of<T>(array: &ArcArray<T, IxDyn>) -> Option<&[T]> {
     if array.shape().iter().zip(array.strides()).any(|(&size, &stride)| size > 1 && stride < 0) {
         return None;
     }
-    let last: usize = array.shape().iter().zip(array.strides()).map(|(&n, &s)| (n - 1) * s.max(0) as usize).sum();
+    let last: usize =
+        array.shape().iter().zip(array.strides()).map(|(&n, &s)| (n - 1) * s.max(0) as usize).sum();
     // SAFETY: the array owns one allocation of initialised elements, shared with others only for reading. Its first and
     // its last element lie in it, in this order as no stride is negative, and so do all elements between them.
     Some(unsafe { std::slice::from_raw_parts(array.as_ptr(), last + 1) })
@@ -389,7 +390,12 @@ mod tests {
         at
     }
 
-    fn naive_zip(shape: &[usize], (x, xs): Strided, (y, ys): Strided, f: impl Fn(f32, f32) -> f32) -> Vec<f32> {
+    fn naive_zip(
+        shape: &[usize],
+        (x, xs): Strided,
+        (y, ys): Strided,
+        f: impl Fn(f32, f32) -> f32,
+    ) -> Vec<f32> {
         let len = shape.iter().product();
         (0..len).map(|i| f(x[position(i, shape, xs)], y[position(i, shape, ys)])).collect()
     }

@@ -59,7 +59,8 @@ fn fold(
     start: f32,
     f: impl Fn(f32, f32) -> f32 + Copy + Sync,
 ) -> Vec<f32> {
-    let kept: usize = shape.iter().zip(reduced).filter(|&(_, &reduced)| !reduced).map(|(&size, _)| size).product();
+    let kept: usize =
+        shape.iter().zip(reduced).filter(|&(_, &reduced)| !reduced).map(|(&size, _)| size).product();
     if kept == 0 || shape.contains(&0) {
         return vec![start; kept];
     }
@@ -326,11 +327,14 @@ mod tests {
 
     #[test]
     fn sums_over_every_choice_of_axes_agree_with_the_naive_one() {
-        let small: &[&[usize]] = &[&[], &[1], &[5], &[3, 4], &[2, 1, 3], &[4, 3, 2, 5], &[0, 3], &[3, 0], &[2, 3, 33, 2]];
-        let large: &[&[usize]] = &[&[100_000], &[3000, 70], &[70, 3000], &[2, 40, 7, 90], &[20_000, 10], &[2, 50_000]];
+        let small: &[&[usize]] =
+            &[&[], &[1], &[5], &[3, 4], &[2, 1, 3], &[4, 3, 2, 5], &[0, 3], &[3, 0], &[2, 3, 33, 2]];
+        let large: &[&[usize]] =
+            &[&[100_000], &[3000, 70], &[70, 3000], &[2, 40, 7, 90], &[20_000, 10], &[2, 50_000]];
         for shape in small.iter().chain(if cfg!(miri) { &[] } else { large }) {
             let x = numbers(shape.iter().product());
-            let transposed: Vec<isize> = row_major(&shape.iter().rev().copied().collect::<Vec<_>>()).into_iter().rev().collect();
+            let transposed: Vec<isize> =
+                row_major(&shape.iter().rev().copied().collect::<Vec<_>>()).into_iter().rev().collect();
             for strides in [row_major(shape), transposed] {
                 for bits in 0..1 << shape.len() {
                     let reduced: Vec<bool> = (0..shape.len()).map(|axis| bits >> axis & 1 == 1).collect();
