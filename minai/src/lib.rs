@@ -28,6 +28,7 @@ pub mod data;
 #[cfg(feature = "download")]
 pub mod download;
 pub mod iter;
+pub mod matmul;
 pub mod matrix;
 #[cfg(feature = "nb")]
 pub mod nb;
