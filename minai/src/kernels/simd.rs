@@ -89,22 +89,26 @@ pub enum Level {
 
 /// The instruction sets that this machine has, the best last. Under Miri only the portable one is used.
 pub fn levels() -> Vec<Level> {
-    let mut levels = vec![Level::Portable];
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            levels.push(Level::Avx2);
+    let all = [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512];
+    all.into_iter().filter(|&level| has(level)).collect()
+}
+
+#[inline]
+fn has(level: Level) -> bool {
+    match level {
+        Level::Portable => true,
+        _ if cfg!(miri) => false,
+        Level::Neon => cfg!(target_arch = "aarch64"),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => {
+            let ours = is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512dq");
+            ours && is_x86_feature_detected!("avx512f") && has(Level::Avx2)
         }
-        let avx512 = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq");
-        if levels.contains(&Level::Avx2) && avx512 {
-            levels.push(Level::Avx512);
-        }
+        #[cfg(not(target_arch = "x86_64"))]
+        Level::Avx2 | Level::Avx512 => false,
     }
-    #[cfg(all(target_arch = "aarch64", target_feature = "neon", not(miri)))]
-    levels.push(Level::Neon);
-    levels
 }
 
 /// The instruction set that [`dispatch`] uses: the machine's best, or what the environment variable `MINAI_SIMD` names

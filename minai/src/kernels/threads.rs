@@ -99,6 +99,17 @@ impl<T> Parts<T> {
         // SAFETY: inside the slice; the caller promises the rest.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
     }
+
+    /// A pointer to element `start`, good for `len` elements: for parts that are not one piece, such as a matrix's tile.
+    ///
+    /// # Panics
+    /// If the slice does not have these elements.
+    #[inline]
+    pub fn at(&self, start: usize, len: usize) -> *mut T {
+        assert!(start <= self.1 && len <= self.1 - start, "part {start}+{len} of a slice of {}", self.1);
+        // SAFETY: inside the slice.
+        unsafe { self.0.add(start) }
+    }
 }
 
 const MOST_THREADS: usize = 256;
