@@ -295,7 +295,11 @@ fn blocks(row_panels: usize, column_panels: usize, (mr, nr): (usize, usize)) -> 
     let (mut rows, mut columns) =
         (row_panels.min(256_usize.div_ceil(mr)), column_panels.min(512_usize.div_ceil(nr)));
     while row_panels.div_ceil(rows) * column_panels.div_ceil(columns) < 4 * threads() && rows * columns > 1 {
-        if rows * mr >= columns * nr { rows = rows.div_ceil(2) } else { columns = columns.div_ceil(2) }
+        if columns == 1 || rows > 1 && rows * mr >= columns * nr {
+            rows = rows.div_ceil(2)
+        } else {
+            columns = columns.div_ceil(2)
+        }
     }
     (rows, columns)
 }
