@@ -1,5 +1,5 @@
 // Owned by notebooks/05_tensor.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 23c831c179ee4dfc
+// nbs:hash a446924ab209b74f
 //! Tensors that know their gradient: [`Tensor`], its operations, and [`from_op`] for new ones.
 
 // %% notebooks/05_tensor.ipynb te-types
@@ -66,6 +66,13 @@ pub fn tensor(numbers: impl Nested<Number = f32>) -> Tensor {
 impl From<Array> for Tensor {
     fn from(data: Array) -> Self {
         Tensor { data, node: None }
+    }
+}
+
+/// The same tensor: numbers and node are shared.
+impl From<&Tensor> for Tensor {
+    fn from(tensor: &Tensor) -> Self {
+        tensor.clone()
     }
 }
 
@@ -569,31 +576,30 @@ mod operators {
 
                 #[track_caller]
                 fn $method(self, y: $y) -> Tensor {
-                    $f(self.to_owned(), y.to_owned())
+                    $f(self.into(), y.into())
                 }
             }
         };
     }
 
-    operator!(Add, add, add, |x, n| with_number("add", x, |x| x + n, 1.0), |n, x| with_number(
-        "add",
-        x,
-        |x| n + x,
-        1.0
-    ));
-    operator!(Sub, sub, sub, |x, n| with_number("sub", x, |x| x - n, 1.0), |n, x| with_number(
-        "sub",
-        x,
-        |x| n - x,
-        -1.0
-    ));
-    operator!(Mul, mul, mul, |x, n| with_number("mul", x, |x| x * n, n), |n, x| with_number(
-        "mul",
-        x,
-        |x| n * x,
-        n
-    ));
-    operator!(Div, div, div, |x, n| with_number("div", x, |x| x / n, 1.0 / n), number_div);
+    operator!(
+        Add,
+        add,
+        add,
+        |x: Tensor, n: f32| with_number("add", x, |x| x + n, 1.0),
+        |n: f32, x: Tensor| with_number("add", x, |x| n + x, 1.0)
+    );
+    operator!(
+        Sub,
+        sub,
+        sub,
+        |x: Tensor, n: f32| with_number("sub", x, |x| x - n, 1.0),
+        |n: f32, x: Tensor| with_number("sub", x, |x| n - x, -1.0)
+    );
+    operator!(Mul, mul, mul, |x: Tensor, n: f32| with_number("mul", x, |x| x * n, n), |n: f32, x: Tensor| {
+        with_number("mul", x, |x| n * x, n)
+    });
+    operator!(Div, div, div, |x: Tensor, n: f32| with_number("div", x, |x| x / n, 1.0 / n), number_div);
 
     impl Neg for Tensor {
         type Output = Tensor;
@@ -863,6 +869,10 @@ impl Reduction {
         let mut reduced = vec![false; shape.len()];
         match axes.into().0 {
             None => reduced.fill(true),
+            // A single number may be summed over its "last" axis, as in PyTorch.
+            Some(axes) if shape.is_empty() => {
+                assert!(axes.iter().all(|axis| [0, -1].contains(axis)), "{op}: no axes {axes:?} in shape []")
+            }
             Some(axes) => axes.iter().for_each(|&axis| reduced[axis_of(op, axis, shape, shape.len())] = true),
         }
         let pick = |from: fn(usize, bool) -> Option<usize>| {
@@ -1114,7 +1124,13 @@ impl Tensor {
     /// |x|, with slope 0 at 0.
     pub fn abs(&self) -> Tensor {
         elementwise_op("abs", self, map(self.data.clone(), f32::abs), self.data.clone(), |g, x| {
-            if x == 0.0 { 0.0 * g } else { g * x.signum() }
+            if x > 0.0 {
+                g
+            } else if x < 0.0 {
+                -g
+            } else {
+                0.0
+            }
         })
     }
 
@@ -1136,7 +1152,7 @@ impl Tensor {
         elementwise_op("sigmoid", self, y.clone(), y, |g, y| g * y * (1.0 - y))
     }
 
-    /// Each x moved into `min..=max`; the gradient passes where x was inside. NaN stays.
+    /// Each x moved into `min..=max`; the gradient passes where x lies strictly between them. NaN stays.
     pub fn clamp(&self, min: f32, max: f32) -> Tensor {
         // The upper bound last: it wins if they cross.
         let clamped = move |x: f32| {
@@ -1144,7 +1160,7 @@ impl Tensor {
             if x > max { max } else { x }
         };
         elementwise_op("clamp", self, map(self.data.clone(), clamped), self.data.clone(), move |g, x| {
-            if x >= min && x <= max { g } else { 0.0 }
+            if x > min && x < max { g } else { 0.0 }
         })
     }
 
@@ -1181,18 +1197,18 @@ impl Tensor {
     }
 }
 
-/// One of each pair, where `wins` says which: the gradient goes to the winner, and half to either of equals.
-fn choice(op: &'static str, x: &Tensor, y: &Tensor, chosen: Array, wins: fn(f32, f32) -> bool) -> Tensor {
+/// One of each pair: nothing goes to what the other beats, half to either of equals, all to what no comparison decides.
+fn choice(op: &'static str, x: &Tensor, y: &Tensor, chosen: Array, beats: fn(f32, f32) -> bool) -> Tensor {
     let (x_data, y_data) = (x.data.clone(), y.data.clone());
     from_op(op, chosen, &[x, y], move |g, needs| {
         let part_of = |mine: &Array, other: &Array| {
             let part = |mine, other| {
-                if wins(mine, other) {
-                    1.0
+                if beats(other, mine) {
+                    0.0
                 } else if mine == other {
                     0.5
                 } else {
-                    0.0
+                    1.0
                 }
             };
             let part = zip(op, mine.clone(), other.clone(), part);
