@@ -3,17 +3,20 @@
 //! What lives here works on slices, shapes and bytes, never on a type of a lesson.
 
 pub mod attention;
+pub mod conv;
 pub mod elementwise;
 #[cfg(feature = "plot")]
 pub mod font;
 pub mod gemm;
 pub mod math;
 pub mod memory;
+pub mod norm;
 pub mod reduce;
 pub mod scratch;
 pub mod simd;
 pub mod softmax;
 pub mod threads;
+mod winograd;
 
 #[cfg(test)]
 mod checks;
