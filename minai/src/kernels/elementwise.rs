@@ -3,6 +3,7 @@
 //! An operand is a slice and one stride per axis of the result's shape: element `(i, j, …)` lies at `i * s₀ + j * s₁ + …`.
 //! A stride of 0 repeats the same elements: that is all there is to broadcasting. Results are row-major.
 
+use super::memory::advise_huge;
 use super::simd::{Simd, Work, dispatch};
 use super::threads::{Parts, for_each, for_each_chunk};
 use ndarray::{ArcArray, IxDyn};
@@ -36,6 +37,7 @@ pub fn memory_of<T>(array: &ArcArray<T, IxDyn>) -> Option<&[T]> {
 /// `fill` writes every element.
 unsafe fn filled<T>(len: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
     let mut out = Vec::with_capacity(len);
+    advise_huge(&mut out);
     fill(&mut out.spare_capacity_mut()[..len]);
     // SAFETY: written, as the caller promises.
     unsafe { out.set_len(len) };
@@ -117,13 +119,33 @@ impl<const N: usize> Loops<N> {
     fn offsets(&self, mut row: usize) -> [usize; N] {
         let mut offsets = [0; N];
         for &(size, strides) in self.outer.iter().rev() {
-            let index = if self.outer.len() == 1 { row } else { row % size };
-            row /= size;
             for (offset, stride) in offsets.iter_mut().zip(strides) {
-                *offset += index * stride as usize;
+                *offset += row % size * stride as usize;
             }
+            row /= size;
         }
         offsets
+    }
+
+    /// Calls `part` for each row, or part of one, that elements `start..start + len` of the result lie in: with the
+    /// operands' offsets and the number of elements.
+    #[inline(always)]
+    fn rows(&self, start: usize, len: usize, mut part: impl FnMut([usize; N], usize)) {
+        let (mut row, mut column, mut left) = (start / self.inner, start % self.inner, len);
+        // Divisions are slow: only where the axis before the last begins anew is the place computed, not counted.
+        let (run, steps) = self.outer.last().copied().unwrap_or((1, [0; N]));
+        while left > 0 {
+            let mut offsets = self.offsets(row);
+            for _ in row % run..run {
+                let n = left.min(self.inner - column);
+                part(std::array::from_fn(|i| offsets[i] + column * self.strides[i] as usize), n);
+                (row, column, left) = (row + 1, 0, left - n);
+                if left == 0 {
+                    return;
+                }
+                offsets = std::array::from_fn(|i| offsets[i] + steps[i] as usize);
+            }
+        }
     }
 }
 
@@ -141,14 +163,12 @@ impl<T: Copy, U: Copy, V, F: Fn(T, U) -> V> Work for Zip<'_, T, U, V, F> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let (inner, f) = (self.loops.inner, self.f);
-        let (mut row, mut column, mut out) = (self.start / inner, self.start % inner, self.out);
-        while !out.is_empty() {
-            let (part, rest) = out.split_at_mut(out.len().min(inner - column));
-            let n = part.len();
-            let [x0, y0] = self.loops.offsets(row);
-            let [xs, ys] = self.loops.strides.map(|stride| stride as usize);
-            let (x, y) = (&self.x[x0 + column * xs..], &self.y[y0 + column * ys..]);
+        let Zip { loops, start, x, y, mut out, f } = self;
+        let [xs, ys] = loops.strides.map(|stride| stride as usize);
+        loops.rows(start, out.len(), |[x0, y0], n| {
+            let (part, rest) = std::mem::take(&mut out).split_at_mut(n);
+            out = rest;
+            let (x, y) = (&x[x0..], &y[y0..]);
             match (xs, ys) {
                 (1, 1) => part.iter_mut().zip(&x[..n]).zip(&y[..n]).for_each(|((out, &x), &y)| {
                     out.write(f(x, y));
@@ -163,8 +183,7 @@ impl<T: Copy, U: Copy, V, F: Fn(T, U) -> V> Work for Zip<'_, T, U, V, F> {
                     out.write(f(x[i * xs], y[i * ys]));
                 }),
             }
-            (row, column, out) = (row + 1, 0, rest);
-        }
+        });
     }
 }
 
@@ -180,21 +199,18 @@ impl<F: Fn(f32, f32) -> f32> Work for ZipInPlace<'_, F> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let (inner, f) = (self.loops.inner, self.f);
-        let (mut row, mut column, mut x) = (self.start / inner, self.start % inner, self.x);
-        while !x.is_empty() {
-            let (part, rest) = x.split_at_mut(x.len().min(inner - column));
-            let n = part.len();
-            let [y0] = self.loops.offsets(row);
-            let ys = self.loops.strides[0] as usize;
-            let y = &self.y[y0 + column * ys..];
+        let ZipInPlace { loops, start, mut x, y, f } = self;
+        let ys = loops.strides[0] as usize;
+        loops.rows(start, x.len(), |[y0], n| {
+            let (part, rest) = std::mem::take(&mut x).split_at_mut(n);
+            x = rest;
+            let y = &y[y0..];
             match ys {
                 1 => part.iter_mut().zip(&y[..n]).for_each(|(x, &y)| *x = f(*x, y)),
                 0 => part.iter_mut().for_each(|x| *x = f(*x, y[0])),
                 _ => part.iter_mut().enumerate().for_each(|(i, x)| *x = f(*x, y[i * ys])),
             }
-            (row, column, x) = (row + 1, 0, rest);
-        }
+        });
     }
 }
 

@@ -22,15 +22,16 @@ pub unsafe fn filled(len: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
 /// From here on large pages pay: 4 MB.
 const LARGE: usize = 4 << 20;
 
-fn advise_huge(floats: &mut Vec<f32>) {
+/// Asks for large pages for a vector that is large and not yet written to.
+pub(super) fn advise_huge<T>(floats: &mut Vec<T>) {
     #[cfg(all(target_os = "linux", not(miri)))]
-    if floats.capacity() * 4 >= LARGE {
+    if floats.capacity() * size_of::<T>() >= LARGE {
         unsafe extern "C" {
             fn madvise(start: *mut std::ffi::c_void, len: usize, advice: i32) -> i32;
         }
         const MADV_HUGEPAGE: i32 = 14;
         const PAGE: usize = 4096;
-        let (start, len) = (floats.as_mut_ptr().cast::<u8>(), floats.capacity() * 4);
+        let (start, len) = (floats.as_mut_ptr().cast::<u8>(), floats.capacity() * size_of::<T>());
         let skip = start.align_offset(PAGE);
         // SAFETY: whole pages inside of our own memory. The advice changes no contents; that it fails is no harm.
         unsafe { madvise(start.add(skip).cast(), (len - skip) / PAGE * PAGE, MADV_HUGEPAGE) };
