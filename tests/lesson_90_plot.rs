@@ -1,11 +1,11 @@
 // Owned by notebooks/90_plot.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e448ef9592416243
+// nbs:hash 6c6d017e205c958d
 //! What notebooks/90_plot.ipynb claims.
 
 #[cfg(feature = "plot")]
 use minai::plot::{
-    Align, Axes, Colors, Figure, Look, Page, Scale, Series, axes, bar, curve, hist, imshow, line, number,
-    plot, scatter, show_images, text_width,
+    Align, Axes, Colors, Figure, Look, Page, Scale, Series, animate, axes, bar, curve, hist, imshow, line,
+    number, plot, scatter, show_images, text_width,
 };
 
 // %% notebooks/90_plot.ipynb svg-test
@@ -475,4 +475,83 @@ fn images_stand_in_a_grid() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("passed");
     Ok(())
+}
+
+// %% notebooks/90_plot.ipynb animate-test
+#[cfg(feature = "plot")]
+#[test]
+fn an_animation_holds_every_frame() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        // A white spot that moves over six by six black pixels, and stays for the last two frames.
+        let frame = |at: usize| {
+            let pixels: Vec<f64> = (0..36).map(|i| f64::from(i == at)).collect();
+            imshow(
+                format!("at {at}"),
+                &pixels,
+                (6, 6),
+                Look { range: Some((0.0, 1.0)), zoom: Some(16), ..Look::default() },
+            )
+        };
+        let animation = animate("A spot", [0, 7, 35, 35].map(frame), 0.25);
+        let mut reader = png::Decoder::new(std::io::Cursor::new(animation.png())).read_info()?;
+        let control = *reader.info().animation_control().expect("an animation");
+        assert_eq!((control.num_frames, control.num_plays), (4, 0));
+        let (width, height) = (reader.info().width as usize, reader.info().height as usize);
+        // Put each frame's rectangle on what was there before, as a browser does, and count the white in the pixels' places.
+        let mut screen = vec![0; width * height * 3];
+        let mut buffer = vec![0; reader.output_buffer_size().unwrap()];
+        let mut screens = Vec::new();
+        for _ in 0..4 {
+            reader.next_frame(&mut buffer)?;
+            let control = *reader.info().frame_control().expect("a frame of an animation");
+            assert_eq!((control.delay_num, control.delay_den), (250, 1000));
+            let [left, top, w, h] =
+                [control.x_offset, control.y_offset, control.width, control.height].map(|n| n as usize);
+            for y in 0..h {
+                let to = ((top + y) * width + left) * 3;
+                screen[to..to + w * 3].copy_from_slice(&buffer[y * w * 3..][..w * 3]);
+            }
+            screens.push(screen.clone());
+        }
+        for (screen, figure) in screens.iter().zip(&animation.frames) {
+            // The same picture on its own has two pixels per CSS pixel: four of them make one of ours.
+            let mut reader = png::Decoder::new(std::io::Cursor::new(figure.png())).read_info()?;
+            assert_eq!(reader.info().size(), (2 * width as u32, 2 * height as u32));
+            let mut fine = vec![0; reader.output_buffer_size().unwrap()];
+            reader.next_frame(&mut fine)?;
+            for (y, x, c) in
+                [(60, 20, 0), (70, 40, 1), (height - 20, width / 2, 2), (120, 100, 0), (8, 14, 0)]
+            {
+                let at =
+                    |dy: usize, dx: usize| u32::from(fine[((2 * y + dy) * 2 * width + 2 * x + dx) * 3 + c]);
+                let mean = (at(0, 0) + at(0, 1) + at(1, 0) + at(1, 1) + 2) / 4;
+                assert_eq!(
+                    u32::from(screen[(y * width + x) * 3 + c]),
+                    mean,
+                    "{}: row {y}, column {x}",
+                    figure.title
+                );
+            }
+        }
+        assert!(screens[0] != screens[1] && screens[1] != screens[2] && screens[2] == screens[3]);
+        let words = animation.description();
+        assert!(
+            words.starts_with("4 pictures") && words.contains("First: at 0") && words.contains("Last: at 35")
+        );
+        assert_eq!(animation.save("spot.gif").unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/90_plot.ipynb animate-test-sizes
+#[cfg(feature = "plot")]
+#[test]
+#[should_panic]
+fn an_animation_refuses_figures_of_other_sizes() {
+    {
+        let figure =
+            |w: usize| imshow("t", &vec![0.0; w * 4], (4, w), Look { zoom: Some(50), ..Look::default() });
+        animate("Growing", [figure(4), figure(40)], 1.0);
+    }
 }

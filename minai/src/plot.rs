@@ -1,5 +1,5 @@
 // Owned by notebooks/90_plot.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ce48d27c46283ae3
+// nbs:hash 71d464836375864a
 //! Charts and images that show themselves in a notebook, and save themselves as PNG or SVG elsewhere.
 //!
 //! ```
@@ -1499,4 +1499,127 @@ pub fn show_images(
         pictures.push(f64s(pixels));
     }
     image_grid(title.into(), &captions, &pictures, (h, w), look)
+}
+
+// %% notebooks/90_plot.ipynb changed
+/// The smallest rectangle, as left, top, width and height, outside of which two pictures of one size agree.
+fn changed(before: &Image, after: &Image) -> [usize; 4] {
+    let (h, w) = after.shape;
+    let differs =
+        |y: usize, x: usize| before.rgb[(y * w + x) * 3..][..3] != after.rgb[(y * w + x) * 3..][..3];
+    let rows: Vec<usize> = (0..h).filter(|&y| (0..w).any(|x| differs(y, x))).collect();
+    let (Some(&top), Some(&bottom)) = (rows.first(), rows.last()) else {
+        return [0, 0, 1, 1]; // nothing has changed, but a frame must have a pixel
+    };
+    let within = |x: &usize| rows.iter().any(|&y| differs(y, *x));
+    let left = (0..w).find(within).unwrap_or(0);
+    let right = (0..w).rfind(within).unwrap_or(w - 1);
+    [left, top, right + 1 - left, bottom + 1 - top]
+}
+
+/// The part of a picture that lies in a rectangle: left, top, width, height.
+fn part(image: &Image, [left, top, w, h]: [usize; 4]) -> Vec<u8> {
+    let row = |y: usize| &image.rgb[(y * image.shape.1 + left) * 3..][..w * 3];
+    (top..top + h).flat_map(row).copied().collect()
+}
+
+/// The bytes of an animated PNG that goes round for ever. The pictures have one size.
+fn encode_animation(images: &[Image], seconds_per_frame: f64) -> Vec<u8> {
+    let ((h, w), mut bytes) = (images[0].shape, vec![]);
+    let mut encoder = png::Encoder::new(&mut bytes, w as u32, h as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_compression(png::Compression::High);
+    encoder.set_animated(images.len() as u32, 0).expect(TAKEN);
+    encoder.set_frame_delay((seconds_per_frame * 1000.0).round() as u16, 1000).expect(TAKEN);
+    let mut writer = encoder.write_header().expect(TAKEN);
+    writer.write_image_data(&images[0].rgb).expect(TAKEN);
+    for pair in images.windows(2) {
+        let [left, top, width, height] = changed(&pair[0], &pair[1]);
+        // First the size, while the frame stands at 0: a frame must lie inside the picture at all times.
+        writer.set_frame_position(0, 0).expect(TAKEN);
+        writer.set_frame_dimension(width as u32, height as u32).expect(TAKEN);
+        writer.set_frame_position(left as u32, top as u32).expect(TAKEN);
+        writer.write_image_data(&part(&pair[1], [left, top, width, height])).expect(TAKEN);
+    }
+    writer.finish().expect(TAKEN);
+    bytes
+}
+
+// %% notebooks/90_plot.ipynb animate
+/// Figures of one size, shown one after the other for ever; it shows itself at the end of a notebook's cell.
+#[derive(Clone)]
+pub struct Animation {
+    /// The pictures, at least one.
+    pub frames: Vec<Figure>,
+    /// What is shown.
+    pub title: String,
+    /// How long each picture stays, in seconds.
+    pub seconds_per_frame: f64,
+}
+
+/// Shows figures of one size one after the other, as `animate("Steps", steps.iter().map(draw), 0.5)`.
+///
+/// # Panics
+/// If there is no figure, if their sizes differ, or if the time is not above 0 and at most 60 seconds.
+#[track_caller]
+pub fn animate(
+    title: impl Into<String>,
+    frames: impl IntoIterator<Item = Figure>,
+    seconds_per_frame: f64,
+) -> Animation {
+    let (title, frames): (String, Vec<Figure>) = (title.into(), frames.into_iter().collect());
+    assert!(!frames.is_empty(), "animate: no figures");
+    let size = |figure: &Figure| (figure.page.width, figure.page.height);
+    for (i, figure) in frames.iter().enumerate() {
+        let (first, this) = (size(&frames[0]), size(figure));
+        assert!(first == this, "animate: figure 0 has size {first:?}, figure {i} has {this:?}");
+    }
+    let time_fits = seconds_per_frame > 0.0 && seconds_per_frame <= 60.0;
+    assert!(time_fits, "animate: {seconds_per_frame} seconds per frame, not above 0 and at most 60");
+    Animation { frames, title, seconds_per_frame }
+}
+
+impl Animation {
+    /// What there is to see, for those who cannot see it.
+    pub fn description(&self) -> String {
+        let says = |figure: &Figure| format!("{}. {}", figure.title, figure.description);
+        let (first, last) = (says(&self.frames[0]), says(&self.frames[self.frames.len() - 1]));
+        format!("{} pictures, one after the other. First: {first} Last: {last}", self.frames.len())
+    }
+
+    /// An animated PNG with one pixel per CSS pixel.
+    pub fn png(&self) -> Vec<u8> {
+        let images: Vec<Image> = self.frames.iter().map(|figure| halve(&raster(&figure.page))).collect();
+        encode_animation(&images, self.seconds_per_frame)
+    }
+
+    /// Writes `NAME.png`. An older file is replaced in one step.
+    ///
+    /// # Errors
+    /// For any other ending, and when the file cannot be written; the message names the file.
+    pub fn save(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        let path = path.as_ref();
+        if path.extension().is_none_or(|ending| ending != "png") {
+            let message = format!("{}: the name of an animation ends in .png", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+        write_whole(path, &self.png()).map_err(named)
+    }
+
+    /// Shows the animation in the notebook; evcxr calls it when a cell ends with an `Animation`.
+    pub fn evcxr_display(&self) {
+        let alt = format!("{}. {}", self.title, self.description());
+        let (width, shown, data) = (self.frames[0].page.width, escape(&alt), base64(self.png()));
+        println!("EVCXR_BEGIN_CONTENT text/plain\n{alt}\nEVCXR_END_CONTENT");
+        println!("EVCXR_BEGIN_CONTENT text/html");
+        println!("<img width=\"{width}\" alt=\"{shown}\" src=\"data:image/png;base64,{data}\">");
+        println!("EVCXR_END_CONTENT");
+    }
+}
+
+impl fmt::Debug for Animation {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Animation {:?}: {}", self.title, self.description())
+    }
 }
