@@ -110,7 +110,7 @@ fn forward_at(
         let (out, lse) = unsafe { (out.slice(at * value_width, n * value_width), lse.slice(at, n)) };
         let [k, v] =
             [(k, width), (v, value_width)].map(|(x, width)| &x[head * keys * width..][..keys * width]);
-        block.attend(&q[at * width..][..n * width], k, v, scale, out, lse);
+        block.attend(shape, scale, [&q[at * width..][..n * width], k, v], out, lse);
     });
 }
 
@@ -148,10 +148,9 @@ impl Block {
         if self.mask == Mask::Causal { keys.min(self.first + self.count) } else { keys }
     }
 
-    fn attend(&self, q: &[f32], k: &[f32], v: &[f32], scale: f32, out: &mut [f32], lse: &mut [f32]) {
-        let (width, value_width) = (q.len() / self.count, out.len() / self.count);
+    fn attend(&self, shape: Shape, scale: f32, [q, k, v]: [&[f32]; 3], out: &mut [f32], lse: &mut [f32]) {
+        let Shape { keys, width, value_width, .. } = shape;
         let b = self.vectors() * self.lanes;
-        let keys = if width > 0 { k.len() / width } else { v.len().checked_div(value_width).unwrap_or(0) };
         let (mut qt, mut p, mut ot) = (scratch(width * b), scratch(KEYS * b), scratch(value_width * b));
         // Scores in units of ln 2: e^s is then 2^score.
         self.transpose(q, width, scale * LOG2_E, &mut qt);
@@ -384,9 +383,9 @@ impl Weigh<'_> {
                     S::store(self.highest.as_mut_ptr().add(j * S::LANES), highest[j]);
                 }
                 for row in self.ot.chunks_exact_mut(b) {
-                    for j in 0..N {
+                    for (j, &factor) in factor.iter().enumerate() {
                         let at = row.as_mut_ptr().add(j * S::LANES);
-                        S::store(at, S::mul(S::load(at), factor[j]));
+                        S::store(at, S::mul(S::load(at), factor));
                     }
                 }
             }
@@ -398,8 +397,8 @@ impl Weigh<'_> {
                     sum[j] = S::add(sum[j], weight);
                 }
             }
-            for j in 0..N {
-                S::store(self.sum.as_mut_ptr().add(j * S::LANES), sum[j]);
+            for (j, &sum) in sum.iter().enumerate() {
+                S::store(self.sum.as_mut_ptr().add(j * S::LANES), sum);
             }
         }
     }

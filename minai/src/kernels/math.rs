@@ -101,7 +101,7 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
         // r = x - n ln 2, with ln 2 in two parts of which the first has so few bits that n times it is exact.
         let r = S::fnma(n, S::splat(0.693_359_4), x);
         let r = S::fnma(n, S::splat(-2.121_944_4e-4), r);
-        let q = polynomial::<S, 5>(r, [0.5, 0.166_665_19, 0.041_666_206, 0.008_368_882, 0.001_395_047_8]);
+        let q = polynomial::<S, 5>(r, [0.5, 0.166_665_2, 0.041_666_206, 0.008_368_882, 0.001_395_047_8]);
         let tail = S::fma(S::mul(r, r), q, r);
         S::scale2(S::add(S::splat(1.0), tail), n)
     }
@@ -135,7 +135,7 @@ pub unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
         let far = S::sub(one, S::div(S::splat(2.0), S::add(e, one)));
         let far = S::select_gt(S::splat(0.0), x, S::sub(S::splat(0.0), far), far);
         let square = S::mul(x, x);
-        let p = polynomial::<S, 4>(square, [-0.333_329_58, 0.133_209_42, -0.052_684_143, 0.016_458_759]);
+        let p = polynomial::<S, 4>(square, [-0.333_329_6, 0.133_209_42, -0.052_684_143, 0.016_458_76]);
         let near = S::fma(S::mul(x, square), p, x);
         S::select_gt(size, S::splat(0.55), far, near)
     }
@@ -171,7 +171,7 @@ unsafe fn erfc_positive<S: Simd>(z: S::V) -> S::V {
             0.214_700_53,
             0.130_700_13,
             0.269_113_06,
-            -0.278_863_62,
+            -0.278_863_6,
             0.540_818_06,
             -0.493_849_22,
             0.195_903_02,
@@ -194,11 +194,11 @@ pub unsafe fn erf<S: Simd>(x: S::V) -> S::V {
         let far = S::sub(S::splat(1.0), erfc_positive::<S>(size));
         let far = S::select_gt(S::splat(0.0), x, S::sub(S::splat(0.0), far), far);
         let c = [
-            1.128_379_2,
+            std::f32::consts::FRAC_2_SQRT_PI,
             -0.376_126_26,
             0.112_836,
             -0.026_854_444,
-            0.005_189_535_4,
+            0.005_189_535_5,
             -8.020_842e-4,
             7.889_123e-5,
         ];

@@ -2,6 +2,7 @@
 //!
 //! What lives here works on slices, shapes and bytes, never on a type of a lesson.
 
+pub mod activation;
 pub mod attention;
 pub mod conv;
 pub mod elementwise;
@@ -11,6 +12,8 @@ pub mod gemm;
 pub mod math;
 pub mod memory;
 pub mod norm;
+pub mod optim;
+pub mod pool;
 pub mod reduce;
 pub mod scratch;
 pub mod simd;
