@@ -1,6 +1,7 @@
 //! Activation functions, number by number, and their derivatives.
 
 use super::math::{by_vectors, exp, ln_1p_unit, load, normal_cdf, sigmoid, store, tanh};
+use super::memory::filled;
 use super::simd::{Level, Simd, Work, dispatch_at, level};
 use super::threads::for_each_chunk;
 
@@ -93,12 +94,10 @@ fn normal_cdf_naive(x: f64) -> f64 {
     (0..=steps).map(|i| weight(i) * density(from + i as f64 * h)).sum::<f64>() * h / 3.0
 }
 
-/// f(x) of each number of `x` into `y`.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn forward(f: Activation, x: &[f32], y: &mut [f32]) {
-    forward_at(level(), f, x, y);
+/// f(x) of each number of `x`.
+pub fn forward(f: Activation, x: &[f32]) -> Vec<f32> {
+    // SAFETY: all numbers are written.
+    unsafe { filled(x.len(), |y| forward_at(level(), f, x, y)) }
 }
 
 fn forward_at(level: Level, f: Activation, x: &[f32], y: &mut [f32]) {
@@ -328,8 +327,7 @@ mod tests {
     fn the_number_of_threads_changes_no_bit() {
         let x = numbers(100_001, 4.0);
         same_bits(|| {
-            let (mut y, mut g) = (vec![0.0; x.len()], x.clone());
-            forward(Gelu, &x, &mut y);
+            let (y, mut g) = (forward(Gelu, &x), x.clone());
             backward(Gelu, &x, &mut g);
             [y, g].concat()
         });

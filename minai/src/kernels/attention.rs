@@ -7,6 +7,7 @@
 //! one small matrix kernel, [`Multiply`].
 
 use super::math::exp2_fast;
+use super::memory::filled;
 use super::scratch::scratch;
 use super::simd::{Level, Simd, Work, dispatch_at, level};
 use super::threads::{Parts, for_each};
@@ -69,12 +70,10 @@ pub fn forward_naive(
     (out, lse)
 }
 
-/// Attention into `out`, and ln Σ eˢ over the scores s of each query into `lse` (heads, queries): all that
-/// [`backward`] needs besides.
+/// Attention, and ln Σ eˢ over the scores s of each query, (heads, queries): all that [`backward`] needs besides.
 ///
 /// # Panics
 /// If the lengths do not fit the shape.
-#[allow(clippy::too_many_arguments)]
 pub fn forward(
     shape: Shape,
     mask: Mask,
@@ -82,10 +81,12 @@ pub fn forward(
     q: &[f32],
     k: &[f32],
     v: &[f32],
-    out: &mut [f32],
-    lse: &mut [f32],
-) {
-    forward_at(level(), shape, mask, scale, [q, k, v], out, lse);
+) -> (Vec<f32>, Vec<f32>) {
+    let mut lse = vec![0.0; shape.heads * shape.queries];
+    let len = lse.len() * shape.value_width;
+    // SAFETY: all numbers are written.
+    let out = unsafe { filled(len, |out| forward_at(level(), shape, mask, scale, [q, k, v], out, &mut lse)) };
+    (out, lse)
 }
 
 fn forward_at(
@@ -416,14 +417,13 @@ unsafe fn vectors<S: Simd, const N: usize>(p: *const f32) -> [S::V; N] {
     }
 }
 
-/// The gradients of q, k and v into `dq`, `dk` and `dv`, given the results `out` and `lse` of [`forward`] and the
-/// gradient `g` of `out`. The weights are computed again, block by block.
+/// The gradients of q, k and v, given the results `out` and `lse` of [`forward`] and the gradient `g` of `out`. The
+/// weights are computed again, block by block.
 ///
 /// With weights P: dv = Pᵀ g, dP = g vᵀ, dS = P ∘ (dP - Σ g out), dq = dS k · scale and dk = dSᵀ q · scale.
 ///
 /// # Panics
 /// If the lengths do not fit the shape.
-#[allow(clippy::too_many_arguments)]
 pub fn backward(
     shape: Shape,
     mask: Mask,
@@ -432,9 +432,10 @@ pub fn backward(
     out: &[f32],
     lse: &[f32],
     g: &[f32],
-    gradients: [&mut [f32]; 3],
-) {
-    backward_at(level(), shape, mask, scale, inputs, [out, lse, g], gradients);
+) -> [Vec<f32>; 3] {
+    let [mut dq, mut dk, mut dv] = inputs.map(|x| vec![0.0; x.len()]);
+    backward_at(level(), shape, mask, scale, inputs, [out, lse, g], [&mut dq, &mut dk, &mut dv]);
+    [dq, dk, dv]
 }
 
 fn backward_at(
@@ -743,11 +744,8 @@ mod tests {
             let shape = Shape { heads, queries: 150, keys: 140, width: 8, value_width: 8 };
             let (q, k) = (numbers(heads * 150 * 8, 2.0), numbers(heads * 140 * 8, 1.0));
             same_bits(|| {
-                let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; heads * 150]);
-                forward(shape, Mask::None, 0.4, &q, &k, &k, &mut out, &mut lse);
-                let [mut dq, mut dk, mut dv] = [&q, &k, &k].map(|x| vec![0.0; x.len()]);
-                let gradients = [&mut dq[..], &mut dk, &mut dv];
-                backward(shape, Mask::None, 0.4, [&q, &k, &k], &out, &lse, &q, gradients);
+                let (out, lse) = forward(shape, Mask::None, 0.4, &q, &k, &k);
+                let [dq, dk, dv] = backward(shape, Mask::None, 0.4, [&q, &k, &k], &out, &lse, &q);
                 [out, lse, dq, dk, dv].concat()
             });
         }

@@ -8,6 +8,7 @@
 //! planes, one after another or with a constant distance.
 
 use super::math::{by_vectors, exp, keep_first, load, store};
+use super::memory::filled;
 use super::simd::{Level, Simd, Work, dispatch_at, level};
 use super::threads::{Parts, for_each};
 
@@ -168,13 +169,16 @@ impl Norm<'_> {
         y
     }
 
-    /// Normalises `x` into `y` by its own statistics. Returns them, one for each set, and the variances (of which
-    /// numbers divided by how many there are; PyTorch keeps n / (n - 1) times that as running variance).
+    /// Normalises `x` by its own statistics. Returns the result, the statistics, one for each set, and the variances (the
+    /// mean squared deviations; as running variance, PyTorch keeps n / (n - 1) times that).
     ///
     /// # Panics
     /// If lengths do not fit, or the channels cannot be divided into the groups.
-    pub fn forward(&self, eps: f32, x: &[f32], y: &mut [f32]) -> (Vec<Stat>, Vec<f32>) {
-        self.forward_at(level(), eps, x, y)
+    pub fn forward(&self, eps: f32, x: &[f32]) -> (Vec<f32>, Vec<Stat>, Vec<f32>) {
+        let mut found = Default::default();
+        // SAFETY: all numbers are written.
+        let y = unsafe { filled(x.len(), |y| found = self.forward_at(level(), eps, x, y)) };
+        (y, found.0, found.1)
     }
 
     fn forward_at(&self, level: Level, eps: f32, x: &[f32], y: &mut [f32]) -> (Vec<Stat>, Vec<f32>) {
@@ -203,12 +207,13 @@ impl Norm<'_> {
         (stats, vars)
     }
 
-    /// Normalises `x` into `y` by given statistics, as batch normalisation does outside of training.
+    /// Normalises `x` by given statistics, as batch normalisation does outside of training.
     ///
     /// # Panics
     /// If lengths do not fit.
-    pub fn apply(&self, stats: &[Stat], x: &[f32], y: &mut [f32]) {
-        self.apply_at(level(), stats, x, y);
+    pub fn apply(&self, stats: &[Stat], x: &[f32]) -> Vec<f32> {
+        // SAFETY: all numbers are written.
+        unsafe { filled(x.len(), |y| self.apply_at(level(), stats, x, y)) }
     }
 
     fn apply_at(&self, level: Level, stats: &[Stat], x: &[f32], y: &mut [f32]) {
@@ -516,13 +521,16 @@ impl Work for PlaneBackward<'_> {
     }
 }
 
-/// Layer normalisation over the last axis: each row of `x`, of as many numbers as `weight` and `bias` have, into `y`.
-/// Returns the rows' statistics.
+/// Layer normalisation over the last axis: each row of `x`, of as many numbers as `weight` and `bias` have.
+/// Returns the result, and the rows' statistics.
 ///
 /// # Panics
 /// If lengths do not fit.
-pub fn layer_norm(eps: f32, weight: &[f32], bias: &[f32], x: &[f32], y: &mut [f32]) -> Vec<Stat> {
-    layer_norm_at(level(), eps, weight, bias, x, y)
+pub fn layer_norm(eps: f32, weight: &[f32], bias: &[f32], x: &[f32]) -> (Vec<f32>, Vec<Stat>) {
+    let mut stats = Vec::new();
+    // SAFETY: all numbers are written.
+    let y = unsafe { filled(x.len(), |y| stats = layer_norm_at(level(), eps, weight, bias, x, y)) };
+    (y, stats)
 }
 
 fn layer_norm_at(
@@ -808,8 +816,7 @@ mod tests {
         let x: Vec<f32> = numbers(5000, 1.0).iter().map(|x| x + 10_000.0).collect();
         let shape = Shape { n: 1, channels: 1, plane: 5000 };
         let norm = Norm { shape, over: Over::Groups(1), weight: None, bias: None, then: Then::Nothing };
-        let mut y = vec![0.0; 5000];
-        norm.forward(1e-5, &x, &mut y);
+        let (y, ..) = norm.forward(1e-5, &x);
         // The mean itself is rounded by up to 5e-4 there.
         assert_close("far", &y, &norm.forward_naive(1e-5, &x), 1e-3);
     }
@@ -821,16 +828,14 @@ mod tests {
             let shape = Shape { n: 6, channels: 8, plane: 100 };
             let norm = Norm { shape, over, weight: Some(&weight), bias: Some(&weight), then: Then::Silu };
             same_bits(|| {
-                let (mut y, mut g) = (vec![0.0; x.len()], x.clone());
-                let (stats, vars) = norm.forward(1e-5, &x, &mut y);
+                let ((y, stats, vars), mut g) = (norm.forward(1e-5, &x), x.clone());
                 let (dw, db) = norm.backward(&stats, Given::No, &x, &mut g);
                 [y, g, dw, db, vars].concat()
             });
         }
         let weight = numbers(40, 1.0);
         same_bits(|| {
-            let (mut y, mut g) = (vec![0.0; 4800], x.clone());
-            let stats = layer_norm(1e-5, &weight, &weight, &x, &mut y);
+            let ((y, stats), mut g) = (layer_norm(1e-5, &weight, &weight, &x), x.clone());
             let (dw, db) = layer_norm_backward(&weight, &stats, &x, &mut g);
             [y, g, dw, db].concat()
         });

@@ -1,6 +1,7 @@
 //! Pooling and upsampling of images (planes of height · width numbers), and looking up rows of a table.
 
-use super::threads::{Parts, for_each};
+use super::memory::filled;
+use super::threads::{Parts, for_each_chunk};
 
 /// A window that moves over a plane: the same in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,37 +62,38 @@ impl Window {
     }
 }
 
-/// Runs `task` on each plane of `out`, of `len` numbers.
-fn for_planes<T: Send>(out: &mut [T], len: usize, task: impl Fn(usize, &mut [T]) + Sync) {
-    if len == 0 {
-        return;
-    }
-    let (planes, step) = (out.len() / len, (8192 / len).max(1));
-    let parts = Parts::new(out);
-    for_each(planes.div_ceil(step), |i| {
-        for plane in i * step..planes.min((i + 1) * step) {
-            // SAFETY: each plane is one task's.
-            task(plane, unsafe { parts.slice(plane * len, len) });
-        }
-    });
+/// Planes of `len` numbers, each written by `task`.
+///
+/// # Safety
+/// `task` must write all numbers of the plane it is given, and read none before.
+unsafe fn planes(count: usize, len: usize, task: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    let step = (8192 / len.max(1)).max(1);
+    let fill = |out: &mut [f32]| {
+        for_each_chunk(out, step * len, |i, planes| {
+            planes.chunks_mut(len).enumerate().for_each(|(j, plane)| task(i * step + j, plane));
+        });
+    };
+    // SAFETY: the chunks cover everything, and the caller promises the rest.
+    unsafe { filled(count * len, fill) }
 }
 
+/// How many planes of the given size the numbers make.
 #[track_caller]
-fn check(name: &str, x: usize, (h, w): (usize, usize), y: usize, (oh, ow): (usize, usize)) {
-    let fits = if h * w == 0 { x == 0 } else { x.is_multiple_of(h * w) && x / (h * w) * oh * ow == y };
-    assert!(fits, "{name}: {x} numbers in planes {h}x{w} for {y} in planes {oh}x{ow}");
+fn count(name: &str, numbers: usize, (h, w): (usize, usize)) -> usize {
+    let count = numbers.checked_div(h * w).unwrap_or(0);
+    assert!(count * h * w == numbers, "{name}: {numbers} numbers in planes of {h}x{w}");
+    count
 }
 
-/// The mean of each window, into `y`: of plane and padding (which counts as zeros), as in PyTorch, but not of what is
+/// The mean of each window: of plane and padding (which counts as zeros), as in PyTorch, but not of what is
 /// beyond both.
 ///
 /// # Panics
 /// If lengths or window do not fit.
-pub fn avg_pool2d(window: Window, x: &[f32], size: (usize, usize), y: &mut [f32]) {
+pub fn avg_pool2d(window: Window, x: &[f32], size: (usize, usize)) -> Vec<f32> {
     let (h, w) = size;
     let (oh, ow) = (window.results(h), window.results(w));
-    check("avg_pool2d", x.len(), size, y.len(), (oh, ow));
-    for_planes(y, oh * ow, |plane, y| {
+    let task = |plane: usize, y: &mut [f32]| {
         let x = &x[plane * h * w..][..h * w];
         for (i, y) in y.chunks_mut(ow).enumerate() {
             let (top, bottom, rows) = window.span(i, h);
@@ -101,18 +103,19 @@ pub fn avg_pool2d(window: Window, x: &[f32], size: (usize, usize), y: &mut [f32]
                 *y = sum / (rows * cols) as f32;
             }
         }
-    });
+    };
+    // SAFETY: each result is written.
+    unsafe { planes(count("avg_pool2d", x.len(), size), oh * ow, task) }
 }
 
-/// The gradient of x, into `dx`, from that of the result.
+/// The gradient of x, from that of the result.
 ///
 /// # Panics
 /// If lengths or window do not fit.
-pub fn avg_pool2d_backward(window: Window, g: &[f32], size: (usize, usize), dx: &mut [f32]) {
+pub fn avg_pool2d_backward(window: Window, g: &[f32], size: (usize, usize)) -> Vec<f32> {
     let (h, w) = size;
     let (oh, ow) = (window.results(h), window.results(w));
-    check("avg_pool2d backward", dx.len(), size, g.len(), (oh, ow));
-    for_planes(dx, h * w, |plane, dx| {
+    let task = |plane: usize, dx: &mut [f32]| {
         dx.fill(0.0);
         for (i, g) in g[plane * oh * ow..][..oh * ow].chunks(ow).enumerate() {
             let (top, bottom, rows) = window.span(i, h);
@@ -124,21 +127,23 @@ pub fn avg_pool2d_backward(window: Window, g: &[f32], size: (usize, usize), dx: 
                 }
             }
         }
-    });
+    };
+    // SAFETY: all is written, first with zeros.
+    unsafe { planes(count("avg_pool2d backward", g.len(), (oh, ow)), h * w, task) }
 }
 
-/// The largest number of each window, into `y`, and where in its plane it is, into `at`: the first of equals. NaN counts as
+/// The largest number of each window, and where in its plane it is: the first of equals. NaN counts as
 /// larger than anything.
 ///
 /// # Panics
 /// If lengths or window do not fit.
-pub fn max_pool2d(window: Window, x: &[f32], size: (usize, usize), y: &mut [f32], at: &mut [u32]) {
+pub fn max_pool2d(window: Window, x: &[f32], size: (usize, usize)) -> (Vec<f32>, Vec<u32>) {
     let (h, w) = size;
     let (oh, ow) = (window.results(h), window.results(w));
-    check("max_pool2d", x.len(), size, y.len(), (oh, ow));
-    assert_eq!(y.len(), at.len(), "max_pool2d: results and places");
-    let places = Parts::new(at);
-    for_planes(y, oh * ow, |plane, y| {
+    let count = count("max_pool2d", x.len(), size);
+    let mut at = vec![0; count * oh * ow];
+    let places = Parts::new(&mut at);
+    let task = |plane: usize, y: &mut [f32]| {
         let x = &x[plane * h * w..][..h * w];
         // SAFETY: each plane is one task's.
         let at = unsafe { places.slice(plane * oh * ow, oh * ow) };
@@ -151,33 +156,38 @@ pub fn max_pool2d(window: Window, x: &[f32], size: (usize, usize), y: &mut [f32]
                 }
             }
         }
-    });
+    };
+    // SAFETY: each result is written.
+    let y = unsafe { planes(count, oh * ow, task) };
+    (y, at)
 }
 
-/// The gradient of x, into `dx`, from that of the result and the places that [`max_pool2d`] found.
+/// The gradient of x, from that of the result and the places that [`max_pool2d`] found.
 ///
 /// # Panics
 /// If lengths do not fit.
-pub fn max_pool2d_backward(window: Window, g: &[f32], at: &[u32], size: (usize, usize), dx: &mut [f32]) {
+pub fn max_pool2d_backward(window: Window, g: &[f32], at: &[u32], size: (usize, usize)) -> Vec<f32> {
     let (h, w) = size;
-    let results = window.results(h) * window.results(w);
-    check("max_pool2d backward", dx.len(), size, g.len(), (window.results(h), window.results(w)));
+    let small = (window.results(h), window.results(w));
+    let results = small.0 * small.1;
     assert_eq!(g.len(), at.len(), "max_pool2d backward: gradient and places");
-    for_planes(dx, h * w, |plane, dx| {
+    let task = |plane: usize, dx: &mut [f32]| {
         dx.fill(0.0);
         let part = plane * results..(plane + 1) * results;
         g[part.clone()].iter().zip(&at[part]).for_each(|(g, &at)| dx[at as usize] += g);
-    });
+    };
+    // SAFETY: all is written, first with zeros.
+    unsafe { planes(count("max_pool2d backward", g.len(), small), h * w, task) }
 }
 
-/// Each number becomes a square of `scale` · `scale` equal ones, in `y`.
+/// Each number becomes a square of `scale` · `scale` equal ones.
 ///
 /// # Panics
 /// If lengths do not fit.
-pub fn upsample_nearest(scale: usize, x: &[f32], size: (usize, usize), y: &mut [f32]) {
+pub fn upsample_nearest(scale: usize, x: &[f32], size: (usize, usize)) -> Vec<f32> {
     let (h, w) = size;
-    check("upsample_nearest", x.len(), size, y.len(), (h * scale, w * scale));
-    for_planes(y, h * w * scale * scale, |plane, y| {
+    assert!(scale > 0, "upsample_nearest: a scale of 0");
+    let task = |plane: usize, y: &mut [f32]| {
         let x = &x[plane * h * w..][..h * w];
         for (x, rows) in x.chunks(w).zip(y.chunks_mut(w * scale * scale)) {
             let (first, others) = rows.split_at_mut(w * scale);
@@ -186,17 +196,18 @@ pub fn upsample_nearest(scale: usize, x: &[f32], size: (usize, usize), y: &mut [
             }
             others.chunks_mut(w * scale).for_each(|row| row.copy_from_slice(first));
         }
-    });
+    };
+    // SAFETY: all rows are written.
+    unsafe { planes(count("upsample_nearest", x.len(), size), h * w * scale * scale, task) }
 }
 
-/// The gradient of x, into `dx`: the sum over each square.
+/// The gradient of x: the sum over each square.
 ///
 /// # Panics
 /// If lengths do not fit.
-pub fn upsample_nearest_backward(scale: usize, g: &[f32], size: (usize, usize), dx: &mut [f32]) {
+pub fn upsample_nearest_backward(scale: usize, g: &[f32], size: (usize, usize)) -> Vec<f32> {
     let (h, w) = size;
-    check("upsample_nearest backward", dx.len(), size, g.len(), (h * scale, w * scale));
-    for_planes(dx, h * w, |plane, dx| {
+    let task = |plane: usize, dx: &mut [f32]| {
         let g = &g[plane * dx.len() * scale * scale..][..dx.len() * scale * scale];
         for (dx, rows) in dx.chunks_mut(w).zip(g.chunks(w * scale * scale)) {
             dx.fill(0.0);
@@ -204,34 +215,38 @@ pub fn upsample_nearest_backward(scale: usize, g: &[f32], size: (usize, usize), 
                 dx.iter_mut().zip(row.chunks(scale)).for_each(|(dx, g)| *dx += g.iter().sum::<f32>());
             }
         }
-    });
+    };
+    // SAFETY: all is written, first with zeros.
+    unsafe { planes(count("upsample_nearest backward", g.len(), (h * scale, w * scale)), h * w, task) }
 }
 
-/// The rows of `table`, of `width` numbers each, that `indices` name, one after another into `y`.
+/// The rows of `table`, of `width` numbers each, that `indices` name, one after another.
 ///
 /// # Panics
 /// If lengths do not fit, or there is no such row.
-pub fn embedding(table: &[f32], width: usize, indices: &[usize], y: &mut [f32]) {
-    assert_eq!(y.len(), indices.len() * width, "embedding: length of the result");
-    for_planes(y, width, |i, y| {
-        let (row, rows) = (indices[i], table.len() / width);
+pub fn embedding(table: &[f32], width: usize, indices: &[usize]) -> Vec<f32> {
+    let rows = table.len().checked_div(width).unwrap_or(0);
+    let task = |i: usize, y: &mut [f32]| {
+        let row = indices[i];
         assert!(row < rows, "embedding: row {row} of a table of {rows}");
         y.copy_from_slice(&table[row * width..][..width]);
-    });
+    };
+    // SAFETY: all rows are written.
+    unsafe { planes(indices.len(), width, task) }
 }
 
-/// The gradient of the table, into `dtable`: each row of `g` is added to the row that it was copied from, in order.
+/// The gradient of the table, of so many rows: each row of `g` is added to the row that it was copied from, in order.
 ///
 /// # Panics
 /// If lengths do not fit, or there is no such row.
-pub fn embedding_backward(g: &[f32], width: usize, indices: &[usize], dtable: &mut [f32]) {
+pub fn embedding_backward(g: &[f32], width: usize, indices: &[usize], rows: usize) -> Vec<f32> {
     assert_eq!(g.len(), indices.len() * width, "embedding backward: length of the gradient");
-    dtable.fill(0.0);
+    let mut table = vec![0.0; rows * width];
     for (g, &row) in g.chunks(width.max(1)).zip(indices) {
-        let rows = dtable.len() / width;
         assert!(row < rows, "embedding backward: row {row} of a table of {rows}");
-        dtable[row * width..][..width].iter_mut().zip(g).for_each(|(sum, g)| *sum += g);
+        table[row * width..][..width].iter_mut().zip(g).for_each(|(sum, g)| *sum += g);
     }
+    table
 }
 
 #[cfg(test)]
@@ -294,15 +309,13 @@ mod tests {
                         }
                     }
                     let name = format!("{window:?} {h}x{w}");
-                    let (mut y, mut dx) = (vec![9.0; g.len()], vec![9.0; x.len()]);
-                    avg_pool2d(window, &x, (h, w), &mut y);
+                    let y = avg_pool2d(window, &x, (h, w));
                     assert_close(&name, &y, &means, 1e-6);
-                    avg_pool2d_backward(window, &g, (h, w), &mut dx);
+                    let dx = avg_pool2d_backward(window, &g, (h, w));
                     assert_close(&name, &dx, &dx_mean, 1e-6);
-                    let mut at = vec![9; g.len()];
-                    max_pool2d(window, &x, (h, w), &mut y, &mut at);
+                    let (y, at) = max_pool2d(window, &x, (h, w));
                     assert_eq!(y, highest, "{name}");
-                    max_pool2d_backward(window, &g, &at, (h, w), &mut dx);
+                    let dx = max_pool2d_backward(window, &g, &at, (h, w));
                     assert_close(&name, &dx, &dx_max, 1e-6);
                 }
             }
@@ -312,14 +325,8 @@ mod tests {
     #[test]
     fn nan_is_the_largest() {
         let window = Window { kernel: 2, stride: 2, padding: 0, partial: Partial::Skip };
-        let (mut y, mut at) = ([0.0; 2], [0; 2]);
-        max_pool2d(
-            window,
-            &[1.0, f32::NAN, 0.0, -1.0, 3.0, 2.0, f32::NEG_INFINITY, 0.0],
-            (2, 4),
-            &mut y,
-            &mut at,
-        );
+        let x = [1.0, f32::NAN, 0.0, -1.0, 3.0, 2.0, f32::NEG_INFINITY, 0.0];
+        let (y, at) = max_pool2d(window, &x, (2, 4));
         assert!(y[0].is_nan() && y[1] == 0.0);
         assert_eq!(at, [1, 2]);
     }
@@ -328,17 +335,17 @@ mod tests {
     fn upsampling_repeats_and_its_gradient_sums() {
         for (scale, (h, w)) in [(1, (3, 2)), (2, (5, 4)), (3, (1, 7)), (2, (0, 3))] {
             let x = numbers(2 * h * w, 1.0);
-            let mut y = vec![9.0; x.len() * scale * scale];
-            upsample_nearest(scale, &x, (h, w), &mut y);
+            let y = upsample_nearest(scale, &x, (h, w));
+            assert_eq!(y.len(), x.len() * scale * scale);
             let source = |i: usize| {
                 let (plane, row, col) =
                     (i / (h * w * scale * scale), i / (w * scale) % (h * scale), i % (w * scale));
                 (plane * h + row / scale) * w + col / scale
             };
             assert!(y.iter().enumerate().all(|(i, &y)| y == x[source(i)]));
-            let (g, mut dx, mut expected) = (numbers(y.len(), 1.0), vec![9.0; x.len()], vec![0.0; x.len()]);
+            let (g, mut expected) = (numbers(y.len(), 1.0), vec![0.0; x.len()]);
             (0..g.len()).for_each(|i| expected[source(i)] += g[i]);
-            upsample_nearest_backward(scale, &g, (h, w), &mut dx);
+            let dx = upsample_nearest_backward(scale, &g, (h, w));
             assert_close("upsample", &dx, &expected, 1e-6);
         }
     }
@@ -346,13 +353,11 @@ mod tests {
     #[test]
     fn rows_are_looked_up_and_their_gradients_added() {
         let (table, indices) = (numbers(5 * 3, 1.0), [4, 0, 4, 2]);
-        let mut y = vec![0.0; 12];
-        embedding(&table, 3, &indices, &mut y);
+        let y = embedding(&table, 3, &indices);
         for (y, row) in y.chunks(3).zip(indices) {
             assert_eq!(y, &table[row * 3..row * 3 + 3]);
         }
-        let mut dtable = vec![9.0; 15];
-        embedding_backward(&y, 3, &indices, &mut dtable);
+        let dtable = embedding_backward(&y, 3, &indices, 5);
         assert_eq!(dtable[12..], [0, 1, 2].map(|i| y[i] + y[6 + i]));
         assert_eq!(dtable[3..6], [0.0; 3]);
     }
@@ -360,20 +365,18 @@ mod tests {
     #[test]
     #[should_panic(expected = "embedding: row 5 of a table of 5")]
     fn a_row_that_is_not_there_panics() {
-        embedding(&[0.0; 15], 3, &[5], &mut [0.0; 3]);
+        embedding(&[0.0; 15], 3, &[5]);
     }
 
     #[test]
     fn the_number_of_threads_changes_no_bit() {
         let window = Window { kernel: 3, stride: 2, padding: 1, partial: Partial::Keep };
-        let (x, results) = (numbers(60 * 21 * 21, 1.0), 60 * 11 * 11);
+        let x = numbers(60 * 21 * 21, 1.0);
         same_bits(|| {
-            let (mut y, mut dx, mut at) = (vec![0.0; results], vec![0.0; x.len()], vec![0; results]);
-            avg_pool2d(window, &x, (21, 21), &mut y);
-            avg_pool2d_backward(window, &y, (21, 21), &mut dx);
-            let averages = [&y[..], &dx].concat();
-            max_pool2d(window, &x, (21, 21), &mut y, &mut at);
-            max_pool2d_backward(window, &y, &at, (21, 21), &mut dx);
+            let y = avg_pool2d(window, &x, (21, 21));
+            let averages = [&y[..], &avg_pool2d_backward(window, &y, (21, 21))].concat();
+            let (y, at) = max_pool2d(window, &x, (21, 21));
+            let dx = max_pool2d_backward(window, &y, &at, (21, 21));
             [averages, y, dx].concat()
         });
     }

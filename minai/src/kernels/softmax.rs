@@ -4,6 +4,7 @@
 //! A row is read once from memory: while it is in the innermost cache, its maximum, its sum and its results are computed.
 
 use super::math::{by_vectors, exp, keep_first, ln_1p_unit, load, sigmoid, store};
+use super::memory::filled;
 use super::simd::{Level, Simd, Work, dispatch_at, level};
 use super::threads::{Parts, for_each};
 
@@ -30,13 +31,14 @@ pub fn forward_naive(kind: Kind, x: &[f32], cols: usize) -> Vec<f32> {
     x.chunks(cols.max(1)).flat_map(row).collect()
 }
 
-/// Softmax or log-softmax of each row of `x` into `y`. As in PyTorch, a row with NaN or +∞, and one of nothing but -∞,
+/// Softmax or log-softmax of each row of `x`. As in PyTorch, a row with NaN or +∞, and one of nothing but -∞,
 /// becomes NaN.
 ///
 /// # Panics
-/// If the lengths differ, or are no multiple of `cols`.
-pub fn forward(kind: Kind, x: &[f32], cols: usize, y: &mut [f32]) {
-    forward_at(level(), kind, x, cols, y);
+/// If the length is no multiple of `cols`.
+pub fn forward(kind: Kind, x: &[f32], cols: usize) -> Vec<f32> {
+    // SAFETY: all numbers are written.
+    unsafe { filled(x.len(), |y| forward_at(level(), kind, x, cols, y)) }
 }
 
 fn forward_at(level: Level, kind: Kind, x: &[f32], cols: usize, y: &mut [f32]) {
@@ -77,25 +79,26 @@ fn logsumexp_at(level: Level, x: &[f32], cols: usize, out: &mut [f32]) {
     });
 }
 
-/// The gradient of `x`, into `dx`: e^(x - lse) g, for the results `lse` of [`logsumexp`] and their gradient `g`.
+/// The gradient of `x`: e^(x - lse) g, for the results `lse` of [`logsumexp`] and their gradient `g`.
 ///
 /// # Panics
 /// If the lengths do not fit.
-pub fn logsumexp_backward(x: &[f32], cols: usize, lse: &[f32], g: &[f32], dx: &mut [f32]) {
+pub fn logsumexp_backward(x: &[f32], cols: usize, lse: &[f32], g: &[f32]) -> Vec<f32> {
     assert_eq!(
         (x.len(), g.len()),
         (cols * lse.len(), lse.len()),
         "logsumexp backward: {} rows of {cols}",
         lse.len()
     );
-    assert_eq!(x.len(), dx.len(), "logsumexp backward: input and its gradient");
-    by_rows(x.len(), cols, dx, cols, |at, dx| {
+    let task = |at: usize, dx: &mut [f32]| {
         let rows = at / cols..at / cols + dx.len() / cols;
         dispatch_at(level(), ExpOfDifference { x: &x[at..][..dx.len()], lse: &lse[rows.clone()], cols, dx });
         for (dx, &g) in dx.chunks_mut(cols).zip(&g[rows]) {
             dx.iter_mut().for_each(|dx| *dx *= g);
         }
-    });
+    };
+    // SAFETY: all numbers are written.
+    unsafe { filled(x.len(), |dx| by_rows(x.len(), cols, dx, cols, task)) }
 }
 
 /// The mean of -ln softmax(x) at each row's target, and ln Σ eˣ of each row into `lse` for [`cross_entropy_backward`].
@@ -113,34 +116,28 @@ pub fn cross_entropy(x: &[f32], cols: usize, targets: &[usize], lse: &mut [f32])
     ((0..lse.len()).map(loss).sum::<f64>() / lse.len() as f64) as f32
 }
 
-/// The gradient of `x`, into `dx`: (softmax(x) - [1 at the target]) g / rows.
+/// The gradient of `x`: (softmax(x) - [1 at the target]) g / rows.
 ///
 /// # Panics
 /// If the lengths do not fit, or a target is not below `cols`.
-pub fn cross_entropy_backward(
-    x: &[f32],
-    cols: usize,
-    targets: &[usize],
-    lse: &[f32],
-    g: f32,
-    dx: &mut [f32],
-) {
+pub fn cross_entropy_backward(x: &[f32], cols: usize, targets: &[usize], lse: &[f32], g: f32) -> Vec<f32> {
     assert_eq!(
         (x.len(), targets.len()),
         (cols * lse.len(), lse.len()),
         "cross_entropy backward: {} rows",
         lse.len()
     );
-    assert_eq!(x.len(), dx.len(), "cross_entropy backward: input and its gradient");
     let factor = g / lse.len() as f32;
-    by_rows(x.len(), cols, dx, cols, |at, dx| {
+    let task = |at: usize, dx: &mut [f32]| {
         let rows = at / cols..at / cols + dx.len() / cols;
         dispatch_at(level(), ExpOfDifference { x: &x[at..][..dx.len()], lse: &lse[rows.clone()], cols, dx });
         for (dx, &target) in dx.chunks_mut(cols).zip(&targets[rows]) {
             dx[target] -= 1.0;
             dx.iter_mut().for_each(|dx| *dx *= factor);
         }
-    });
+    };
+    // SAFETY: all numbers are written.
+    unsafe { filled(x.len(), |dx| by_rows(x.len(), cols, dx, cols, task)) }
 }
 
 /// The mean of -t ln σ(x) - (1 - t) ln(1 - σ(x)), as max(x, 0) - x t + ln(1 + e^-|x|): nothing overflows.
@@ -151,12 +148,14 @@ pub fn bce_with_logits(x: &[f32], targets: &[f32]) -> f32 {
     mean_at(level(), Loss::BceWithLogits, x, targets)
 }
 
-/// The gradient of the logits, into `dx`: (σ(x) - t) g / n. (That of the targets would be -x g / n.)
+/// The gradient of the logits: (σ(x) - t) g / n. (That of the targets would be -x g / n.)
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn bce_with_logits_backward(x: &[f32], targets: &[f32], g: f32, dx: &mut [f32]) {
-    difference_at(level(), Loss::BceWithLogits, x, targets, g / x.len() as f32, dx);
+pub fn bce_with_logits_backward(x: &[f32], targets: &[f32], g: f32) -> Vec<f32> {
+    let factor = g / x.len() as f32;
+    // SAFETY: all numbers are written.
+    unsafe { filled(x.len(), |dx| difference_at(level(), Loss::BceWithLogits, x, targets, factor, dx)) }
 }
 
 /// The mean of (x - y)².
@@ -167,12 +166,13 @@ pub fn mse(x: &[f32], y: &[f32]) -> f32 {
     mean_at(level(), Loss::Mse, x, y)
 }
 
-/// The gradient of `x`, into `dx`: 2 (x - y) g / n. That of `y` is its negative.
+/// The gradient of `x`: 2 (x - y) g / n. That of `y` is its negative.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn mse_backward(x: &[f32], y: &[f32], g: f32, dx: &mut [f32]) {
-    difference_at(level(), Loss::Mse, x, y, 2.0 * g / x.len() as f32, dx);
+pub fn mse_backward(x: &[f32], y: &[f32], g: f32) -> Vec<f32> {
+    // SAFETY: all numbers are written.
+    unsafe { filled(x.len(), |dx| difference_at(level(), Loss::Mse, x, y, 2.0 * g / x.len() as f32, dx)) }
 }
 
 /// Runs `task(start, part)` for parts of `out` that belong to whole rows: `out` has `width` floats for each of the rows.
@@ -492,19 +492,19 @@ mod tests {
         for (rows, cols) in SHAPES.into_iter().filter(|shape| shape.0 > 0) {
             let x = numbers(rows * cols, 5.0);
             let targets: Vec<usize> = (0..rows).map(|row| row * 7 % cols).collect();
-            let (mut lse, mut dx) = (vec![0.0; rows], vec![0.0; x.len()]);
+            let mut lse = vec![0.0; rows];
             let loss = cross_entropy(&x, cols, &targets, &mut lse);
             let log_softmax = forward_naive(Kind::LogSoftmax, &x, cols);
             let each = (0..rows).map(|row| -log_softmax[row * cols + targets[row]] as f64);
             let expected = each.sum::<f64>() / rows as f64;
             assert!((loss as f64 - expected).abs() < 1e-5 * expected.abs().max(0.1), "{loss} for {expected}");
-            cross_entropy_backward(&x, cols, &targets, &lse, 2.0, &mut dx);
+            let dx = cross_entropy_backward(&x, cols, &targets, &lse, 2.0);
             let mut expected = forward_naive(Kind::Softmax, &x, cols);
             (0..rows).for_each(|row| expected[row * cols + targets[row]] -= 1.0);
             expected.iter_mut().for_each(|dx| *dx *= 2.0 / rows as f32);
             assert_close("cross_entropy", &dx, &expected, 1e-5);
-            let (mut lse_dx, g) = (vec![0.0; x.len()], numbers(rows, 1.0));
-            logsumexp_backward(&x, cols, &lse, &g, &mut lse_dx);
+            let g = numbers(rows, 1.0);
+            let lse_dx = logsumexp_backward(&x, cols, &lse, &g);
             let softmax = forward_naive(Kind::Softmax, &x, cols);
             let expected: Vec<f32> = softmax.iter().enumerate().map(|(i, y)| y * g[i / cols]).collect();
             assert_close("logsumexp", &lse_dx, &expected, 1e-5);
@@ -558,10 +558,9 @@ mod tests {
     fn the_number_of_threads_changes_no_bit() {
         let (x, targets) = (numbers(40_000, 3.0), (0..1000).map(|i| i % 40).collect::<Vec<_>>());
         same_bits(|| {
-            let (mut y, mut lse, mut dx) = (vec![0.0; x.len()], vec![0.0; 1000], vec![0.0; x.len()]);
-            forward(Kind::Softmax, &x, 40, &mut y);
+            let (y, mut lse) = (forward(Kind::Softmax, &x, 40), vec![0.0; 1000]);
             let loss = cross_entropy(&x, 40, &targets, &mut lse);
-            cross_entropy_backward(&x, 40, &targets, &lse, 1.0, &mut dx);
+            let dx = cross_entropy_backward(&x, 40, &targets, &lse, 1.0);
             [y, lse, dx, vec![loss, mse(&x[..30_000], &x[10_000..])]].concat()
         });
     }
