@@ -30,6 +30,7 @@ pub mod download;
 pub mod iter;
 pub mod matmul;
 pub mod matrix;
+pub mod meanshift;
 #[cfg(feature = "nb")]
 pub mod nb;
 #[cfg(feature = "plot")]

@@ -1,5 +1,5 @@
 // Owned by notebooks/02_matmul.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 93ab8235c79698e1
+// nbs:hash 1cabba717a5d3c5e
 //! Matrix multiplication, from three loops to packed tiles in vector registers; broadcasting and `einsum` on the way.
 
 // %% notebooks/02_matmul.ipynb mm-naive
@@ -38,15 +38,15 @@ pub fn matmul_naive(a: &Matrix, b: &Matrix) -> Matrix {
 #[track_caller]
 pub fn matmul_ipj(a: &Matrix, b: &Matrix) -> Matrix {
     let (m, k, n) = sizes(a, b);
-    let mut c = Matrix::zeros((m, n));
+    let (a, b, mut c) = (a.as_slice(), b.as_slice(), vec![0.0; m * n]);
     for i in 0..m {
         for p in 0..k {
             for j in 0..n {
-                c[(i, j)] += a[(i, p)] * b[(p, j)];
+                c[i * n + j] += a[i * k + p] * b[p * n + j];
             }
         }
     }
-    c
+    Matrix::new(c, (m, n))
 }
 
 // %% notebooks/02_matmul.ipynb ro-rows
@@ -303,21 +303,21 @@ pub fn einsum(equation: &str, a: &Array, b: &Array) -> Array {
 }
 
 // %% notebooks/02_matmul.ipynb ti-tiled
-/// The side of a tile: 64 × 64 numbers are 16 KB, so that a tile of each matrix fits into the L1 or L2 cache.
-const TILE: usize = 64;
+/// The side of a tile of B: 128 × 128 numbers are 64 KB, which fits into any L2 cache.
+const TILE: usize = 128;
 
-/// `a` times `b` in tiles of 64 × 64, each of which is used while it is in the cache.
+/// `a` times `b` in tiles: a tile of `b` of 128 × 128 is used for all rows of `a` while it is in the cache.
 #[track_caller]
 pub fn matmul_tiled(a: &Matrix, b: &Matrix) -> Matrix {
     let (m, k, n) = sizes(a, b);
     let mut c = vec![0.0; m * n];
     for p0 in (0..k).step_by(TILE) {
         for j0 in (0..n).step_by(TILE) {
-            let columns = j0..n.min(j0 + TILE);
+            let (depth, columns) = (p0..k.min(p0 + TILE), j0..n.min(j0 + TILE));
             for (i, c_row) in c.chunks_exact_mut(n).enumerate() {
-                for p in p0..k.min(p0 + TILE) {
-                    let x = a[(i, p)];
-                    for (c, y) in c_row[columns.clone()].iter_mut().zip(&b.row(p)[columns.clone()]) {
+                let c_part = &mut c_row[columns.clone()];
+                for (p, x) in depth.clone().zip(&a.row(i)[depth.clone()]) {
+                    for (c, y) in c_part.iter_mut().zip(&b.row(p)[columns.clone()]) {
                         *c += x * y;
                     }
                 }
