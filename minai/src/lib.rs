@@ -24,6 +24,7 @@ pub mod kernels;
 
 // nbs:modules begin
 pub mod array;
+pub mod backprop;
 pub mod data;
 #[cfg(feature = "download")]
 pub mod download;

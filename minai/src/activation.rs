@@ -1,0 +1,68 @@
+// Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 95fc53f82506fee7
+//! Activation functions as free functions; `relu`, `tanh`, `sigmoid` and `exp` are methods of [`Tensor`].
+
+// %% notebooks/91_operations.ipynb ac-elements
+use minai::array::Array;
+use minai::kernels;
+use minai::kernels::activation::Activation;
+use minai::tensor::{Tensor, contiguous, from_op};
+
+/// The elements of an array that [`contiguous`] or an operation made.
+///
+/// # Panics
+/// If they do not lie in row-major order.
+#[track_caller]
+pub fn elements(array: &Array) -> &[f32] {
+    array.as_slice().expect("in row-major order")
+}
+
+/// The elements of such an array, to be changed: in place if nobody else uses them, else in a copy.
+///
+/// # Panics
+/// If they do not lie in row-major order.
+#[track_caller]
+pub fn elements_mut(array: &mut Array) -> &mut [f32] {
+    array.as_slice_mut().expect("in row-major order")
+}
+
+// %% notebooks/91_operations.ipynb ac-functions
+/// All activations here want to see their input again on the way back.
+fn activate(op: &'static str, f: Activation, x: &Tensor) -> Tensor {
+    let input = contiguous(&x.data);
+    let y = Array::new(kernels::activation::forward(f, elements(&input)), x.shape());
+    from_op(op, y, &[x], move |mut g, _| {
+        kernels::activation::backward(f, elements(&input), elements_mut(&mut g));
+        vec![Some(g)]
+    })
+}
+
+/// x where it is positive, else `slope` times x (Maas et al. 2013).
+pub fn leaky_relu(x: &Tensor, slope: f32) -> Tensor {
+    activate("leaky_relu", Activation::LeakyRelu(slope), x)
+}
+
+/// x σ(x), also called swish (Elfwing et al. 2017).
+pub fn silu(x: &Tensor) -> Tensor {
+    activate("silu", Activation::Silu, x)
+}
+
+/// x Φ(x), with the distribution function Φ of a normal number (Hendrycks and Gimpel 2016).
+pub fn gelu(x: &Tensor) -> Tensor {
+    activate("gelu", Activation::Gelu, x)
+}
+
+/// GELU's approximation by a hyperbolic tangent (Hendrycks and Gimpel 2016).
+pub fn gelu_tanh(x: &Tensor) -> Tensor {
+    activate("gelu_tanh", Activation::GeluTanh, x)
+}
+
+/// x σ(1.702 x): GELU's coarser approximation, which CLIP uses.
+pub fn quick_gelu(x: &Tensor) -> Tensor {
+    activate("quick_gelu", Activation::QuickGelu, x)
+}
+
+/// ln(1 + eˣ), a smooth relu (Dugas et al. 2001).
+pub fn softplus(x: &Tensor) -> Tensor {
+    activate("softplus", Activation::Softplus, x)
+}

@@ -1,0 +1,170 @@
+// Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash ff05d6884717e19e
+//! Convolution and transposed convolution of images (n, channels, height, width).
+
+use crate::activation::elements;
+
+// %% notebooks/91_operations.ipynb co-options
+use minai::array::Array;
+use minai::kernels;
+use minai::kernels::conv::Geometry;
+use minai::tensor::{Tensor, contiguous, from_op};
+
+/// How a kernel moves over an image: the same in both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvOptions {
+    /// Steps between places: 1.
+    pub stride: usize,
+    /// Rows and columns of zeros on each side: 0.
+    pub padding: usize,
+    /// Steps between the weights: 1.
+    pub dilation: usize,
+    /// Channels are split into so many groups, each with weights of its own: 1.
+    pub groups: usize,
+}
+
+impl Default for ConvOptions {
+    fn default() -> Self {
+        ConvOptions { stride: 1, padding: 0, dilation: 1, groups: 1 }
+    }
+}
+
+impl ConvOptions {
+    /// Of images `x` and `y` before and after a convolution with a weight (channels of y, channels of x / groups, …).
+    fn geometry(
+        self,
+        (n, c_in, h, w): (usize, usize, usize, usize),
+        c_out: usize,
+        weight: &[usize],
+    ) -> Geometry {
+        let ConvOptions { stride, padding, dilation, groups } = self;
+        Geometry {
+            n,
+            c_in,
+            size: (h, w),
+            c_out,
+            kernel: (weight[2], weight[3]),
+            stride: (stride, stride),
+            padding: (padding, padding),
+            dilation: (dilation, dilation),
+            groups,
+        }
+    }
+}
+
+/// The sum over all but the channels.
+fn bias_gradient(g: &Array) -> Array {
+    let (channels, plane) = (g.shape()[1], g.shape()[2..].iter().product::<usize>());
+    let mut sums = vec![0.0_f64; channels];
+    for (i, plane) in elements(g).chunks(plane.max(1)).enumerate() {
+        // Rows of 8 sums: the compiler makes vectors of them.
+        let mut eight = [0.0_f32; 8];
+        let (whole, rest) = plane.as_chunks::<8>();
+        whole.iter().for_each(|part| (0..8).for_each(|j| eight[j] += part[j]));
+        sums[i % channels] += eight.iter().chain(rest).map(|&x| f64::from(x)).sum::<f64>();
+    }
+    Array::new(sums.iter().map(|&sum| sum as f32).collect(), &[channels])
+}
+
+#[track_caller]
+fn check_bias(op: &str, bias: Option<&Tensor>, channels: usize) {
+    if let Some(bias) = bias {
+        assert!(bias.shape() == [channels], "{op}: bias of shape {:?} for {channels} channels", bias.shape());
+    }
+}
+
+// %% notebooks/91_operations.ipynb co-conv
+/// Convolution of `x` (n, c, h, w) with `weight` (channels, c / groups, kernel height, kernel width), and `bias`
+/// (channels) added.
+///
+/// # Panics
+/// If the shapes do not fit.
+#[track_caller]
+pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: ConvOptions) -> Tensor {
+    let (&[n, c, h, w], &[out, per_group, kh, kw]) = (x.shape(), weight.shape()) else {
+        panic!("conv2d: shapes {:?} and {:?}, four axes each expected", x.shape(), weight.shape())
+    };
+    let ConvOptions { stride, padding, dilation, groups } = options;
+    let divides = groups > 0 && per_group * groups == c && out.is_multiple_of(groups);
+    let inside = |size: usize, kernel: usize| kernel > 0 && dilation * (kernel - 1) < size + 2 * padding;
+    let fits = divides && stride * dilation > 0 && inside(h, kh) && inside(w, kw);
+    assert!(
+        fits,
+        "conv2d: weight of shape {:?} for x of shape {:?} with {options:?}",
+        weight.shape(),
+        x.shape()
+    );
+    check_bias("conv2d", bias, out);
+    let geometry = options.geometry((n, c, h, w), out, weight.shape());
+    let (a, b, bias_data) =
+        (contiguous(&x.data), contiguous(&weight.data), bias.map(|bias| contiguous(&bias.data)));
+    let (oh, ow) = geometry.out_size();
+    let mut y = vec![0.0; n * out * oh * ow];
+    kernels::conv::conv2d(&geometry, elements(&a), elements(&b), bias_data.as_ref().map(elements), &mut y);
+    let inputs: Vec<&Tensor> = [x, weight].into_iter().chain(bias).collect();
+    from_op("conv2d", Array::new(y, &[n, out, oh, ow]), &inputs, move |g, needs| {
+        let to_x = needs[0].then(|| {
+            like(&a, |dx| kernels::conv::conv2d_grad_input(&geometry, elements(&g), elements(&b), dx))
+        });
+        let to_w = needs[1].then(|| {
+            like(&b, |dw| kernels::conv::conv2d_grad_weight(&geometry, elements(&a), elements(&g), dw))
+        });
+        let to_bias = needs.get(2).map(|need| need.then(|| bias_gradient(&g)));
+        [to_x, to_w].into_iter().chain(to_bias).collect()
+    })
+}
+
+/// An array of the same shape, filled by `fill`.
+fn like(array: &Array, fill: impl FnOnce(&mut [f32])) -> Array {
+    let mut numbers = vec![0.0; array.len()];
+    fill(&mut numbers);
+    Array::new(numbers, array.shape())
+}
+
+// %% notebooks/91_operations.ipynb co-transpose
+/// Transposed convolution of `x` (n, c, h, w) with `weight` (c, channels / groups, kernel height, kernel width), and
+/// `bias` (channels) added: what a convolution with these options does to gradients. The result has
+/// (size - 1) · stride - 2 · padding + dilation · (kernel - 1) + 1 rows and columns.
+///
+/// # Panics
+/// If the shapes do not fit.
+#[track_caller]
+pub fn conv_transpose2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: ConvOptions) -> Tensor {
+    let (&[n, c, h, w], &[weight_c, per_group, kh, kw]) = (x.shape(), weight.shape()) else {
+        panic!("conv_transpose2d: shapes {:?} and {:?}, four axes each expected", x.shape(), weight.shape())
+    };
+    let ConvOptions { stride, padding, dilation, groups } = options;
+    let size = |size: usize, kernel: usize| {
+        let all = size.checked_sub(1)? * stride + dilation * kernel.checked_sub(1)? + 1;
+        all.checked_sub(2 * padding).filter(|&size| size > 0)
+    };
+    let divides = weight_c == c && groups > 0 && c.is_multiple_of(groups) && stride * dilation > 0;
+    let (true, Some(oh), Some(ow)) = (divides, size(h, kh), size(w, kw)) else {
+        panic!(
+            "conv_transpose2d: weight of shape {:?} for x of shape {:?} with {options:?}",
+            weight.shape(),
+            x.shape()
+        )
+    };
+    let out = per_group * groups;
+    check_bias("conv_transpose2d", bias, out);
+    // Of the convolution that leads from the result back to x.
+    let geometry = options.geometry((n, out, oh, ow), c, weight.shape());
+    let (a, b) = (contiguous(&x.data), contiguous(&weight.data));
+    let mut y = vec![0.0; n * out * oh * ow];
+    kernels::conv::conv2d_grad_input(&geometry, elements(&a), elements(&b), &mut y);
+    if let Some(bias) = bias {
+        let planes = y.chunks_mut(oh * ow).zip(bias.data.iter().cycle());
+        planes.for_each(|(plane, bias)| plane.iter_mut().for_each(|y| *y += bias));
+    }
+    let inputs: Vec<&Tensor> = [x, weight].into_iter().chain(bias).collect();
+    from_op("conv_transpose2d", Array::new(y, &[n, out, oh, ow]), &inputs, move |g, needs| {
+        let to_x = needs[0]
+            .then(|| like(&a, |dx| kernels::conv::conv2d(&geometry, elements(&g), elements(&b), None, dx)));
+        let to_w = needs[1].then(|| {
+            like(&b, |dw| kernels::conv::conv2d_grad_weight(&geometry, elements(&g), elements(&a), dw))
+        });
+        let to_bias = needs.get(2).map(|need| need.then(|| bias_gradient(&g)));
+        [to_x, to_w].into_iter().chain(to_bias).collect()
+    })
+}

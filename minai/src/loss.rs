@@ -1,0 +1,180 @@
+// Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash c49245252be7809d
+//! Softmax, its relatives, and loss functions. Means are taken over all elements, or over the rows.
+
+use crate::activation::{elements, elements_mut};
+
+// %% notebooks/91_operations.ipynb lo-softmax
+use minai::array::Array;
+use minai::kernels;
+use minai::kernels::softmax::Kind;
+use minai::tensor::{Tensor, contiguous, from_op};
+
+/// The axis counted from the front.
+#[track_caller]
+fn axis_of(op: &str, axis: isize, x: &Tensor) -> usize {
+    let rank = x.shape().len() as isize;
+    assert!((-rank..rank).contains(&axis), "{op}: no axis {axis} in shape {:?}", x.shape());
+    axis.rem_euclid(rank) as usize
+}
+
+#[track_caller]
+fn softmax_op(op: &'static str, kind: Kind, x: &Tensor, axis: isize) -> Tensor {
+    let (axis, last) = (axis_of(op, axis, x), x.shape().len() - 1);
+    if axis != last {
+        let turned = x.transpose(axis as isize, -1);
+        return softmax_op(op, kind, &turned, -1).transpose(axis as isize, -1);
+    }
+    let cols = x.shape()[last];
+    let y = Array::new(kernels::softmax::forward(kind, elements(&contiguous(&x.data)), cols), x.shape());
+    let result = y.clone();
+    from_op(op, y, &[x], move |mut g, _| {
+        kernels::softmax::backward(kind, elements(&result), cols, elements_mut(&mut g));
+        vec![Some(g)]
+    })
+}
+
+/// eˣ / Σ eˣ along an axis.
+///
+/// # Panics
+/// If there is no such axis.
+#[track_caller]
+pub fn softmax(x: &Tensor, axis: isize) -> Tensor {
+    softmax_op("softmax", Kind::Softmax, x, axis)
+}
+
+/// x - ln Σ eˣ along an axis.
+///
+/// # Panics
+/// If there is no such axis.
+#[track_caller]
+pub fn log_softmax(x: &Tensor, axis: isize) -> Tensor {
+    softmax_op("log_softmax", Kind::LogSoftmax, x, axis)
+}
+
+// %% notebooks/91_operations.ipynb lo-lse
+/// ln Σ eˣ along an axis, which is taken out of the shape.
+///
+/// # Panics
+/// If there is no such axis.
+#[track_caller]
+pub fn logsumexp(x: &Tensor, axis: isize) -> Tensor {
+    let (axis, rank) = (axis_of("logsumexp", axis, x), x.shape().len());
+    if axis + 1 != rank {
+        let order: Vec<isize> = (0..rank).filter(|&i| i != axis).chain([axis]).map(|i| i as isize).collect();
+        return logsumexp(&x.permute(&order), -1);
+    }
+    let (shape, cols) = (x.data.shape().to_vec(), x.shape()[axis]);
+    let input = contiguous(&x.data);
+    let mut lse = vec![f32::NEG_INFINITY; shape[..axis].iter().product()]; // of no numbers: ln 0
+    kernels::softmax::logsumexp(elements(&input), cols, &mut lse);
+    let result = Array::new(lse, &shape[..axis]);
+    let lse = result.clone();
+    from_op("logsumexp", result, &[x], move |g, _| {
+        let dx = kernels::softmax::logsumexp_backward(elements(&input), cols, elements(&lse), elements(&g));
+        vec![Some(Array::new(dx, &shape))]
+    })
+}
+
+// %% notebooks/91_operations.ipynb lo-cross-entropy
+/// The targets of rows of `classes` numbers, checked.
+#[track_caller]
+fn checked_targets(op: &str, x: &Tensor, targets: &Array<i64>) -> (usize, Vec<usize>) {
+    let &[rows, classes] = x.shape() else {
+        panic!("{op}: scores of shape (rows, classes) expected, {:?}", x.shape())
+    };
+    assert!(
+        targets.shape() == [rows],
+        "{op}: targets of shape {:?} for scores of shape {:?}",
+        targets.shape(),
+        x.shape()
+    );
+    let index = |&target: &i64| match usize::try_from(target) {
+        Ok(index) if index < classes => index,
+        _ => panic!("{op}: target {target} for scores of shape {:?}", x.shape()),
+    };
+    (classes, targets.iter().map(index).collect())
+}
+
+/// The mean over the rows of -ln softmax(x) at the target. `x`: (rows, classes), `targets`: (rows), a number.
+///
+/// # Panics
+/// If the shapes are not these, or a target is not a class.
+#[track_caller]
+pub fn cross_entropy(x: &Tensor, targets: &Array<i64>) -> Tensor {
+    let (cols, targets) = checked_targets("cross_entropy", x, targets);
+    let (input, mut lse) = (contiguous(&x.data), vec![0.0; targets.len()]);
+    let loss = kernels::softmax::cross_entropy(elements(&input), cols, &targets, &mut lse);
+    from_op("cross_entropy", Array::new(vec![loss], &[]), &[x], move |g, _| {
+        let dx =
+            kernels::softmax::cross_entropy_backward(elements(&input), cols, &targets, &lse, elements(&g)[0]);
+        vec![Some(Array::new(dx, input.shape()))]
+    })
+}
+
+/// The mean over the rows of -x at the target, for logarithms of probabilities `x` (rows, classes).
+///
+/// # Panics
+/// If the shapes are not (rows, classes) and (rows), or a target is not a class.
+#[track_caller]
+pub fn nll_loss(x: &Tensor, targets: &Array<i64>) -> Tensor {
+    let (cols, targets) = checked_targets("nll_loss", x, targets);
+    let places: Vec<usize> = targets.iter().enumerate().map(|(row, target)| row * cols + target).collect();
+    let (input, shape) = (contiguous(&x.data), x.shape().to_vec());
+    let sum: f64 = places.iter().map(|&place| -f64::from(elements(&input)[place])).sum();
+    let loss = (sum / places.len() as f64) as f32;
+    from_op("nll_loss", Array::new(vec![loss], &[]), &[x], move |g, _| {
+        let mut dx = vec![0.0; shape.iter().product()];
+        places.iter().for_each(|&place| dx[place] = -elements(&g)[0] / places.len() as f32);
+        vec![Some(Array::new(dx, &shape))]
+    })
+}
+
+// %% notebooks/91_operations.ipynb lo-means
+#[track_caller]
+fn assert_same_shape(op: &str, x: &Tensor, y: &Tensor) {
+    assert!(x.shape() == y.shape(), "{op}: shapes {:?} and {:?} differ", x.shape(), y.shape());
+}
+
+/// The mean of (x - y)², a number.
+///
+/// # Panics
+/// If the shapes differ: nothing is broadcast.
+#[track_caller]
+pub fn mse_loss(x: &Tensor, y: &Tensor) -> Tensor {
+    assert_same_shape("mse_loss", x, y);
+    let (a, b) = (contiguous(&x.data), contiguous(&y.data));
+    let loss = kernels::softmax::mse(elements(&a), elements(&b));
+    from_op("mse_loss", Array::new(vec![loss], &[]), &[x, y], move |g, needs| {
+        let (a, b, shape) = (elements(&a), elements(&b), a.shape());
+        let gradient = |x, y| Array::new(kernels::softmax::mse_backward(x, y, elements(&g)[0]), shape);
+        vec![needs[0].then(|| gradient(a, b)), needs[1].then(|| gradient(b, a))]
+    })
+}
+
+/// The mean of -t ln σ(x) - (1 - t) ln(1 - σ(x)) for scores x and targets t from 0 to 1, a number.
+///
+/// # Panics
+/// If the shapes differ: nothing is broadcast.
+#[track_caller]
+pub fn binary_cross_entropy_with_logits(x: &Tensor, targets: &Tensor) -> Tensor {
+    assert_same_shape("binary_cross_entropy_with_logits", x, targets);
+    let (a, t) = (contiguous(&x.data), contiguous(&targets.data));
+    let loss = kernels::softmax::bce_with_logits(elements(&a), elements(&t));
+    from_op(
+        "binary_cross_entropy_with_logits",
+        Array::new(vec![loss], &[]),
+        &[x, targets],
+        move |g, needs| {
+            let (g, n) = (elements(&g)[0], a.len() as f32);
+            let to_x = || {
+                Array::new(
+                    kernels::softmax::bce_with_logits_backward(elements(&a), elements(&t), g),
+                    a.shape(),
+                )
+            };
+            let to_t = || Array::new(elements(&a).iter().map(|x| -x * g / n).collect(), a.shape());
+            vec![needs[0].then(to_x), needs[1].then(to_t)]
+        },
+    )
+}

@@ -1,0 +1,161 @@
+// Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 26d024091a9d2492
+//! Layer, group and batch normalisation.
+
+use crate::activation::{elements, elements_mut};
+
+// %% notebooks/91_operations.ipynb no-layer
+use minai::array::Array;
+use minai::kernels;
+use minai::kernels::norm::{Given, Norm, Over, Stat, Then};
+use minai::tensor::{Tensor, contiguous, from_op};
+
+/// Normalises over the last axes, those of `weight` and `bias`. `eps` is added to the variance.
+///
+/// # Panics
+/// If the last axes of `x` are not those of `weight` and `bias`.
+#[track_caller]
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Tensor {
+    let (shape, wanted) = (x.shape().to_vec(), weight.shape().to_vec());
+    let fits = shape.ends_with(&wanted) && !wanted.is_empty() && bias.shape() == wanted;
+    assert!(fits, "layer_norm: weight {wanted:?} and bias {:?} for shape {shape:?}", bias.shape());
+    let [input, w, b] = [x, weight, bias].map(|tensor| contiguous(&tensor.data));
+    let (y, stats) = kernels::norm::layer_norm(eps, elements(&w), elements(&b), elements(&input));
+    from_op("layer_norm", Array::new(y, &shape), &[x, weight, bias], move |mut g, needs| {
+        let sums =
+            kernels::norm::layer_norm_backward(elements(&w), &stats, elements(&input), elements_mut(&mut g));
+        let [dw, db] = <[_; 2]>::from(sums).map(|sum| Array::new(sum, &wanted));
+        vec![needs[0].then_some(g), needs[1].then_some(dw), needs[2].then_some(db)]
+    })
+}
+
+// %% notebooks/91_operations.ipynb no-image
+/// (n, channels, the product of the rest) of a shape, if weight and bias have one number for each channel.
+#[track_caller]
+fn image_shape(op: &str, x: &Tensor, weight: &Tensor, bias: &Tensor) -> kernels::norm::Shape {
+    let shape = x.shape();
+    let fits = shape.len() >= 2 && weight.shape() == [shape[1]] && bias.shape() == [shape[1]];
+    let (weight, bias) = (weight.shape(), bias.shape());
+    assert!(fits, "{op}: weight {weight:?} and bias {bias:?} for shape {shape:?}, (n, channels, …)");
+    kernels::norm::Shape { n: shape[0], channels: shape[1], plane: shape[2..].iter().product() }
+}
+
+/// The operation of all norms of images, and the variances, if it is not given the statistics.
+#[track_caller]
+fn normalise(
+    op: &'static str,
+    (x, weight, bias): (&Tensor, &Tensor, &Tensor),
+    (over, then): (Over, Then),
+    eps: f32,
+    given: Option<Vec<Stat>>,
+) -> (Tensor, Vec<Stat>, Vec<f32>) {
+    let shape = image_shape(op, x, weight, bias);
+    let [input, w, b] = [x, weight, bias].map(|tensor| contiguous(&tensor.data));
+    let norm = Norm { shape, over, weight: Some(elements(&w)), bias: Some(elements(&b)), then };
+    let from_x = if given.is_some() { Given::Yes } else { Given::No };
+    let (y, stats, variances) = match given {
+        Some(stats) => (norm.apply(&stats, elements(&input)), stats, Vec::new()),
+        None => norm.forward(eps, elements(&input)),
+    };
+    let used = stats.clone();
+    let y = from_op(op, Array::new(y, x.shape()), &[x, weight, bias], move |mut g, needs| {
+        let norm = Norm { shape, over, weight: Some(elements(&w)), bias: Some(elements(&b)), then };
+        let (dw, db) = norm.backward(&used, from_x, elements(&input), elements_mut(&mut g));
+        let list = |sum: Vec<f32>| Array::new(sum, w.shape());
+        vec![needs[0].then_some(g), needs[1].then(|| list(dw)), needs[2].then(|| list(db))]
+    });
+    (y, stats, variances)
+}
+
+// %% notebooks/91_operations.ipynb no-group
+/// Normalises over `groups` groups of channels of each image. `x`: (n, channels, …), weight and bias: (channels).
+///
+/// # Panics
+/// If weight or bias do not fit, or the channels cannot be divided into the groups.
+#[track_caller]
+pub fn group_norm(x: &Tensor, groups: usize, weight: &Tensor, bias: &Tensor, eps: f32) -> Tensor {
+    check_groups("group_norm", x, groups);
+    normalise("group_norm", (x, weight, bias), (Over::Groups(groups), Then::Nothing), eps, None).0
+}
+
+/// [`group_norm`], then silu, in one pass over the memory.
+///
+/// # Panics
+/// As [`group_norm`].
+#[track_caller]
+pub fn group_norm_silu(x: &Tensor, groups: usize, weight: &Tensor, bias: &Tensor, eps: f32) -> Tensor {
+    check_groups("group_norm_silu", x, groups);
+    normalise("group_norm_silu", (x, weight, bias), (Over::Groups(groups), Then::Silu), eps, None).0
+}
+
+#[track_caller]
+fn check_groups(op: &str, x: &Tensor, groups: usize) {
+    let channels = x.shape().get(1);
+    let fits = groups > 0 && channels.is_some_and(|channels| channels.is_multiple_of(groups));
+    assert!(fits, "{op}: {groups} groups of the channels of shape {:?}", x.shape());
+}
+
+// %% notebooks/91_operations.ipynb no-batch-norm
+/// What batch normalisation keeps for use after training, one number for each channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Running {
+    /// The mean.
+    pub mean: Array,
+    /// The variance, unbiased.
+    pub var: Array,
+    /// How much of each batch's statistics goes in.
+    pub momentum: f32,
+}
+
+impl Running {
+    /// Mean 0, variance 1, momentum 0.1: where PyTorch begins.
+    pub fn new(channels: usize) -> Self {
+        let all = |value| Array::new(vec![value; channels], &[channels]);
+        Running { mean: all(0.0), var: all(1.0), momentum: 0.1 }
+    }
+}
+
+/// Normalises each channel by the batch's statistics, as in training, and brings the running ones up to date.
+/// `x`: (n, channels, …), weight and bias: (channels).
+///
+/// # Panics
+/// If weight, bias or running statistics do not fit, or a channel has fewer than two numbers.
+#[track_caller]
+pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, running: &mut Running, eps: f32) -> Tensor {
+    check_running("batch_norm", x, running);
+    let numbers = x.data.len() as f32 / x.shape()[1] as f32;
+    assert!(
+        numbers > 1.0,
+        "batch_norm: more than one number for each channel expected, shape {:?}",
+        x.shape()
+    );
+    let (y, stats, variances) =
+        normalise("batch_norm", (x, weight, bias), (Over::Batch, Then::Nothing), eps, None);
+    let (m, unbiased) = (running.momentum, numbers / (numbers - 1.0));
+    for (mean, stat) in elements_mut(&mut running.mean).iter_mut().zip(&stats) {
+        *mean += m * (stat.mean - *mean);
+    }
+    for (var, variance) in elements_mut(&mut running.var).iter_mut().zip(variances) {
+        *var += m * (variance * unbiased - *var);
+    }
+    y
+}
+
+/// Normalises each channel by the running statistics, as after training.
+///
+/// # Panics
+/// If weight, bias or running statistics do not fit.
+#[track_caller]
+pub fn batch_norm_eval(x: &Tensor, weight: &Tensor, bias: &Tensor, running: &Running, eps: f32) -> Tensor {
+    check_running("batch_norm_eval", x, running);
+    let stat = |(&mean, &var): (&f32, &f32)| Stat { mean, rstd: 1.0 / (var + eps).sqrt() };
+    let stats = running.mean.iter().zip(running.var.iter()).map(stat).collect();
+    normalise("batch_norm_eval", (x, weight, bias), (Over::Batch, Then::Nothing), eps, Some(stats)).0
+}
+
+#[track_caller]
+fn check_running(op: &str, x: &Tensor, running: &Running) {
+    let (shape, mean, var) = (x.shape(), running.mean.shape(), running.var.shape());
+    let fits = shape.len() >= 2 && mean == [shape[1]] && var == mean;
+    assert!(fits, "{op}: running mean {mean:?} and variance {var:?} for shape {shape:?}, (n, channels, …)");
+}
