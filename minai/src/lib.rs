@@ -23,19 +23,26 @@ extern crate self as minai;
 pub mod kernels;
 
 // nbs:modules begin
+pub mod activation;
 pub mod array;
+pub mod attention;
 pub mod backprop;
+pub mod conv;
 pub mod data;
 #[cfg(feature = "download")]
 pub mod download;
+pub mod embedding;
 pub mod iter;
+pub mod loss;
 pub mod matmul;
 pub mod matrix;
 pub mod meanshift;
 #[cfg(feature = "nb")]
 pub mod nb;
+pub mod norm;
 #[cfg(feature = "plot")]
 pub mod plot;
+pub mod pool;
 pub mod rng;
 pub mod tensor;
 // nbs:modules end
