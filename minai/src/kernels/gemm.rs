@@ -130,8 +130,8 @@ pub fn gemm_naive(
 
 /// Multiplications below which waking a second thread costs more than it saves.
 const WORTH_A_THREAD: f64 = 250_000.0;
-/// Steps of k in one go: a panel of B of that depth stays in the first-level cache.
-const DEPTH: usize = 256;
+/// Steps of k in one go, at most: a panel of A and most of one of B stay in the first-level cache.
+const DEPTH: usize = 384;
 
 fn work(m: usize, n: usize, k: usize) -> f64 {
     m as f64 * n as f64 * k as f64
@@ -170,7 +170,7 @@ impl Product<'_> {
         let pack_b = b_strides.1 != 1 || row_panels > 8;
         // The last panel of columns is packed in any case: it may not be full, and has no more elements to read.
         let first_packed = if pack_b { 0 } else { n / nr };
-        let depth = DEPTH.min(k);
+        let depth = k.div_ceil(k.div_ceil(DEPTH));
         let mut packed_a = scratch(row_panels * mr * depth);
         let mut packed_b = scratch((column_panels - first_packed) * nr * depth);
         let parts = Parts::new(c);
@@ -235,7 +235,7 @@ impl Work for TileSize {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> (usize, usize) {
-        if S::MANY_REGISTERS { (14, 2 * S::LANES) } else { (6, 2 * S::LANES) }
+        if S::MANY_REGISTERS { (8, 3 * S::LANES) } else { (6, 2 * S::LANES) }
     }
 }
 
@@ -262,7 +262,7 @@ impl Work for ColumnOfTiles<'_> {
         // SAFETY: the instruction set is there.
         unsafe {
             if S::MANY_REGISTERS {
-                column_of_tiles::<S, 14, 2>(self)
+                column_of_tiles::<S, 8, 3>(self)
             } else {
                 column_of_tiles::<S, 6, 2>(self)
             }
@@ -319,16 +319,43 @@ fn pack(from: &[f32], (across, along): Strides, (count, width): (usize, usize), 
         }
         return;
     }
-    // Blocks of 16 steps: a line of the cache is read as a whole.
-    for (block, to) in to.chunks_mut(16 * width).enumerate() {
-        for i in 0..width {
-            let places = to[i..].iter_mut().step_by(width);
-            if i < count {
-                let from = from[i * across + block * 16 * along..].iter().step_by(along.max(1));
-                places.zip(from).for_each(|(to, &x)| *to = x);
-            } else {
-                places.for_each(|to| *to = 0.0);
+    if along == 1 {
+        return pack_rows(from, across, (count, width), to);
+    }
+    for i in 0..width {
+        let places = to[i..].iter_mut().step_by(width);
+        if i < count {
+            places.zip(from[i * across..].iter().step_by(along.max(1))).for_each(|(to, &x)| *to = x);
+        } else {
+            places.for_each(|to| *to = 0.0);
+        }
+    }
+}
+
+/// [`pack`] for neighbouring steps: a transposition, by squares of 4×4 that the compiler turns in registers.
+fn pack_rows(from: &[f32], across: usize, (count, width): (usize, usize), to: &mut [f32]) {
+    let depth = to.len() / width;
+    let whole = depth / 4 * 4;
+    let mut i = 0;
+    while i + 4 <= count {
+        let rows: [&[f32]; 4] = std::array::from_fn(|r| &from[(i + r) * across..][..depth]);
+        for p in (0..whole).step_by(4) {
+            let square: [[f32; 4]; 4] =
+                std::array::from_fn(|r| rows[r][p..p + 4].try_into().expect("four of them"));
+            for q in 0..4 {
+                let column = [square[0][q], square[1][q], square[2][q], square[3][q]];
+                to[(p + q) * width + i..][..4].copy_from_slice(&column);
             }
+        }
+        for p in whole..depth {
+            (0..4).for_each(|r| to[p * width + i + r] = rows[r][p]);
+        }
+        i += 4;
+    }
+    for i in i..width {
+        let row = if i < count { &from[i * across..][..depth] } else { &[] };
+        for p in 0..depth {
+            to[p * width + i] = row.get(p).copied().unwrap_or(0.0);
         }
     }
 }
@@ -366,25 +393,40 @@ unsafe fn run_tile<S: Simd, const MR: usize, const NV: usize>(
             a = a.add(MR);
             b = b.add(b_row);
         }
-        let beta_v = S::splat(beta);
-        for i in 0..MR {
-            if i < rows {
+        if rows == MR && columns == NV * S::LANES {
+            // Written straight from the registers.
+            for i in 0..MR {
                 for v in 0..NV {
-                    let (to, left) = (c.add(i * ldc + v * S::LANES), columns.saturating_sub(v * S::LANES));
-                    if left >= S::LANES {
-                        let old =
-                            if beta == 0.0 { sums[i][v] } else { S::fma(beta_v, S::load(to), sums[i][v]) };
-                        S::store(to, old);
-                    } else if left > 0 {
-                        let old = if beta == 0.0 {
-                            sums[i][v]
-                        } else {
-                            S::fma(beta_v, S::load_part(to, left), sums[i][v])
-                        };
-                        S::store_part(to, left, old);
-                    }
+                    write::<S>(c.add(i * ldc + v * S::LANES), S::LANES, sums[i][v], beta);
                 }
             }
+        } else {
+            for i in 0..rows {
+                for v in 0..NV {
+                    let left = columns.saturating_sub(v * S::LANES);
+                    write::<S>(c.wrapping_add(i * ldc + v * S::LANES), left, sums[i][v], beta);
+                }
+            }
+        }
+    }
+}
+
+/// c = sums + beta c, for the first `left` lanes if that is less than a vector.
+///
+/// # Safety
+/// The machine has `S`, and those lanes of c are there.
+#[inline(always)]
+unsafe fn write<S: Simd>(c: *mut f32, left: usize, sums: S::V, beta: f32) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        if left >= S::LANES {
+            S::store(c, if beta == 0.0 { sums } else { S::fma(S::splat(beta), S::load(c), sums) });
+        } else if left > 0 {
+            S::store_part(
+                c,
+                left,
+                if beta == 0.0 { sums } else { S::fma(S::splat(beta), S::load_part(c, left), sums) },
+            );
         }
     }
 }
