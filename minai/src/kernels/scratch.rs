@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 /// A line of the cache. A vector that is loaded from two lines takes twice as long, so panels begin at a line.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
+#[allow(dead_code)] // read through a cast
 struct Line([f32; 16]);
 
 thread_local!(static SHELF: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) });
