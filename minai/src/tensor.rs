@@ -1,5 +1,5 @@
 // Owned by notebooks/05_tensor.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a446924ab209b74f
+// nbs:hash cae81f0cb95d0890
 //! Tensors that know their gradient: [`Tensor`], its operations, and [`from_op`] for new ones.
 
 // %% notebooks/05_tensor.ipynb te-types
@@ -258,11 +258,14 @@ fn broadcast_strides<T>(array: &Array<T>, shape: &[usize]) -> Vec<isize> {
     strides
 }
 
-/// As [`contiguous`], but an array that can be read with its own strides stays as it is.
-fn readable<T: Copy + Send + Sync>(array: &Array<T>) -> Array<T> {
+/// Lends an array's memory, with the strides that read it in a shape that it is broadcast to.
+fn read_as<T, R>(shape: &[usize], array: &Array<T>, read: impl FnOnce(elementwise::Strided<T>) -> R) -> R
+where
+    T: Copy + Send + Sync,
+{
     match elementwise::memory_of(array) {
-        Some(_) => array.clone(),
-        None => contiguous(array),
+        Some(memory) => read((memory, &broadcast_strides(array, shape))),
+        None => read_as(shape, &contiguous(array), read),
     }
 }
 
@@ -271,11 +274,8 @@ where
     T: Copy + Send + Sync,
     U: Copy + Send + Sync,
 {
-    let (x, y) = (readable(x), readable(y));
-    let (x_strides, y_strides) = (broadcast_strides(&x, shape), broadcast_strides(&y, shape));
-    let (x, y) = (elementwise::memory_of(&x), elementwise::memory_of(&y));
-    let (x, y) = (x.expect("readable"), y.expect("readable"));
-    Array::new(elementwise::zip(shape, (x, &x_strides), (y, &y_strides), f), shape)
+    let zipped = read_as(shape, x, |x| read_as(shape, y, |y| elementwise::zip(shape, x, y, f)));
+    Array::new(zipped, shape)
 }
 
 /// `f` of every pair of elements, broadcast; in place, if nobody else uses the memory of one that has the result's shape.
@@ -286,9 +286,15 @@ where
 pub fn zip(op: &str, x: Array, y: Array, f: impl Fn(f32, f32) -> f32 + Sync) -> Array {
     let shape = broadcast_shape(op, x.shape(), y.shape());
     match own_if(x, &shape) {
-        Ok(buffer) => zip_into(buffer, &shape, &y, f),
+        Ok(mut x) => {
+            read_as(&shape, &y, |y| elementwise::zip_in_place(&shape, &mut x, y, f));
+            Array::new(x, &shape)
+        }
         Err(x) => match own_if(y, &shape) {
-            Ok(buffer) => zip_into(buffer, &shape, &x, |y, x| f(x, y)),
+            Ok(mut y) => {
+                read_as(&shape, &x, |x| elementwise::zip_into_right(&shape, x, &mut y, f));
+                Array::new(y, &shape)
+            }
             Err(y) => zip_strided(&shape, &x, &y, f),
         },
     }
@@ -296,13 +302,6 @@ pub fn zip(op: &str, x: Array, y: Array, f: impl Fn(f32, f32) -> f32 + Sync) -> 
 
 fn own_if(x: Array, shape: &[usize]) -> Result<Vec<f32>, Array> {
     if x.shape() == shape { sole_owner(x) } else { Err(x) }
-}
-
-fn zip_into(mut buffer: Vec<f32>, shape: &[usize], y: &Array, f: impl Fn(f32, f32) -> f32 + Sync) -> Array {
-    let y = readable(y);
-    let memory = elementwise::memory_of(&y).expect("readable");
-    elementwise::zip_in_place(shape, &mut buffer, (memory, &broadcast_strides(&y, shape)), f);
-    Array::new(buffer, shape)
 }
 
 /// The reverse of broadcasting, for gradients: sums over the axes that were repeated, so that `shape` is left.
@@ -322,9 +321,7 @@ pub fn sum_to(x: Array, shape: &[usize]) -> Array {
     let missing = missing.unwrap_or(0);
     let summed = |axis: usize| axis < missing || shape[axis - missing] == 1;
     let summed: Vec<bool> = (0..x.ndim()).map(summed).collect();
-    let x = readable(&x);
-    let memory = elementwise::memory_of(&x).expect("readable");
-    Array::new(reduce::sum(x.shape(), (memory, x.strides()), &summed), shape)
+    Array::new(read_as(x.shape(), &x, |memory| reduce::sum(x.shape(), memory, &summed)), shape)
 }
 
 // %% notebooks/05_tensor.ipynb te-from-op
@@ -741,9 +738,7 @@ impl Tensor {
 }
 
 fn expanded(array: &Array, shape: &[usize]) -> Array {
-    let array = readable(array);
-    let memory = elementwise::memory_of(&array).expect("readable");
-    Array::new(elementwise::copy(shape, (memory, &broadcast_strides(&array, shape))), shape)
+    Array::new(read_as(shape, array, |memory| elementwise::copy(shape, memory)), shape)
 }
 
 // %% notebooks/05_tensor.ipynb te-matmul
@@ -751,29 +746,37 @@ use minai::kernels::gemm;
 
 /// Matrix products of the last two axes, for all places of the axes before them, which are broadcast.
 fn matmul_arrays(x: &Array, y: &Array) -> Array {
-    let (x, y) = (readable(x), readable(y));
     let (x_batch, x_matrix) = x.shape().split_at(x.ndim() - 2);
     let (y_batch, y_matrix) = y.shape().split_at(y.ndim() - 2);
     let (m, k, n) = (x_matrix[0], x_matrix[1], y_matrix[1]);
     let batch = broadcast_shape("matmul", x_batch, y_batch);
     let (x_shape, y_shape) = ([&batch, x_matrix].concat(), [&batch, y_matrix].concat());
-    let strides = |array: &Array, shape: &[usize]| -> Vec<usize> {
-        broadcast_strides(array, shape).into_iter().map(|stride| stride as usize).collect()
+    let multiply = |(x, x_strides): elementwise::Strided, (y, y_strides): elementwise::Strided| {
+        let starts = matrix_starts(&batch, x_strides, y_strides);
+        let mut product = vec![0.0; starts.len() * m * n];
+        let (x_steps, y_steps) = (matrix_steps(x_strides), matrix_steps(y_strides));
+        gemm::gemm_batched(&starts, (m, n, k), x, x_steps, y, y_steps, 0.0, &mut product);
+        product
     };
-    let (xs, ys) = (strides(&x, &x_shape), strides(&y, &y_shape));
-    // Where each pair of matrices begins, in row-major order of the batch.
+    let product = read_as(&x_shape, x, |x| read_as(&y_shape, y, |y| multiply(x, y)));
+    Array::new(product, &[&batch[..], &[m, n]].concat())
+}
+
+/// Where each pair of matrices begins, in row-major order of the batch.
+fn matrix_starts(batch: &[usize], x_strides: &[isize], y_strides: &[isize]) -> Vec<(usize, usize)> {
     let mut starts = vec![(0, 0)];
     for (axis, &size) in batch.iter().enumerate() {
-        let step = |&(x, y): &(usize, usize)| (0..size).map(move |i| (x, y, i));
-        starts = starts.iter().flat_map(step).map(|(x, y, i)| (x + i * xs[axis], y + i * ys[axis])).collect();
+        let (x_step, y_step) = (x_strides[axis] as usize, y_strides[axis] as usize);
+        let along = |&(x, y): &(usize, usize)| (0..size).map(move |i| (x + i * x_step, y + i * y_step));
+        starts = starts.iter().flat_map(along).collect();
     }
-    let rank = batch.len();
-    let (x_strides, y_strides) = ((xs[rank], xs[rank + 1]), (ys[rank], ys[rank + 1]));
-    let mut product = vec![0.0; starts.len() * m * n];
-    let (a, b) =
-        (elementwise::memory_of(&x).expect("readable"), elementwise::memory_of(&y).expect("readable"));
-    gemm::gemm_batched(&starts, (m, n, k), a, x_strides, b, y_strides, 0.0, &mut product);
-    Array::new(product, &[&batch[..], &[m, n]].concat())
+    starts
+}
+
+/// From row to row, and from column to column.
+fn matrix_steps(strides: &[isize]) -> (usize, usize) {
+    let rank = strides.len();
+    (strides[rank - 2] as usize, strides[rank - 1] as usize)
 }
 
 /// A view with the last two axes exchanged.
@@ -898,9 +901,7 @@ impl Reduction {
         x: &Array,
         kernel: impl Fn(&[usize], elementwise::Strided, &[bool]) -> Vec<f32>,
     ) -> Array {
-        let x = readable(x);
-        let memory = elementwise::memory_of(&x).expect("readable");
-        Array::new(kernel(x.shape(), (memory, x.strides()), &self.reduced), &self.ones)
+        Array::new(read_as(x.shape(), x, |memory| kernel(x.shape(), memory, &self.reduced)), &self.ones)
     }
 }
 
@@ -1408,47 +1409,6 @@ pub fn stack(tensors: &[&Tensor], axis: isize) -> Tensor {
     cat(&parts.iter().collect::<Vec<_>>(), axis)
 }
 
-// %% notebooks/05_tensor.ipynb te-grad-check
-/// The largest difference between the gradients of `f` and those found by trying out, divided by the largest gradient.
-///
-/// Every element of every input is moved a little both ways; the slope is that of the polynomial of degree 4 through
-/// five such points. The outputs of `f` are weighted with different numbers, so that no two errors cancel.
-/// Expect less than 1e-3 for smooth `f` with inputs and outputs around 1, and much more at a kink.
-///
-/// # Panics
-/// If no output depends on an input, or `f` does not always give the same shape.
-#[track_caller]
-pub fn grad_check(f: impl Fn(&[Tensor]) -> Tensor, inputs: &[Array]) -> f32 {
-    let parameters: Vec<Tensor> = inputs.iter().map(|input| Tensor::parameter(contiguous(input))).collect();
-    let output = f(&parameters);
-    let weight = |i: usize| 0.5 + (i * 37 % 64) as f32 / 64.0;
-    output.backward_from(Array::new((0..output.data.len()).map(weight).collect(), output.shape()));
-    let weighted = |inputs: &[Tensor]| -> f64 {
-        let output = f(inputs).data;
-        output.iter().enumerate().map(|(i, &y)| f64::from(y) * f64::from(weight(i))).sum()
-    };
-    let (mut worst, mut largest) = (0.0_f64, 0.0_f64);
-    let mut moved: Vec<Tensor> = parameters.iter().map(Tensor::detach).collect();
-    for (which, parameter) in parameters.iter().enumerate() {
-        let gradient =
-            parameter.grad().unwrap_or_else(|| panic!("grad_check: input {which} has no gradient"));
-        for (i, &gradient) in flat(&gradient).iter().enumerate() {
-            let mut at = |distance: f32| {
-                let mut numbers = flat(&parameter.data).to_vec();
-                numbers[i] += distance;
-                moved[which] = Array::new(numbers, parameter.shape()).into();
-                weighted(&moved)
-            };
-            let h = 0.01;
-            let slope = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * f64::from(h));
-            worst = worst.max((slope - f64::from(gradient)).abs());
-            largest = largest.max(slope.abs());
-        }
-        moved[which] = parameter.detach();
-    }
-    (worst / largest.max(1e-6)) as f32
-}
-
 // %% notebooks/05_tensor.ipynb te-graph
 /// A step on the way to a tensor, as [`Tensor::graph`] lists it.
 #[derive(Clone, Debug, PartialEq)]
@@ -1489,4 +1449,45 @@ impl Tensor {
         };
         found.iter().map(describe).collect()
     }
+}
+
+// %% notebooks/05_tensor.ipynb te-grad-check
+/// The largest difference between the gradients of `f` and those found by trying out, divided by the largest gradient.
+///
+/// Every element of every input is moved a little both ways; the slope is that of the polynomial of degree 4 through
+/// five such points. The outputs of `f` are weighted with different numbers, so that no two errors cancel.
+/// Expect less than 1e-3 for smooth `f` with inputs and outputs around 1, and much more at a kink.
+///
+/// # Panics
+/// If no output depends on an input, or `f` does not always give the same shape.
+#[track_caller]
+pub fn grad_check(f: impl Fn(&[Tensor]) -> Tensor, inputs: &[Array]) -> f32 {
+    let parameters: Vec<Tensor> = inputs.iter().map(|input| Tensor::parameter(contiguous(input))).collect();
+    let output = f(&parameters);
+    let weight = |i: usize| 0.5 + (i * 37 % 64) as f32 / 64.0;
+    output.backward_from(Array::new((0..output.data.len()).map(weight).collect(), output.shape()));
+    let weighted = |inputs: &[Tensor]| -> f64 {
+        let output = f(inputs).data;
+        output.iter().enumerate().map(|(i, &y)| f64::from(y) * f64::from(weight(i))).sum()
+    };
+    let (mut worst, mut largest) = (0.0_f64, 0.0_f64);
+    let mut moved: Vec<Tensor> = parameters.iter().map(Tensor::detach).collect();
+    for (which, parameter) in parameters.iter().enumerate() {
+        let gradient =
+            parameter.grad().unwrap_or_else(|| panic!("grad_check: input {which} has no gradient"));
+        for (i, &gradient) in flat(&gradient).iter().enumerate() {
+            let mut at = |distance: f32| {
+                let mut numbers = flat(&parameter.data).to_vec();
+                numbers[i] += distance;
+                moved[which] = Array::new(numbers, parameter.shape()).into();
+                weighted(&moved)
+            };
+            let h = 0.01;
+            let slope = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * f64::from(h));
+            worst = worst.max((slope - f64::from(gradient)).abs());
+            largest = largest.max(slope.abs());
+        }
+        moved[which] = parameter.detach();
+    }
+    (worst / largest.max(1e-6)) as f32
 }
