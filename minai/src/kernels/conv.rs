@@ -248,6 +248,7 @@ fn grad_weight_at(level: Level, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f
     let layout = Layout::new(from, &taps, g.stride, (oh, ow), g.n);
     // Sums of different sets of images, added up in order: which images share a sum depends on shapes only.
     let blocks = layout.blocks(g.n);
+    let (runs, run) = layout.runs();
     let sums = blocks.min(if dw.len() > 1 << 18 { 4 } else { 8 });
     let mut partial = scratch(sums * dw.len());
     for_each_chunk(&mut partial, dw.len(), |sum, partial| {
@@ -262,7 +263,7 @@ fn grad_weight_at(level: Level, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f
                 let starts = &layout.starts;
                 dispatch_at(
                     level,
-                    RowsByColumns { rows: &rows, room: layout.room, columns: &columns, starts, c },
+                    RowsByColumns { rows: &rows, columns: &columns, starts, runs: &runs, run, c },
                 );
             }
         }
@@ -361,7 +362,13 @@ enum Kind {
     Padded { rows: usize, strips: usize, height: usize, width: usize, least: (isize, isize) },
     /// All positions of `images` images at a time.
     Gathered { images: usize },
+    /// All positions of [`LANES`] images at a time, which lie side by side: (channel, row, column, image). Nothing is
+    /// wasted, whatever the size and the stride.
+    Lanes { height: usize, width: usize, least: (isize, isize) },
 }
+
+/// Images that lie side by side: whole vectors of every instruction set.
+const LANES: usize = 32;
 
 /// Positions are a multiple of this: the widest tile.
 const WIDEST: usize = 96;
@@ -370,6 +377,13 @@ impl Layout {
     fn new(from: Planes, taps: &[Tap], stride: (usize, usize), out: (usize, usize), n: usize) -> Layout {
         let pixels = out.0 * out.1;
         let k = from.c * taps.len();
+        let least = (
+            taps.iter().map(|tap| tap.dy).min().unwrap_or(0),
+            taps.iter().map(|tap| tap.dx).min().unwrap_or(0),
+        );
+        let shift = |tap: &Tap| ((tap.dy - least.0) as usize, (tap.dx - least.1) as usize);
+        let most =
+            taps.iter().map(shift).fold((0, 0), |most, shift| (most.0.max(shift.0), most.1.max(shift.1)));
         let mut layout = Layout {
             from,
             taps: taps.to_vec(),
@@ -380,6 +394,18 @@ impl Layout {
             room: 0,
             kind: Kind::Gathered { images: 1 },
         };
+        let many_images = n * 4 >= n.next_multiple_of(LANES) * 3;
+        if many_images && (pixels < 150 || stride != (1, 1)) {
+            let (height, width) = ((out.0 - 1) * stride.0 + most.0 + 1, (out.1 - 1) * stride.1 + most.1 + 1);
+            layout.kind = Kind::Lanes { height, width, least };
+            layout.positions = pixels * LANES;
+            layout.room = layout.positions;
+            for c in 0..from.c {
+                let start = |tap: &Tap| ((c * height + shift(tap).0) * width + shift(tap).1) * LANES;
+                layout.starts.extend(taps.iter().map(start));
+            }
+            return layout;
+        }
         if pixels < 100 {
             // As many images as make a few tiles, unless their columns outgrow the second-level cache.
             let images =
@@ -390,13 +416,6 @@ impl Layout {
             layout.starts.extend((0..k).map(|k| k * layout.room));
             return layout;
         }
-        let least = (
-            taps.iter().map(|tap| tap.dy).min().unwrap_or(0),
-            taps.iter().map(|tap| tap.dx).min().unwrap_or(0),
-        );
-        let shift = |tap: &Tap| ((tap.dy - least.0) as usize, (tap.dx - least.1) as usize);
-        let most =
-            taps.iter().map(shift).fold((0, 0), |most, shift| (most.0.max(shift.0), most.1.max(shift.1)));
         let width = out.1 + most.1 / stride.1;
         // Strips of some hundred positions; more strips for a few large images, so that all threads have work.
         let rows = (if n >= 8 { 1024 } else { 512_usize }).div_ceil(width).min(out.0);
@@ -420,18 +439,47 @@ impl Layout {
         match self.kind {
             Kind::Padded { strips, .. } => n * strips,
             Kind::Gathered { images } => n.div_ceil(images),
+            Kind::Lanes { .. } => n.div_ceil(LANES),
         }
     }
 
     /// The buffer's length. Tiles may read up to a tile's width behind the last position.
     fn len(&self) -> usize {
-        let planes = match self.kind {
+        let last = self.starts.iter().max().map_or(0, |last| last + self.room);
+        match self.kind {
             Kind::Padded { height, width, .. } => {
-                self.from.c * self.stride.0 * self.stride.1 * height * width
+                last.max(self.from.c * self.stride.0 * self.stride.1 * height * width)
             }
-            Kind::Gathered { .. } => 0,
-        };
-        self.starts.iter().max().map_or(0, |last| last + self.room).max(planes)
+            Kind::Gathered { .. } => last,
+            Kind::Lanes { height, width, .. } => self.from.c * height * width * LANES,
+        }
+    }
+
+    /// Where runs of neighbouring positions begin, and how long each is.
+    fn runs(&self) -> (Vec<usize>, usize) {
+        match self.kind {
+            Kind::Padded { .. } | Kind::Gathered { .. } => (vec![0], self.room),
+            Kind::Lanes { width, .. } => {
+                let pixel =
+                    |p| (p / self.out.1 * self.stride.0 * width + p % self.out.1 * self.stride.1) * LANES;
+                ((0..self.out.0 * self.out.1).map(pixel).collect(), LANES)
+            }
+        }
+    }
+
+    /// Where tiles of `nr` positions begin.
+    fn tiles(&self, nr: usize) -> Vec<usize> {
+        match self.kind {
+            Kind::Padded { .. } | Kind::Gathered { .. } => (0..self.positions).step_by(nr).collect(),
+            Kind::Lanes { .. } => {
+                let starts = self.runs().0.into_iter();
+                starts.flat_map(|start| (0..LANES).step_by(nr).map(move |lane| start + lane)).collect()
+            }
+        }
+    }
+
+    fn has_lanes(&self) -> bool {
+        matches!(self.kind, Kind::Lanes { .. })
     }
 
     /// Lays out channels `first..first + from.c` of `all` of a block's images.
@@ -454,6 +502,24 @@ impl Layout {
                     }
                 }
                 to[c * sy * sx * height * width..].fill(0.0);
+            }
+            Kind::Lanes { height, width, least } => {
+                let images = LANES.min(x.len() / (all * h * w) - block * LANES);
+                to.fill(0.0);
+                for (channel, to) in to.chunks_mut(height * width * LANES).enumerate() {
+                    let from = &x[(block * LANES * all + first + channel) * h * w..];
+                    for y in 0..h {
+                        // The part of this row that any output meets.
+                        let row = y as isize - least.0;
+                        let (left, right) = (least.1.max(0), (least.1 + width as isize).min(w as isize));
+                        if (0..height as isize).contains(&row) && left < right {
+                            let from = &from[y * w + left as usize..];
+                            let at = (row as usize * width + (left - least.1) as usize) * LANES;
+                            let size = (images, (right - left) as usize);
+                            transpose(from, all * h * w, size, &mut to[at..], LANES);
+                        }
+                    }
+                }
             }
             Kind::Gathered { images } => {
                 let (oh, ow) = self.out;
@@ -487,10 +553,12 @@ impl Layout {
                 let first = block % strips * rows;
                 (0..rows.min(self.out.0 - first)).for_each(|row| f(block / strips, first + row, row * width));
             }
-            Kind::Gathered { images } => {
+            // Lanes as if they had been transposed to one image after another.
+            Kind::Gathered { .. } | Kind::Lanes { .. } => {
+                let images = if let Kind::Gathered { images } = self.kind { images } else { LANES };
                 for i in 0..images.min(n - block * images) {
-                    (0..self.out.0)
-                        .for_each(|row| f(block * images + i, row, (i * self.out.0 + row) * self.out.1));
+                    let image = block * images + i;
+                    (0..self.out.0).for_each(|row| f(image, row, (i * self.out.0 + row) * self.out.1));
                 }
             }
         }
@@ -506,6 +574,17 @@ impl Layout {
         to: &mut [f32],
     ) {
         let Planes { c, h, w } = planes;
+        if self.has_lanes() {
+            let images = LANES.min(dy.len() / (all * h * w) - block * LANES);
+            for (channel, to) in to.chunks_mut(h * w * LANES).enumerate() {
+                let from = &dy[(block * LANES * all + first + channel) * h * w..];
+                if images < LANES {
+                    to.fill(0.0);
+                }
+                transpose(from, all * h * w, (images, h * w), to, LANES);
+            }
+            return;
+        }
         to.fill(0.0);
         self.for_each_row(dy.len() / (all * h * w), block, |image, row, position| {
             for channel in 0..c {
@@ -533,6 +612,31 @@ fn copy_row(from: &[f32], left: isize, step: usize, to: &mut [f32]) {
             to.copy_from_slice(&from[..to.len()]);
         } else {
             to.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, &x)| *to = x);
+        }
+    }
+}
+
+/// `to[j * to_row + i] = from[i * from_row + j]` for i and j below `size`, by squares of 4×4 that the compiler turns in
+/// registers.
+fn transpose(from: &[f32], from_row: usize, size: (usize, usize), to: &mut [f32], to_row: usize) {
+    let (rows, columns) = size;
+    for i in (0..rows).step_by(4) {
+        for j in (0..columns).step_by(4) {
+            if i + 4 <= rows && j + 4 <= columns {
+                let row = |r: usize| -> [f32; 4] {
+                    from[(i + r) * from_row + j..][..4].try_into().expect("four of them")
+                };
+                let square = [row(0), row(1), row(2), row(3)];
+                for q in 0..4 {
+                    let column = [square[0][q], square[1][q], square[2][q], square[3][q]];
+                    to[(j + q) * to_row + i..][..4].copy_from_slice(&column);
+                }
+            } else {
+                for (i, j) in (i..rows.min(i + 4)).flat_map(|i| (j..columns.min(j + 4)).map(move |j| (i, j)))
+                {
+                    to[j * to_row + i] = from[i * from_row + j];
+                }
+            }
         }
     }
 }
@@ -566,10 +670,10 @@ impl Correlation {
             return;
         }
         let layout = Layout::new(self.from, &self.taps, self.stride, self.out, self.n);
-        let (mr, nr) = dispatch_at(self.level, TileSize { channels: self.to.c });
+        let (mr, nr) = dispatch_at(self.level, TileSize { channels: self.to.c, lanes: layout.has_lanes() });
         let (packed, k) = (self.pack(weight, mr), layout.starts.len());
         let group_len = self.to.c.next_multiple_of(mr) * k;
-        let blocks = layout.blocks(self.n);
+        let (blocks, bases) = (layout.blocks(self.n), layout.tiles(nr));
         let parts = Parts::new(y);
         for_each(blocks * self.groups, |task| {
             let (block, group) = (task / self.groups, task % self.groups);
@@ -588,7 +692,8 @@ impl Correlation {
                     columns: &columns,
                     starts: &layout.starts[start..k.min(start + DEPTH)],
                     first_step: start,
-                    positions: layout.positions,
+                    bases: &bases,
+                    lanes: layout.has_lanes(),
                     room,
                     sums: &mut sums,
                 };
@@ -632,11 +737,18 @@ impl Correlation {
         y: Parts<f32>,
     ) {
         let Planes { c, h, w } = self.to;
-        layout.for_each_row(self.n, block, |image, row, position| {
-            for channel in 0..c {
-                let of_all = group * c + channel;
-                let bias = bias.map_or(0.0, |bias| bias[of_all]);
-                let from = &sums[channel * room + position..][..self.out.1];
+        let pixels = self.out.0 * self.out.1;
+        let mut turned = scratch(if layout.has_lanes() { pixels * LANES } else { 0 });
+        for channel in 0..c {
+            let of_all = group * c + channel;
+            let bias = bias.map_or(0.0, |bias| bias[of_all]);
+            let mut from = &sums[channel * room..][..room];
+            if layout.has_lanes() {
+                transpose(from, LANES, (pixels, LANES), &mut turned, pixels);
+                from = &turned;
+            }
+            layout.for_each_row(self.n, block, |image, row, position| {
+                let from = &from[position..][..self.out.1];
                 let plane = (image * self.groups * c + of_all) * h;
                 let start = (plane + self.out_first.0 + row * self.out_step.0) * w + self.out_first.1;
                 let len = (self.out.1 - 1) * self.out_step.1 + 1;
@@ -647,14 +759,15 @@ impl Correlation {
                 } else {
                     to.iter_mut().step_by(self.out_step.1).zip(from).for_each(|(to, x)| *to = x + bias);
                 }
-            }
-        });
+            });
+        }
     }
 }
 
 /// Output channels and positions of a tile: 24 sums in 32 registers, or 12 in 16.
 struct TileSize {
     channels: usize,
+    lanes: bool,
 }
 
 impl Work for TileSize {
@@ -662,10 +775,12 @@ impl Work for TileSize {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> (usize, usize) {
-        match (S::MANY_REGISTERS, self.channels) {
-            (true, 5..) => (8, 3 * S::LANES),
-            (true, _) => (4, 6 * S::LANES),
-            (false, _) => (4, 3 * S::LANES),
+        match (S::MANY_REGISTERS, self.lanes, self.channels) {
+            (true, false, 5..) => (8, 3 * S::LANES),
+            (true, true, 5..) => (8, 2 * S::LANES),
+            (true, false, _) => (4, 6 * S::LANES),
+            (false, false, _) => (4, 3 * S::LANES),
+            (_, true, _) => (4, 2 * S::LANES),
         }
     }
 }
@@ -679,7 +794,9 @@ struct Tiles<'a> {
     columns: &'a [f32],
     starts: &'a [usize],
     first_step: usize,
-    positions: usize,
+    /// Where each tile's columns begin, on top of each step's start.
+    bases: &'a [usize],
+    lanes: bool,
     room: usize,
     sums: &'a mut [f32],
 }
@@ -691,10 +808,12 @@ impl Work for Tiles<'_> {
     unsafe fn run<S: Simd>(self) {
         // SAFETY: the instruction set is there.
         unsafe {
-            match (S::MANY_REGISTERS, self.channels) {
-                (true, 5..) => tiles::<S, 8, 3>(self),
-                (true, _) => tiles::<S, 4, 6>(self),
-                (false, _) => tiles::<S, 4, 3>(self),
+            match (S::MANY_REGISTERS, self.lanes, self.channels) {
+                (true, false, 5..) => tiles::<S, 8, 3>(self),
+                (true, true, 5..) => tiles::<S, 8, 2>(self),
+                (true, false, _) => tiles::<S, 4, 6>(self),
+                (false, false, _) => tiles::<S, 4, 3>(self),
+                (_, true, _) => tiles::<S, 4, 2>(self),
             }
         }
     }
@@ -704,36 +823,31 @@ impl Work for Tiles<'_> {
 /// The machine has `S`.
 #[inline(always)]
 unsafe fn tiles<S: Simd, const MR: usize, const NV: usize>(work: Tiles) {
-    let Tiles { channels, a, a_steps, columns, starts, first_step, positions, room, sums } = work;
+    let Tiles { channels, a, a_steps, columns, starts, first_step, bases, lanes: _, room, sums } = work;
     let nr = NV * S::LANES;
     let last = starts.iter().max().copied().unwrap_or(0);
-    // The last tile may end behind the last position, where the buffer still has room.
-    assert!(
-        columns.len() >= last + positions
-            && sums.len() >= channels * room
-            && room >= positions.next_multiple_of(nr)
-    );
+    assert!(sums.len() >= channels * room && room >= bases.len() * nr);
     assert!(a.len() >= channels.next_multiple_of(MR) * a_steps && first_step + starts.len() <= a_steps);
-    let mut p = 0;
-    while p < positions {
-        let whole = last + p + nr <= columns.len();
+    for (tile, &base) in bases.iter().enumerate() {
+        // The last tile may end behind the last position, where the buffer may have no more room.
+        let whole = last + base + nr <= columns.len();
         let mut channel = 0;
         while channel < channels {
-            // SAFETY: the asserts above, and `whole` or a copy of what is there.
+            // SAFETY: the asserts above, and `whole` or else no reads beyond the buffer's end.
             unsafe {
                 let a = a.as_ptr().add(channel * a_steps + first_step * MR);
-                let c = sums.as_mut_ptr().add(channel * room + p);
+                let c = sums.as_mut_ptr().add(channel * room + tile * nr);
                 let rows = MR.min(channels - channel);
-                let at = columns.as_ptr().add(p);
+                let at = columns.as_ptr().wrapping_add(base);
                 if whole {
-                    tile::<S, MR, NV, true>(a, at, starts, 0, c, room, rows, first_step > 0);
+                    self::tile::<S, MR, NV, true>(a, at, starts, 0, c, room, rows, first_step > 0);
                 } else {
-                    tile::<S, MR, NV, false>(a, at, starts, columns.len() - p, c, room, rows, first_step > 0);
+                    let end = columns.len().saturating_sub(base);
+                    self::tile::<S, MR, NV, false>(a, at, starts, end, c, room, rows, first_step > 0);
                 }
             }
             channel += MR;
         }
-        p += nr;
     }
 }
 
@@ -787,12 +901,13 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
 
 // ---- The gradient of the weight: dot products over positions
 
-/// c[i, k] += rows[i] · columns[starts[k]..], over `room` positions.
+/// c[i, k] += rows[i] · columns[starts[k]..], over runs of `run` positions; a run's columns begin at `runs` more.
 struct RowsByColumns<'a> {
     rows: &'a [f32],
-    room: usize,
     columns: &'a [f32],
     starts: &'a [usize],
+    runs: &'a [usize],
+    run: usize,
     c: &'a mut [f32],
 }
 
@@ -816,15 +931,11 @@ impl Work for RowsByColumns<'_> {
 /// The machine has `S`.
 #[inline(always)]
 unsafe fn rows_by_columns<S: Simd, const R: usize, const Q: usize>(work: RowsByColumns) {
-    let RowsByColumns { rows, room, columns, starts, c } = work;
+    let RowsByColumns { rows, columns, starts, runs, run, c } = work;
+    let room = runs.len() * run;
     let (m, n) = (rows.len() / room, starts.len());
-    let last = starts.iter().max().copied().unwrap_or(0);
-    assert!(
-        rows.len() >= m * room
-            && columns.len() >= last + room
-            && c.len() == m * n
-            && room.is_multiple_of(S::LANES)
-    );
+    let last = starts.iter().max().copied().unwrap_or(0) + runs.iter().max().copied().unwrap_or(0);
+    assert!(columns.len() >= last + run && c.len() == m * n && run.is_multiple_of(S::LANES));
     for i in (0..m).step_by(R) {
         for j in (0..n).step_by(Q) {
             let (mut x, mut y) = ([rows.as_ptr(); R], [columns.as_ptr(); Q]);
@@ -839,17 +950,21 @@ unsafe fn rows_by_columns<S: Simd, const R: usize, const Q: usize>(work: RowsByC
                 let mut sums = [[S::splat(0.0); Q]; R];
                 let mut there = [S::splat(0.0); Q];
                 let mut p = 0;
-                while p < room {
-                    for q in 0..Q {
-                        there[q] = S::load(y[q].add(p));
-                    }
-                    for r in 0..R {
-                        let x = S::load(x[r].add(p));
+                for &start in runs {
+                    let mut along = start;
+                    while along < start + run {
                         for q in 0..Q {
-                            sums[r][q] = S::fma(x, there[q], sums[r][q]);
+                            there[q] = S::load(y[q].add(along));
                         }
+                        for r in 0..R {
+                            let x = S::load(x[r].add(p));
+                            for q in 0..Q {
+                                sums[r][q] = S::fma(x, there[q], sums[r][q]);
+                            }
+                        }
+                        along += S::LANES;
+                        p += S::LANES;
                     }
-                    p += S::LANES;
                 }
                 for r in 0..R {
                     for q in 0..Q {
@@ -908,6 +1023,9 @@ mod tests {
                 Geometry { c_in: 6, c_out: 6, groups: 6, ..large },
                 Geometry { n: 1, size: (60, 50), c_in: 40, c_out: 3, ..large },
                 Geometry { n: 40, size: (4, 4), c_in: 33, c_out: 20, ..base },
+                Geometry { n: 40, size: (11, 10), kernel: (4, 3), stride: (2, 2), dilation: (1, 2), ..base },
+                Geometry { n: 30, size: (5, 6), c_in: 4, c_out: 6, groups: 2, padding: (3, 0), ..base },
+                Geometry { n: 64, size: (3, 3), c_out: 3, stride: (3, 2), ..base },
                 Geometry { n: 9, size: (2, 2), c_in: 8, c_out: 70, stride: (2, 2), ..base },
             ]);
         }

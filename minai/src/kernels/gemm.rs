@@ -360,6 +360,9 @@ fn pack_rows(from: &[f32], across: usize, (count, width): (usize, usize), to: &m
     }
 }
 
+/// How many steps ahead B is fetched: a panel is a little larger than the first-level cache.
+const AHEAD: usize = 8;
+
 /// One tile of C, from a packed panel of A and a panel of B.
 ///
 /// # Safety
@@ -383,6 +386,7 @@ unsafe fn run_tile<S: Simd, const MR: usize, const NV: usize>(
             let mut y = [S::splat(0.0); NV];
             for v in 0..NV {
                 y[v] = S::load(b.add(v * S::LANES));
+                S::prefetch(b.wrapping_add(AHEAD * b_row + v * S::LANES));
             }
             for i in 0..MR {
                 let x = S::splat(*a.add(i));

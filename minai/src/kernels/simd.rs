@@ -20,6 +20,8 @@ pub trait Simd: Copy + 'static {
     /// Whether there are 32 vector registers, rather than 16.
     const MANY_REGISTERS: bool;
 
+    /// Asks for the cache line at an address, which need not be valid, to be fetched.
+    unsafe fn prefetch(p: *const f32);
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(p: *const f32) -> Self::V;
     unsafe fn store(p: *mut f32, v: Self::V);
@@ -182,6 +184,8 @@ impl Simd for Portable {
     const MANY_REGISTERS: bool = cfg!(target_arch = "aarch64");
 
     #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
+    #[inline(always)]
     unsafe fn splat(x: f32) -> [f32; 4] {
         [x; 4]
     }
@@ -305,6 +309,10 @@ mod x86 {
         const MANY_REGISTERS: bool = true;
 
         #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+        #[inline(always)]
         unsafe fn splat(x: f32) -> __m512 {
             unsafe { _mm512_set1_ps(x) }
         }
@@ -409,6 +417,10 @@ mod x86 {
         const LANES: usize = 8;
         const MANY_REGISTERS: bool = false;
 
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
         #[inline(always)]
         unsafe fn splat(x: f32) -> __m256 {
             unsafe { _mm256_set1_ps(x) }
@@ -527,6 +539,8 @@ mod neon {
         const LANES: usize = 4;
         const MANY_REGISTERS: bool = true;
 
+        #[inline(always)]
+        unsafe fn prefetch(_: *const f32) {}
         #[inline(always)]
         unsafe fn splat(x: f32) -> float32x4_t {
             unsafe { vdupq_n_f32(x) }
