@@ -10,7 +10,7 @@
 use super::math::{by_vectors, exp, keep_first, load, store};
 use super::memory::filled;
 use super::simd::{Level, Simd, Work, dispatch_at, level};
-use super::threads::{Parts, for_each};
+use super::threads::{Parts, for_each, for_each_chunk};
 
 /// The sizes of a batch of images: n images of `channels` planes of `plane` numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +129,12 @@ impl Norm<'_> {
         self.bias.map_or(0.0, |bias| bias[channel])
     }
 
+    /// `f` of the channel of each column, where an image is a row.
+    fn for_columns(&self, f: impl Fn(usize) -> f32) -> Vec<f32> {
+        let Shape { channels, plane, .. } = self.shape;
+        (0..channels).flat_map(|channel| std::iter::repeat_n(f(channel), plane)).collect()
+    }
+
     #[track_caller]
     fn check(&self, x: &[f32], y: &[f32]) {
         let Norm { shape, over, .. } = self;
@@ -142,13 +148,10 @@ impl Norm<'_> {
         }
     }
 
-    /// The same over numbers in another order, channel by channel, where planes are so small that vectors and caches had
-    /// better have it so: then that is worth two copies. (Only over the batch: an image's own statistics need none of
-    /// the other images' numbers.)
-    fn by_channel(&self) -> Option<Self> {
-        let Shape { n, channels, plane } = self.shape;
-        let shape = Shape { n: 1, channels, plane: n * plane };
-        (self.over == Over::Batch && n > 1 && plane < 16).then_some(Norm { shape, ..*self })
+    /// Whether planes are so small that vectors had better run across channels. (Only over the batch, where that is
+    /// simple: an image is a row of a matrix, and each column belongs to one channel.)
+    fn is_narrow(&self) -> bool {
+        self.over == Over::Batch && self.shape.n > 1 && self.shape.plane < 16
     }
 
     /// What [`forward`](Norm::forward) computes, spelled out.
@@ -183,11 +186,19 @@ impl Norm<'_> {
 
     fn forward_at(&self, level: Level, eps: f32, x: &[f32], y: &mut [f32]) -> (Vec<Stat>, Vec<f32>) {
         self.check(x, y);
-        if let Some(norm) = self.by_channel() {
-            let mut by_channel = vec![0.0; y.len()];
-            let found = norm.forward_at(level, eps, &swap_axes(x, self.shape), &mut by_channel);
-            swap_back(&by_channel, self.shape, y);
-            return found;
+        if self.is_narrow() {
+            let sums = |columns: &Columns| columns.totals(level, x, None, self.shape);
+            let mean: Vec<f64> = sums(&Columns::new(self, &[])).into_iter().map(|[sum, _]| sum).collect();
+            let centred: Vec<Stat> = mean.iter().map(|&mean| Stat { mean: mean as f32, rstd: 1.0 }).collect();
+            let var = sums(&Columns::new(self, &centred)).into_iter().map(|[_, squares]| squares);
+            let (stats, vars): (Vec<Stat>, Vec<f32>) = var
+                .zip(&centred)
+                .map(|(var, stat)| {
+                    (Stat { rstd: (1.0 / (var + eps as f64).sqrt()) as f32, ..*stat }, var as f32)
+                })
+                .unzip();
+            self.apply_at(level, &stats, x, y);
+            return (stats, vars);
         }
         let (mut stats, mut vars) = (vec![Stat::default(); self.sets()], vec![0.0; self.sets()]);
         let (out, all_stats, all_vars) = (Parts::new(y), Parts::new(&mut stats), Parts::new(&mut vars));
@@ -219,6 +230,9 @@ impl Norm<'_> {
     fn apply_at(&self, level: Level, stats: &[Stat], x: &[f32], y: &mut [f32]) {
         self.check(x, y);
         assert_eq!(stats.len(), self.sets(), "{:?}: statistics for {:?}", self.over, self.shape);
+        if self.is_narrow() {
+            return Columns::new(self, stats).rows(level, x, y, None);
+        }
         let out = Parts::new(y);
         for_each(self.sets(), |i| {
             dispatch_at(level, Apply { norm: self, x, set: self.set(i), stat: stats[i], y: out });
@@ -247,11 +261,16 @@ impl Norm<'_> {
     ) -> (Vec<f32>, Vec<f32>) {
         self.check(x, g);
         assert_eq!(stats.len(), self.sets(), "{:?}: statistics for {:?}", self.over, self.shape);
-        if let Some(norm) = self.by_channel() {
-            let mut by_channel = swap_axes(g, self.shape);
-            let found = norm.backward_at(level, stats, given, &swap_axes(x, self.shape), &mut by_channel);
-            swap_back(&by_channel, self.shape, g);
-            return found;
+        if self.is_narrow() {
+            let columns = Columns::new(self, stats);
+            let sums = columns.totals(level, x, Some(g), self.shape);
+            let (n, weight) =
+                ((self.shape.n * self.shape.plane) as f64, |channel| self.weight(channel) as f64);
+            let factor = |channel| if given == Given::Yes { 0.0 } else { weight(channel) };
+            let means =
+                sums.iter().enumerate().map(|(c, sum)| sum.map(|mean| (mean * factor(c)) as f32)).collect();
+            columns.rows(level, x, g, Some(means));
+            return [1, 0].map(|i| sums.iter().map(|sum| (sum[i] * n) as f32).collect()).into();
         }
         let Shape { n, channels, plane } = self.shape;
         // Of each plane: Σ g, and Σ g x̂.
@@ -295,37 +314,146 @@ pub enum Given {
     No,
 }
 
-/// (n, channels, plane) in the order (channels, n, plane).
-fn swap_axes(x: &[f32], Shape { n, channels, plane }: Shape) -> Vec<f32> {
-    let mut y = vec![0.0; x.len()];
-    blocks(n, channels, |image, channel| {
-        let (from, to) = ((image * channels + channel) * plane, (channel * n + image) * plane);
-        // Not copy_from_slice: a call costs more than the few numbers.
-        (0..plane).for_each(|i| y[to + i] = x[from + i]);
-    });
-    y
+/// What belongs to each column of a matrix of which a row is an image.
+struct Columns<'a> {
+    norm: &'a Norm<'a>,
+    mean: Vec<f32>,
+    rstd: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
 }
 
-/// [`swap_axes`] undone.
-fn swap_back(y: &[f32], Shape { n, channels, plane }: Shape, x: &mut [f32]) {
-    blocks(n, channels, |image, channel| {
-        let (to, from) = ((image * channels + channel) * plane, (channel * n + image) * plane);
-        (0..plane).for_each(|i| x[to + i] = y[from + i]);
-    });
-}
-
-/// All pairs of numbers below `n` and `m`, 16 by 16, so that the lines of cache they touch are used while they are there.
-#[inline]
-fn blocks(n: usize, m: usize, mut f: impl FnMut(usize, usize)) {
-    for i in (0..n).step_by(16) {
-        for j in (0..m).step_by(16) {
-            for i in i..n.min(i + 16) {
-                for j in j..m.min(j + 16) {
-                    f(i, j);
-                }
-            }
+impl<'a> Columns<'a> {
+    /// Without statistics, mean 0 and deviation 1 are taken.
+    fn new(norm: &'a Norm<'a>, stats: &[Stat]) -> Self {
+        let stat = |channel: usize| stats.get(channel).copied().unwrap_or(Stat { mean: 0.0, rstd: 1.0 });
+        Columns {
+            norm,
+            mean: norm.for_columns(|channel| stat(channel).mean),
+            rstd: norm.for_columns(|channel| stat(channel).rstd),
+            weight: norm.for_columns(|channel| norm.weight(channel)),
+            bias: norm.for_columns(|channel| norm.bias(channel)),
         }
     }
+
+    /// The means of each channel: of x̂ and of x̂², or, given the gradient of the result, of g and of g x̂.
+    fn totals(&self, level: Level, x: &[f32], g: Option<&[f32]>, shape: Shape) -> Vec<[f64; 2]> {
+        let (cols, plane) = (self.mean.len(), shape.plane);
+        let mut columns = vec![[0.0; 2]; cols];
+        for_each_chunk(&mut columns, STRIP, |i, totals| {
+            dispatch_at(level, ColumnTotals { columns: self, x, g, first: i * STRIP, totals });
+        });
+        let n = (shape.n * plane) as f64;
+        let mean = |of: &[[f64; 2]]| [0, 1].map(|i| of.iter().map(|sums| sums[i]).sum::<f64>() / n);
+        columns.chunks(plane.max(1)).map(mean).collect()
+    }
+
+    /// `y` becomes the result; or, given the means of w g and of w g x̂, from the gradient of the result that of x.
+    fn rows(&self, level: Level, x: &[f32], y: &mut [f32], means: Option<Vec<[f32; 2]>>) {
+        let (cols, rows) = (self.mean.len(), (8192 / self.mean.len().max(1)).max(1));
+        let means = means.map(|means| [0, 1].map(|i| self.norm.for_columns(|channel| means[channel][i])));
+        for_each_chunk(y, rows * cols, |i, y| {
+            let x = &x[i * rows * cols..][..y.len()];
+            dispatch_at(level, ColumnRows { columns: self, x, y, means: means.as_ref() });
+        });
+    }
+}
+
+/// So many columns are summed at a time.
+const STRIP: usize = 64;
+
+struct ColumnTotals<'a> {
+    columns: &'a Columns<'a>,
+    x: &'a [f32],
+    g: Option<&'a [f32]>,
+    first: usize,
+    totals: &'a mut [[f64; 2]],
+}
+
+impl Work for ColumnTotals<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let (cols, width) = (self.columns.mean.len(), self.totals.len());
+        let Columns { norm, mean, rstd, weight, bias } = self.columns;
+        for rows in (0..norm.shape.n).step_by(64).map(|row| row..norm.shape.n.min(row + 64)) {
+            by_vectors!(S, width, |i, k| {
+                // SAFETY: i + k ≤ width ≤ STRIP; the strip is inside of each of the lists and rows.
+                unsafe {
+                    let col = self.first + i;
+                    let [mean, rstd, weight, bias] =
+                        [mean, rstd, weight, bias].map(|list| load::<S>(list.as_ptr().add(col), k));
+                    let mut sums = [S::splat(0.0); 2];
+                    for row in rows.clone() {
+                        let x = load::<S>(self.x.as_ptr().add(row * cols + col), k);
+                        let (hat, g) = match self.g {
+                            Some(g) => {
+                                let g = load::<S>(g.as_ptr().add(row * cols + col), k);
+                                hat_and_gradient::<S>(norm.then, [mean, rstd, weight, bias], x, g)
+                            }
+                            None => {
+                                let hat = S::mul(S::sub(x, mean), rstd);
+                                (hat, hat)
+                            }
+                        };
+                        sums = [S::add(sums[0], g), S::fma(g, hat, sums[1])];
+                    }
+                    let mut lanes = [[0.0; 16]; 2];
+                    (0..2).for_each(|j| S::store(lanes[j].as_mut_ptr(), sums[j]));
+                    for (lane, total) in self.totals[i..i + k].iter_mut().enumerate() {
+                        (0..2).for_each(|j| total[j] += lanes[j][lane] as f64);
+                    }
+                }
+            });
+        }
+    }
+}
+
+struct ColumnRows<'a> {
+    columns: &'a Columns<'a>,
+    x: &'a [f32],
+    y: &'a mut [f32],
+    means: Option<&'a [Vec<f32>; 2]>,
+}
+
+impl Work for ColumnRows<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Columns { norm, mean, rstd, weight, bias } = self.columns;
+        let cols = mean.len();
+        for (x, y) in self.x.chunks(cols).zip(self.y.chunks_mut(cols)) {
+            let (x, y) = (x.as_ptr(), y.as_mut_ptr());
+            by_vectors!(S, cols, |i, k| {
+                // SAFETY: the rows and all lists have `cols` floats.
+                unsafe {
+                    let list = |list: &Vec<f32>| load::<S>(list.as_ptr().add(i), k);
+                    let [mean, rstd, weight, bias] = [mean, rstd, weight, bias].map(list);
+                    let (x, at) = (load::<S>(x.add(i), k), y.add(i));
+                    let result = if let Some([mean_g, mean_gx]) = self.means {
+                        let gradient = load::<S>(at, k);
+                        let (hat, g) =
+                            hat_and_gradient::<S>(norm.then, [mean, rstd, weight, bias], x, gradient);
+                        let dx = S::fnma(hat, list(mean_gx), S::sub(S::mul(g, weight), list(mean_g)));
+                        S::mul(dx, rstd)
+                    } else {
+                        let z = S::fma(S::mul(S::sub(x, mean), rstd), weight, bias);
+                        if norm.then == Then::Silu { silu::<S>(z) } else { z }
+                    };
+                    store::<S>(at, k, result);
+                }
+            });
+        }
+    }
+}
+
+/// x / (1 + e^-x).
+#[inline(always)]
+unsafe fn silu<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: the caller promises the instruction set.
+    unsafe { S::div(x, S::add(S::splat(1.0), exp::<S>(S::sub(S::splat(0.0), x)))) }
 }
 
 /// The sum over a set: of the numbers, or of their squared deviations from a mean.
@@ -426,8 +554,7 @@ impl Work for Apply<'_> {
                     }),
                     Then::Silu => by_vectors!(S, n, |i, k| {
                         let z = S::fma(S::sub(load::<S>(x.add(i), k), mean), scale, bias);
-                        let e = exp::<S>(S::sub(S::splat(0.0), z));
-                        store::<S>(y.add(i), k, S::div(z, S::add(S::splat(1.0), e)));
+                        store::<S>(y.add(i), k, silu::<S>(z));
                     }),
                 }
             }
@@ -445,21 +572,35 @@ struct Curve {
 }
 
 impl Curve {
-    /// x̂, and the gradient at z = w x̂ + b, given that after it.
     #[inline(always)]
     unsafe fn hat_and_gradient<S: Simd>(self, x: S::V, g: S::V) -> (S::V, S::V) {
         // SAFETY: the caller promises the instruction set.
         unsafe {
-            let hat = S::mul(S::sub(x, S::splat(self.stat.mean)), S::splat(self.stat.rstd));
-            if self.then == Then::Nothing {
-                return (hat, g);
-            }
-            // σ(z) (1 + z (1 - σ(z)))
-            let (one, z) = (S::splat(1.0), S::fma(hat, S::splat(self.weight), S::splat(self.bias)));
-            let sigmoid = S::div(one, S::add(one, exp::<S>(S::sub(S::splat(0.0), z))));
-            let slope = S::mul(sigmoid, S::fma(z, S::sub(one, sigmoid), one));
-            (hat, S::mul(g, slope))
+            let list = [self.stat.mean, self.stat.rstd, self.weight, self.bias];
+            hat_and_gradient::<S>(self.then, list.map(|number| S::splat(number)), x, g)
         }
+    }
+}
+
+/// x̂, and the gradient at z = w x̂ + b, given the gradient `g` of what follows.
+#[inline(always)]
+unsafe fn hat_and_gradient<S: Simd>(
+    then: Then,
+    [mean, rstd, weight, bias]: [S::V; 4],
+    x: S::V,
+    g: S::V,
+) -> (S::V, S::V) {
+    // SAFETY: the caller promises the instruction set.
+    unsafe {
+        let hat = S::mul(S::sub(x, mean), rstd);
+        if then == Then::Nothing {
+            return (hat, g);
+        }
+        // σ(z) (1 + z (1 - σ(z)))
+        let (one, z) = (S::splat(1.0), S::fma(hat, weight, bias));
+        let sigmoid = S::div(one, S::add(one, exp::<S>(S::sub(S::splat(0.0), z))));
+        let slope = S::mul(sigmoid, S::fma(z, S::sub(one, sigmoid), one));
+        (hat, S::mul(g, slope))
     }
 }
 

@@ -203,24 +203,31 @@ impl Work for Forward<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        for (x, y) in self.x.chunks(self.cols).zip(self.y.chunks_mut(self.cols)) {
-            // SAFETY: both are rows of one length, n.
+        let rows: Vec<&[f32]> = self.x.chunks(self.cols).collect();
+        // SAFETY: nothing is written.
+        let mut highest = unsafe { rows.first().map_or(0.0, |row| row_max::<S>(row)) };
+        for (i, (x, y)) in rows.iter().zip(self.y.chunks_mut(self.cols)).enumerate() {
+            let next = rows.get(i + 1).unwrap_or(x);
+            // SAFETY: all are rows of one length, n.
             unsafe {
-                let (n, highest, p, y) = (x.len(), row_max::<S>(x), x.as_ptr(), y.as_mut_ptr());
+                let (n, p, y) = (x.len(), x.as_ptr(), y.as_mut_ptr());
                 match self.kind {
                     Kind::Softmax => {
-                        let factor = S::splat(1.0 / exp_and_sum::<S, true>(x, highest, y));
+                        let (sum, highest_of_next) = exp_and_sum::<S, true>(x, highest, y, next);
+                        highest = highest_of_next;
+                        let factor = S::splat(1.0 / sum);
                         by_vectors!(S, n, |i, k| {
                             store::<S>(y.add(i), k, S::mul(load::<S>(y.add(i), k), factor));
                         });
                     }
                     Kind::LogSoftmax => {
-                        let log = S::splat(exp_and_sum::<S, false>(x, highest, y).ln());
+                        let (sum, highest_of_next) = exp_and_sum::<S, false>(x, highest, y, next);
                         // First the maximum, which may be large: the difference is small again.
-                        let highest = S::splat(highest);
+                        let (shift, log) = (S::splat(highest), S::splat(sum.ln()));
                         by_vectors!(S, n, |i, k| {
-                            store::<S>(y.add(i), k, S::sub(S::sub(load::<S>(p.add(i), k), highest), log));
+                            store::<S>(y.add(i), k, S::sub(S::sub(load::<S>(p.add(i), k), shift), log));
                         });
+                        highest = highest_of_next;
                     }
                 }
             }
@@ -245,21 +252,32 @@ unsafe fn row_max<S: Simd>(x: &[f32]) -> f32 {
     }
 }
 
-/// The sum of e^(x - highest), whose terms are written to `y` if `KEEP`.
+/// The sum of e^(x - highest), whose terms are written to `y` if `KEEP`; and the largest number of `next`, a row of the
+/// same length. It takes all of the time in which this row is computed to come from memory.
 #[inline(always)]
-unsafe fn exp_and_sum<S: Simd, const KEEP: bool>(x: &[f32], highest: f32, y: *mut f32) -> f32 {
-    // SAFETY: the caller promises the instruction set and as many floats at y as in x.
+unsafe fn exp_and_sum<S: Simd, const KEEP: bool>(
+    x: &[f32],
+    highest: f32,
+    y: *mut f32,
+    next: &[f32],
+) -> (f32, f32) {
+    // SAFETY: the caller promises the instruction set, and as many floats at y and next as in x.
     unsafe {
         let (p, shift) = (x.as_ptr(), S::splat(highest));
-        let mut sums = [S::splat(0.0); 2];
+        let (mut sums, mut of_next) = ([S::splat(0.0); 2], S::splat(f32::NEG_INFINITY));
         by_vectors!(S, x.len(), |i, k| {
+            if k == S::LANES {
+                of_next = S::max(of_next, S::load(next.as_ptr().add(i)));
+            }
             let e = exp::<S>(S::sub(load::<S>(p.add(i), k), shift));
             if KEEP {
                 store::<S>(y.add(i), k, e);
             }
             sums = [sums[1], S::add(sums[0], keep_first::<S>(e, k))];
         });
-        S::reduce_add(S::add(sums[0], sums[1]))
+        let rest = &next[x.len() - x.len() % S::LANES..];
+        let of_next = rest.iter().copied().fold(S::reduce_max(of_next), f32::max);
+        (S::reduce_add(S::add(sums[0], sums[1])), of_next)
     }
 }
 
@@ -319,7 +337,7 @@ impl Work for LogSumExp<'_> {
                 let highest = row_max::<S>(x);
                 // Where all are -∞, or one is ∞, the differences would be NaN.
                 let shift = if highest.is_finite() { highest } else { 0.0 };
-                *out = shift + exp_and_sum::<S, false>(x, shift, std::ptr::null_mut()).ln();
+                *out = shift + exp_and_sum::<S, false>(x, shift, std::ptr::null_mut(), x).0.ln();
             }
         }
     }
