@@ -1,11 +1,12 @@
 // Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 90e40b1100479cee
+// nbs:hash b2602de4c2b1586d
 //! What notebooks/91_operations.ipynb claims.
 
 use minai::activation::{gelu, gelu_tanh, leaky_relu, quick_gelu, silu, softplus};
 use minai::attention::scaled_dot_product_attention;
 use minai::conv::{ConvOptions, conv2d, conv_transpose2d};
 use minai::embedding::embedding;
+use minai::linear::linear;
 use minai::loss::{
     binary_cross_entropy_with_logits, cross_entropy, log_softmax, logsumexp, mse_loss, nll_loss, softmax,
 };
@@ -211,6 +212,33 @@ fn convolutions_pass_their_slopes_back() -> Result<(), Box<dyn std::error::Error
             let back = grad_check(|x| conv_transpose2d(&x[0], &x[1], Some(&x[2]), options), &inputs);
             println!("{options:?}: {error:.1e} and {back:.1e}");
             assert!(error < 1e-3 && back < 1e-3, "{options:?}: {error}, {back}");
+        }
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/91_operations.ipynb li-grad
+#[test]
+fn linear_is_a_product_and_a_sum() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use minai::array::Array;
+        use minai::rng::WichmannHill;
+        use minai::tensor::{Tensor, grad_check};
+
+        let mut rng = WichmannHill::seed(9);
+        for shape in [&[5][..], &[3, 5], &[2, 3, 5], &[0, 5]] {
+            let mut draw = |shape: &[usize]| {
+                let count = shape.iter().product();
+                Array::new((0..count).map(|_| rng.uniform() as f32 - 0.5).collect(), shape)
+            };
+            let arrays = [draw(shape), draw(&[4, 5]), draw(&[4])];
+            let [x, w, b] = arrays.each_ref().map(|array| Tensor::from(array.clone()));
+            let (fused, plain) = (linear(&x, &w, Some(&b)), x.matmul(&w.t()) + &b);
+            assert_eq!(fused.shape(), plain.shape());
+            assert!(fused.data.iter().zip(plain.data.iter()).all(|(y, want)| (y - want).abs() < 1e-6));
+            assert!(grad_check(|t| linear(&t[0], &t[1], Some(&t[2])).tanh().sum(..), &arrays) < 1e-2);
+            assert!(grad_check(|t| linear(&t[0], &t[1], None).tanh().sum(..), &arrays[..2]) < 1e-2);
         }
     }
     println!("passed");

@@ -16,6 +16,7 @@ use minai::kernels::attention::Mask;
 use minai::kernels::optim::{Adam, Sgd};
 use minai::kernels::pool::Partial;
 use minai::kernels::threads::with_threads;
+use minai::linear::linear;
 use minai::loss::{cross_entropy, softmax};
 use minai::matmul::{
     matmul_dot, matmul_ipj, matmul_naive, matmul_packed, matmul_rows, matmul_threads, matmul_tiled,
@@ -203,7 +204,7 @@ impl Linear {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        x.matmul(&self.weight.t()) + &self.bias
+        linear(x, &self.weight, Some(&self.bias))
     }
 }
 
@@ -303,7 +304,7 @@ fn training(bench: &mut Bench, rng: &mut WichmannHill) {
     let (mut means, mut t) = (Vec::new(), 0);
     bench.time("train_resnet_8_256_b256", || {
         let hidden = blocks.iter_mut().fold(x.clone(), |x, block| block.forward(&x));
-        let logits = norm.forward(&hidden.reshape(&[256, -1]).matmul(&head.t()));
+        let logits = norm.forward(&linear(&hidden.reshape(&[256, -1]), &head, None));
         let loss = cross_entropy(&logits, &targets);
         loss.backward();
         let mut parameters: Vec<&mut Tensor> = blocks.iter_mut().flat_map(Residual::parameters).collect();

@@ -33,6 +33,7 @@ pub mod data;
 pub mod download;
 pub mod embedding;
 pub mod iter;
+pub mod linear;
 pub mod loss;
 pub mod matmul;
 pub mod matrix;
