@@ -1,5 +1,5 @@
 // Owned by notebooks/02_matmul.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ac709cab09bed77e
+// nbs:hash 1eefe504f0935b49
 //! Matrix multiplication, from three loops to packed tiles in vector registers; broadcasting and `einsum` on the way.
 
 // %% notebooks/02_matmul.ipynb mm-naive
@@ -314,10 +314,10 @@ pub fn matmul_tiled(a: &Matrix, b: &Matrix) -> Matrix {
     for p0 in (0..k).step_by(TILE) {
         for j0 in (0..n).step_by(TILE) {
             let (depth, columns) = (p0..k.min(p0 + TILE), j0..n.min(j0 + TILE));
-            for (i, c_row) in c.chunks_exact_mut(n).enumerate() {
-                let c_part = &mut c_row[columns.clone()];
-                for (p, x) in depth.clone().zip(&a.row(i)[depth.clone()]) {
-                    for (c, y) in c_part.iter_mut().zip(&b.row(p)[columns.clone()]) {
+            for (c_row, a_row) in c.chunks_exact_mut(n).zip(a.as_slice().chunks_exact(k)) {
+                let (c_part, b_rows) = (&mut c_row[columns.clone()], b.as_slice()[p0 * n..].chunks_exact(n));
+                for (x, b_row) in a_row[depth.clone()].iter().zip(b_rows) {
+                    for (c, y) in c_part.iter_mut().zip(&b_row[columns.clone()]) {
                         *c += x * y;
                     }
                 }
