@@ -1,5 +1,5 @@
 // Owned by notebooks/90_plot.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 6c6d017e205c958d
+// nbs:hash b478207c7c1884ec
 //! What notebooks/90_plot.ipynb claims.
 
 #[cfg(feature = "plot")]
@@ -551,7 +551,7 @@ fn an_animation_holds_every_frame() -> Result<(), Box<dyn std::error::Error>> {
 fn an_animation_refuses_figures_of_other_sizes() {
     {
         let figure =
-            |w: usize| imshow("t", &vec![0.0; w * 4], (4, w), Look { zoom: Some(50), ..Look::default() });
+            |w: usize| imshow("t", vec![0.0; w * 4], (4, w), Look { zoom: Some(50), ..Look::default() });
         animate("Growing", [figure(4), figure(40)], 1.0);
     }
 }
