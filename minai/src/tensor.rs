@@ -1,5 +1,5 @@
 // Owned by notebooks/05_tensor.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash cae81f0cb95d0890
+// nbs:hash 7ddcbd8655f4ba78
 //! Tensors that know their gradient: [`Tensor`], its operations, and [`from_op`] for new ones.
 
 // %% notebooks/05_tensor.ipynb te-types
@@ -13,6 +13,17 @@ use std::rc::Rc;
 /// An array and, where a gradient is wanted, its place in the graph of operations that led to it.
 ///
 /// A tensor without a node is a constant. Cloning is cheap: the numbers are shared.
+///
+/// A tensor stays in its thread; its array may leave:
+///
+/// ```compile_fail,E0277
+/// let x = minai::tensor::tensor([1.0]);
+/// std::thread::spawn(move || x.item());
+/// ```
+/// ```
+/// let x = minai::tensor::tensor([1.0]).data;
+/// std::thread::spawn(move || x[[0]]);
+/// ```
 #[derive(Clone)]
 pub struct Tensor {
     /// The numbers. A parameter's may be changed in place; nothing is copied unless something else still uses them.
