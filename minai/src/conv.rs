@@ -1,5 +1,5 @@
 // Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ff05d6884717e19e
+// nbs:hash c108f64972cd8a1a
 //! Convolution and transposed convolution of images (n, channels, height, width).
 
 use crate::activation::elements;
@@ -99,26 +99,17 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: ConvO
     let (a, b, bias_data) =
         (contiguous(&x.data), contiguous(&weight.data), bias.map(|bias| contiguous(&bias.data)));
     let (oh, ow) = geometry.out_size();
-    let mut y = vec![0.0; n * out * oh * ow];
-    kernels::conv::conv2d(&geometry, elements(&a), elements(&b), bias_data.as_ref().map(elements), &mut y);
+    let y = kernels::conv::conv2d(&geometry, elements(&a), elements(&b), bias_data.as_ref().map(elements));
     let inputs: Vec<&Tensor> = [x, weight].into_iter().chain(bias).collect();
     from_op("conv2d", Array::new(y, &[n, out, oh, ow]), &inputs, move |g, needs| {
-        let to_x = needs[0].then(|| {
-            like(&a, |dx| kernels::conv::conv2d_grad_input(&geometry, elements(&g), elements(&b), dx))
-        });
-        let to_w = needs[1].then(|| {
-            like(&b, |dw| kernels::conv::conv2d_grad_weight(&geometry, elements(&a), elements(&g), dw))
-        });
+        let (g_data, a_data, b_data) = (elements(&g), elements(&a), elements(&b));
+        let to_x = needs[0]
+            .then(|| Array::new(kernels::conv::conv2d_grad_input(&geometry, g_data, b_data), a.shape()));
+        let to_w = needs[1]
+            .then(|| Array::new(kernels::conv::conv2d_grad_weight(&geometry, a_data, g_data), b.shape()));
         let to_bias = needs.get(2).map(|need| need.then(|| bias_gradient(&g)));
         [to_x, to_w].into_iter().chain(to_bias).collect()
     })
-}
-
-/// An array of the same shape, filled by `fill`.
-fn like(array: &Array, fill: impl FnOnce(&mut [f32])) -> Array {
-    let mut numbers = vec![0.0; array.len()];
-    fill(&mut numbers);
-    Array::new(numbers, array.shape())
 }
 
 // %% notebooks/91_operations.ipynb co-transpose
@@ -151,19 +142,18 @@ pub fn conv_transpose2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, opti
     // Of the convolution that leads from the result back to x.
     let geometry = options.geometry((n, out, oh, ow), c, weight.shape());
     let (a, b) = (contiguous(&x.data), contiguous(&weight.data));
-    let mut y = vec![0.0; n * out * oh * ow];
-    kernels::conv::conv2d_grad_input(&geometry, elements(&a), elements(&b), &mut y);
+    let mut y = kernels::conv::conv2d_grad_input(&geometry, elements(&a), elements(&b));
     if let Some(bias) = bias {
         let planes = y.chunks_mut(oh * ow).zip(bias.data.iter().cycle());
         planes.for_each(|(plane, bias)| plane.iter_mut().for_each(|y| *y += bias));
     }
     let inputs: Vec<&Tensor> = [x, weight].into_iter().chain(bias).collect();
     from_op("conv_transpose2d", Array::new(y, &[n, out, oh, ow]), &inputs, move |g, needs| {
-        let to_x = needs[0]
-            .then(|| like(&a, |dx| kernels::conv::conv2d(&geometry, elements(&g), elements(&b), None, dx)));
-        let to_w = needs[1].then(|| {
-            like(&b, |dw| kernels::conv::conv2d_grad_weight(&geometry, elements(&g), elements(&a), dw))
-        });
+        let (g_data, a_data, b_data) = (elements(&g), elements(&a), elements(&b));
+        let to_x =
+            needs[0].then(|| Array::new(kernels::conv::conv2d(&geometry, g_data, b_data, None), a.shape()));
+        let to_w = needs[1]
+            .then(|| Array::new(kernels::conv::conv2d_grad_weight(&geometry, g_data, a_data), b.shape()));
         let to_bias = needs.get(2).map(|need| need.then(|| bias_gradient(&g)));
         [to_x, to_w].into_iter().chain(to_bias).collect()
     })

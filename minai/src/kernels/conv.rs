@@ -11,6 +11,7 @@
 //! 3×3 kernels with many channels go through [`winograd`](super::winograd).
 
 use super::gemm::gemm;
+use super::memory::filled;
 use super::scratch::{Scratch, scratch};
 use super::simd::{Level, Simd, Work, dispatch_at, level};
 use super::threads::{Parts, for_each, for_each_chunk};
@@ -101,18 +102,17 @@ impl Geometry {
 /// # Panics
 /// If a slice has another length than the geometry says.
 #[track_caller]
-pub fn conv2d(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    g.check(x.len(), weight.len(), y.len());
-    assert!(
-        bias.is_none_or(|bias| bias.len() == g.c_out),
-        "conv2d: a bias of {:?} for {} channels",
-        bias.map(<[f32]>::len),
-        g.c_out
-    );
-    if winograd::is_worth_it(g) {
-        return winograd::conv2d(g, x, weight, bias, y);
+pub fn conv2d(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    g.check(x.len(), weight.len(), g.y_len());
+    let biases = bias.map_or(g.c_out, <[f32]>::len);
+    assert!(biases == g.c_out, "conv2d: a bias of {biases} numbers for {} channels", g.c_out);
+    // SAFETY: each output is written, and none is read before.
+    unsafe {
+        filled(g.y_len(), |y| match winograd::is_worth_it(g) {
+            true => winograd::conv2d(g, x, weight, bias, y),
+            false => conv2d_at(level(), g, x, weight, bias, y),
+        })
     }
-    conv2d_at(level(), g, x, weight, bias, y)
 }
 
 fn conv2d_at(level: Level, g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
@@ -159,19 +159,22 @@ fn conv2d_at(level: Level, g: &Geometry, x: &[f32], weight: &[f32], bias: Option
 /// # Panics
 /// If a slice has another length than the geometry says.
 #[track_caller]
-pub fn conv2d_grad_input(g: &Geometry, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
-    g.check(dx.len(), weight.len(), dy.len());
-    if dy.is_empty() {
-        return dx.fill(0.0);
+pub fn conv2d_grad_input(g: &Geometry, dy: &[f32], weight: &[f32]) -> Vec<f32> {
+    g.check(g.x_len(), weight.len(), dy.len());
+    // SAFETY: each input's gradient is written, and none is read before.
+    unsafe {
+        filled(g.x_len(), |dx| match winograd::is_worth_it_backwards(g) {
+            true => winograd::grad_input(g, dy, weight, dx),
+            false => grad_input_at(level(), g, dy, weight, dx),
+        })
     }
-    if winograd::is_worth_it_backwards(g) {
-        return winograd::grad_input(g, dy, weight, dx);
-    }
-    grad_input_at(level(), g, dy, weight, dx)
 }
 
 fn grad_input_at(level: Level, g: &Geometry, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
     let (oh, ow) = g.out_size();
+    if dy.is_empty() {
+        return dx.fill(0.0);
+    }
     if g.is_pointwise() {
         let pixels = oh * ow;
         for (dy, dx) in dy.chunks(g.c_out * pixels).zip(dx.chunks_mut(g.c_in * pixels)) {
@@ -223,9 +226,11 @@ fn grad_input_at(level: Level, g: &Geometry, dy: &[f32], weight: &[f32], dx: &mu
 /// # Panics
 /// If a slice has another length than the geometry says.
 #[track_caller]
-pub fn conv2d_grad_weight(g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    g.check(x.len(), dw.len(), dy.len());
-    grad_weight_at(level(), g, x, dy, dw)
+pub fn conv2d_grad_weight(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
+    g.check(x.len(), g.w_len(), dy.len());
+    let mut dw = vec![0.0; g.w_len()];
+    grad_weight_at(level(), g, x, dy, &mut dw);
+    dw
 }
 
 fn grad_weight_at(level: Level, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
@@ -236,6 +241,9 @@ fn grad_weight_at(level: Level, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f
     }
     let (c_in, c_out) = (g.c_in / g.groups, g.c_out / g.groups);
     let k = c_in * g.taps();
+    if oh * ow < 8 && g.groups == 1 {
+        return grad_weight_by_columns(g, x, dy, dw);
+    }
     let taps: Vec<Tap> = all_taps(g)
         .map(|(kh, kw)| Tap {
             weight: 0,
@@ -274,6 +282,36 @@ fn grad_weight_at(level: Level, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f
             dw.iter_mut().zip(partial).for_each(|(x, y)| *x += y);
         }
     });
+}
+
+/// dweight for outputs of a few pixels, where sums over positions would be short: the matrix of columns is built after
+/// all, and multiplied by the gradient.
+fn grad_weight_by_columns(g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    let ((oh, ow), (h, w)) = (g.out_size(), g.size);
+    let (pixels, k) = (oh * ow, g.c_in * g.taps());
+    let mut columns = scratch(g.n * pixels * k);
+    for_each_chunk(&mut columns, k, |position, to| {
+        let (image, o_y, o_x) = (position / pixels, position % pixels / ow, position % ow);
+        for (channel, to) in to.chunks_mut(g.taps()).enumerate() {
+            let plane = &x[(image * g.c_in + channel) * h * w..][..h * w];
+            for (kh, to) in to.chunks_mut(g.kernel.1).enumerate() {
+                let left = (o_x * g.stride.1) as isize - g.padding.1 as isize;
+                match (o_y * g.stride.0 + kh * g.dilation.0).checked_sub(g.padding.0) {
+                    Some(y) if y < h => copy_row(&plane[y * w..][..w], left, g.dilation.1, to),
+                    _ => to.fill(0.0),
+                }
+            }
+        }
+    });
+    // (n, c, pixel) to (c, n · pixel)
+    let mut rows = scratch(g.c_out * g.n * pixels);
+    for (channel, row) in rows.chunks_mut(g.n * pixels).enumerate() {
+        for (image, to) in row.chunks_mut(pixels).enumerate() {
+            to.copy_from_slice(&dy[(image * g.c_out + channel) * pixels..][..pixels]);
+        }
+    }
+    let positions = g.n * pixels;
+    gemm(g.c_out, k, positions, &rows, (positions, 1), &columns, (k, 1), 0.0, dw, k);
 }
 
 /// The same by loops over everything: what the fast versions are tested against.
@@ -747,6 +785,16 @@ impl Correlation {
                 transpose(from, LANES, (pixels, LANES), &mut turned, pixels);
                 from = &turned;
             }
+            if layout.has_lanes() && self.out == (h, w) {
+                // Whole planes.
+                for (i, from) in from.chunks(pixels).enumerate().take(self.n - block * LANES) {
+                    let plane = (block * LANES + i) * self.groups * c + of_all;
+                    // SAFETY: as below.
+                    let to = unsafe { y.slice(plane * pixels, pixels) };
+                    to.iter_mut().zip(from).for_each(|(to, x)| *to = x + bias);
+                }
+                continue;
+            }
             layout.for_each_row(self.n, block, |image, row, position| {
                 let from = &from[position..][..self.out.1];
                 let plane = (image * self.groups * c + of_all) * h;
@@ -1054,10 +1102,8 @@ mod tests {
                     (vec![7.0; y.len()], vec![7.0; dx.len()], vec![7.0; dw.len()]);
                 conv2d_at(level, &g, &x, &w, Some(&b), &mut fast_y);
                 close(&fast_y, &y, &format!("{level:?} {g:?} y"));
-                if !dy.is_empty() {
-                    grad_input_at(level, &g, &dy, &w, &mut fast_dx);
-                    close(&fast_dx, &dx, &format!("{level:?} {g:?} dx"));
-                }
+                grad_input_at(level, &g, &dy, &w, &mut fast_dx);
+                close(&fast_dx, &dx, &format!("{level:?} {g:?} dx"));
                 grad_weight_at(level, &g, &x, &dy, &mut fast_dw);
                 close(&fast_dw, &dw, &format!("{level:?} {g:?} dw"));
             }
@@ -1069,13 +1115,10 @@ mod tests {
         for g in geometries() {
             let (x, w, dy) = (numbers(g.x_len(), 1), numbers(g.w_len(), 2), numbers(g.y_len(), 4));
             let run = |threads| {
-                let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
                 with_threads(threads, || {
-                    conv2d(&g, &x, &w, None, &mut y);
-                    conv2d_grad_input(&g, &dy, &w, &mut dx);
-                    conv2d_grad_weight(&g, &x, &dy, &mut dw);
-                });
-                (y, dx, dw)
+                    let y = conv2d(&g, &x, &w, None);
+                    (y, conv2d_grad_input(&g, &dy, &w), conv2d_grad_weight(&g, &x, &dy))
+                })
             };
             let one = run(1);
             assert!([2, 5].into_iter().all(|threads| run(threads) == one), "{g:?}");
@@ -1086,6 +1129,6 @@ mod tests {
     #[should_panic(expected = "3 and 5 channels cannot be split into 2 groups")]
     fn groups_must_divide_the_channels() {
         let g = Geometry { groups: 2, ..geometries()[0] };
-        conv2d(&g, &numbers(g.x_len(), 1), &[], None, &mut []);
+        conv2d(&g, &numbers(g.x_len(), 1), &[], None);
     }
 }

@@ -19,11 +19,42 @@ pub unsafe fn filled(len: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
     floats
 }
 
+/// Results from this size on, 64 KB, make sure that freed memory is kept.
+const KEPT: usize = 64 << 10;
+
+/// Tells the allocator, once, to keep freed memory for the next result instead of giving it back to the system, which
+/// clears every page before it hands it out again (glibc; elsewhere nothing happens). Setting one of glibc's own
+/// environment variables, `MALLOC_TRIM_THRESHOLD_` or `MALLOC_MMAP_THRESHOLD_`, leaves the decision to you.
+fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+    {
+        use std::env::var_os;
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        unsafe extern "C" {
+            fn mallopt(parameter: i32, value: i32) -> i32;
+        }
+        const M_TRIM_THRESHOLD: i32 = -1;
+        const M_MMAP_THRESHOLD: i32 = -3;
+        ONCE.call_once(|| {
+            if var_os("MALLOC_TRIM_THRESHOLD_").is_none() && var_os("MALLOC_MMAP_THRESHOLD_").is_none() {
+                // SAFETY: mallopt may be called at any time; these values only say when memory goes back to the system.
+                unsafe {
+                    mallopt(M_TRIM_THRESHOLD, 512 << 20);
+                    mallopt(M_MMAP_THRESHOLD, 32 << 20); // the most that glibc takes
+                }
+            }
+        });
+    }
+}
+
 /// From here on large pages pay: 4 MB.
 const LARGE: usize = 4 << 20;
 
 /// Asks for large pages for a vector that is large and not yet written to.
 pub(super) fn advise_huge<T>(floats: &mut Vec<T>) {
+    if floats.capacity() * size_of::<T>() >= KEPT {
+        keep_freed_memory();
+    }
     #[cfg(all(target_os = "linux", not(miri)))]
     if floats.capacity() * size_of::<T>() >= LARGE {
         unsafe extern "C" {
