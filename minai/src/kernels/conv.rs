@@ -163,7 +163,7 @@ pub fn conv2d_grad_input(g: &Geometry, dy: &[f32], weight: &[f32]) -> Vec<f32> {
     g.check(g.x_len(), weight.len(), dy.len());
     // SAFETY: each input's gradient is written, and none is read before.
     unsafe {
-        filled(g.x_len(), |dx| match winograd::is_worth_it_backwards(g) {
+        filled(g.x_len(), |dx| match winograd::is_worth_it(g) {
             true => winograd::grad_input(g, dy, weight, dx),
             false => grad_input_at(level(), g, dy, weight, dx),
         })
