@@ -1,6 +1,9 @@
 //! The engine and its operations: gradients against finite differences, the edges against PyTorch's facts, and what the
 //! backward pass keeps, frees and copies.
 
+// In `s!`, 1..-1 ends before the last.
+#![allow(clippy::reversed_empty_ranges)]
+
 use minai::array::{Array, array};
 use minai::kernels::threads::with_threads;
 use minai::tensor::{

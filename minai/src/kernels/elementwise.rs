@@ -3,6 +3,7 @@
 //! An operand is a slice and one stride per axis of the result's shape: element `(i, j, …)` lies at `i * s₀ + j * s₁ + …`.
 //! A stride of 0 repeats the same elements: that is all there is to broadcasting. Results are row-major.
 
+use super::math::{EXP_TERMS, TANH_TERMS};
 use super::memory::advise_huge;
 use super::simd::{Simd, Work, dispatch};
 use super::threads::{Parts, for_each, for_each_chunk};
@@ -372,7 +373,7 @@ fn transpose<T: Copy + Send + Sync>(loops: &Loops<1>, across: usize, len: usize,
 /// # Panics
 /// If an index is not below `n`.
 pub fn index_select<T: Copy>(x: &[T], n: usize, inner: usize, indices: &[usize]) -> Vec<T> {
-    let outer = if n * inner == 0 { 0 } else { x.len() / (n * inner) };
+    let outer = x.len().checked_div(n * inner).unwrap_or(0);
     let mut out = Vec::with_capacity(outer * indices.len() * inner);
     for x in x.chunks(n * inner.max(1)).take(outer) {
         for &index in indices {
@@ -384,7 +385,7 @@ pub fn index_select<T: Copy>(x: &[T], n: usize, inner: usize, indices: &[usize])
 
 /// The reverse of [`index_select`]: adds `g` (outer, indices, inner) to zeros (outer, n, inner), in order.
 pub fn index_add(g: &[f32], n: usize, inner: usize, indices: &[usize]) -> Vec<f32> {
-    let outer = if indices.len() * inner == 0 { 0 } else { g.len() / (indices.len() * inner) };
+    let outer = g.len().checked_div(indices.len() * inner).unwrap_or(0);
     let mut out = vec![0.0; outer * n * inner];
     for o in 0..outer {
         for (i, &index) in indices.iter().enumerate() {
@@ -410,13 +411,8 @@ pub fn exp(x: f32) -> f32 {
     let n = shifted - ROUND;
     // ln 2 in two parts, the first with few enough bits that n times it is exact.
     let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 0.166_666_65;
-    let p = p * r + 0.5;
-    let p = p * (r * r) + r + 1.0;
+    let q = EXP_TERMS.iter().rev().fold(0.0, |q, c| q * r + c);
+    let p = 1.0 + (r * r * q + r);
     // 2^n in two factors: either alone would overflow at the ends.
     let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let half = n >> 1;
@@ -434,14 +430,10 @@ pub fn sigmoid(x: f32) -> f32 {
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
     let square = x * x;
-    // Near 0, 1 - 2 / (e²ˣ + 1) would lose digits; there a polynomial (of the Cephes library) has them all.
-    let p = -5.704_988_7e-3 * square + 2.063_909e-2;
-    let p = p * square - 5.373_974e-2;
-    let p = p * square + 1.333_144_2e-1;
-    let p = p * square - 3.333_328_2e-1;
-    let near = p * square * x + x;
+    // Near 0, 1 - 2 / (e²ˣ + 1) would lose digits.
+    let near = x + x * square * TANH_TERMS.iter().rev().fold(0.0, |p, c| p * square + c);
     let far = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
-    if x.abs() < 0.625 { near } else { far.copysign(x) }
+    if x.abs() < 0.55 { near } else { far.copysign(x) }
 }
 
 #[cfg(test)]

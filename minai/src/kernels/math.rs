@@ -87,6 +87,11 @@ pub unsafe fn abs<S: Simd>(x: S::V) -> S::V {
     unsafe { S::max(S::sub(S::splat(0.0), x), x) }
 }
 
+/// e^r = 1 + r + r² (c₀ + c₁r + …) for |r| ≤ ln 2 / 2.
+pub(super) const EXP_TERMS: [f32; 5] = [0.5, 0.166_665_2, 0.041_666_206, 0.008_368_882, 0.001_395_047_8];
+/// tanh x = x + x³ (c₀ + c₁x² + …) for |x| ≤ 0.55.
+pub(super) const TANH_TERMS: [f32; 4] = [-0.333_329_6, 0.133_209_42, -0.052_684_143, 0.016_458_76];
+
 /// e^x, within 2 ulp; underflow goes through subnormals to 0, overflow to infinity.
 ///
 /// # Safety
@@ -101,7 +106,7 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
         // r = x - n ln 2, with ln 2 in two parts of which the first has so few bits that n times it is exact.
         let r = S::fnma(n, S::splat(0.693_359_4), x);
         let r = S::fnma(n, S::splat(-2.121_944_4e-4), r);
-        let q = polynomial::<S, 5>(r, [0.5, 0.166_665_2, 0.041_666_206, 0.008_368_882, 0.001_395_047_8]);
+        let q = polynomial::<S, 5>(r, EXP_TERMS);
         let tail = S::fma(S::mul(r, r), q, r);
         S::scale2(S::add(S::splat(1.0), tail), n)
     }
@@ -135,7 +140,7 @@ pub unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
         let far = S::sub(one, S::div(S::splat(2.0), S::add(e, one)));
         let far = S::select_gt(S::splat(0.0), x, S::sub(S::splat(0.0), far), far);
         let square = S::mul(x, x);
-        let p = polynomial::<S, 4>(square, [-0.333_329_6, 0.133_209_42, -0.052_684_143, 0.016_458_76]);
+        let p = polynomial::<S, 4>(square, TANH_TERMS);
         let near = S::fma(S::mul(x, square), p, x);
         S::select_gt(size, S::splat(0.55), far, near)
     }
