@@ -518,7 +518,7 @@ unsafe fn all_dots<S: Simd, const R: usize>(work: Dots) {
                     x[r] = x[r].add((i + r.min(rows - 1)) * a_row);
                     y[r] = y[r].add((j + r.min(columns - 1)) * b_column);
                 }
-                let sums = dots::<S, R>(x, y, depth);
+                let sums = dots::<S, R>(x, y, depth, R * a_row);
                 for r in 0..rows {
                     for s in 0..columns {
                         let to = c.add((i + r) * ldc + j + s);
@@ -530,7 +530,7 @@ unsafe fn all_dots<S: Simd, const R: usize>(work: Dots) {
     }
 }
 
-/// The dot products of R rows with R columns.
+/// The dot products of R rows with R columns. The rows `ahead` elements further on are fetched meanwhile.
 ///
 /// # Safety
 /// The machine has `S`; `depth` elements can be read behind each pointer.
@@ -539,6 +539,7 @@ unsafe fn dots<S: Simd, const R: usize>(
     rows: [*const f32; R],
     columns: [*const f32; R],
     depth: usize,
+    ahead: usize,
 ) -> [[f32; R]; R] {
     // SAFETY: as promised by the caller.
     unsafe {
@@ -548,6 +549,7 @@ unsafe fn dots<S: Simd, const R: usize>(
         while p + S::LANES <= depth {
             for r in 0..R {
                 x[r] = S::load(rows[r].add(p));
+                S::prefetch(rows[r].wrapping_add(p + ahead));
             }
             for s in 0..R {
                 let y = S::load(columns[s].add(p));
