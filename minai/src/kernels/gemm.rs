@@ -11,6 +11,7 @@
 use crate::kernels::scratch::scratch;
 use crate::kernels::simd::{Level, Simd, Work, dispatch_at, level};
 use crate::kernels::threads::{Parts, for_each, threads};
+use std::ops::Range;
 
 /// Rows `i` and steps `p` of A, or steps `p` and columns `j` of B: the distance in elements between neighbours.
 pub type Strides = (usize, usize);
@@ -130,7 +131,7 @@ pub fn gemm_naive(
 
 /// Multiplications below which waking a second thread costs more than it saves.
 const WORTH_A_THREAD: f64 = 250_000.0;
-/// Steps of k in one go, at most: a panel of A and most of one of B stay in the first-level cache.
+/// Steps of k in one go, at most: a panel of A stays in the first-level cache.
 const DEPTH: usize = 384;
 
 fn work(m: usize, n: usize, k: usize) -> f64 {
@@ -208,19 +209,31 @@ impl Product<'_> {
             run(tasks_per_column * column_panels.div_ceil(block_columns), &|task| {
                 let (first_row, first_column) =
                     (task % tasks_per_column * block_rows, task / tasks_per_column * block_columns);
-                let rows = first_row..row_panels.min(first_row + block_rows);
-                for j in first_column..column_panels.min(first_column + block_columns) {
-                    let (b, b_row) = if j >= first_packed {
-                        (&packed_b[(j - first_packed) * nr * depth..], nr)
-                    } else {
-                        (&b[start * b_strides.0 + j * nr..], b_strides.0)
+                let columns = first_column..column_panels.min(first_column + block_columns);
+                // Panels that are packed, and those that are read where they lie.
+                let lying = columns.start..columns.end.min(first_packed).max(columns.start);
+                let packed = lying.end..columns.end;
+                for i in first_row..row_panels.min(first_row + block_rows) {
+                    let panel_a = &packed_a[i * mr * depth..][..mr * depth];
+                    let row = |columns: Range<usize>, b, b_row, b_panel| {
+                        if !columns.is_empty() {
+                            let (i, j) = (i * mr, columns.start * nr);
+                            let size = (mr.min(m - i), n.min(columns.end * nr) - j);
+                            // A tile is written by one task only.
+                            let c = parts.at(i * ldc + j, (size.0 - 1) * ldc + size.1);
+                            dispatch_at(
+                                level,
+                                RowOfTiles { a: panel_a, b, b_row, b_panel, depth, c, ldc, size, beta },
+                            );
+                        }
                     };
-                    let a = &packed_a[rows.start * mr * depth..rows.end * mr * depth];
-                    let (i, j) = (rows.start * mr, j * nr);
-                    let size = (m.min(rows.end * mr) - i, nr.min(n - j));
-                    // A tile is written by one task only.
-                    let c = parts.at(i * ldc + j, (size.0 - 1) * ldc + size.1);
-                    dispatch_at(level, ColumnOfTiles { a, b, b_row, depth, c, ldc, size, beta });
+                    if !lying.is_empty() {
+                        row(lying.clone(), &b[start * b_strides.0 + lying.start * nr..], b_strides.0, nr);
+                    }
+                    if !packed.is_empty() {
+                        let first = (packed.start - first_packed) * nr * depth;
+                        row(packed.clone(), &packed_b[first..], nr, nr * depth);
+                    }
                 }
             });
         }
@@ -239,13 +252,14 @@ impl Work for TileSize {
     }
 }
 
-/// Tiles one below the other: panels of A, all with the same panel of B.
-struct ColumnOfTiles<'a> {
-    /// Packed panels.
+/// Tiles side by side: one panel of A, which stays in the first-level cache, with panels of B, which stay in the second.
+struct RowOfTiles<'a> {
+    /// A packed panel.
     a: &'a [f32],
-    /// A panel, packed or not: `b_row` elements from step to step.
+    /// Panels, packed or not: `b_row` elements from step to step, `b_panel` from panel to panel.
     b: &'a [f32],
     b_row: usize,
+    b_panel: usize,
     depth: usize,
     c: *mut f32,
     ldc: usize,
@@ -254,18 +268,14 @@ struct ColumnOfTiles<'a> {
     beta: f32,
 }
 
-impl Work for ColumnOfTiles<'_> {
+impl Work for RowOfTiles<'_> {
     type Out = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: the instruction set is there.
         unsafe {
-            if S::MANY_REGISTERS {
-                column_of_tiles::<S, 8, 3>(self)
-            } else {
-                column_of_tiles::<S, 6, 2>(self)
-            }
+            if S::MANY_REGISTERS { row_of_tiles::<S, 8, 3>(self) } else { row_of_tiles::<S, 6, 2>(self) }
         }
     }
 }
@@ -273,17 +283,17 @@ impl Work for ColumnOfTiles<'_> {
 /// # Safety
 /// The machine has `S`, and C is there to be written.
 #[inline(always)]
-unsafe fn column_of_tiles<S: Simd, const MR: usize, const NV: usize>(work: ColumnOfTiles) {
-    let ColumnOfTiles { a, b, b_row, depth, c, ldc, size: (rows, columns), beta } = work;
-    assert!(b.len() >= (depth - 1) * b_row + NV * S::LANES && a.len() >= rows.div_ceil(MR) * MR * depth);
-    let mut i = 0;
-    while i < rows {
+unsafe fn row_of_tiles<S: Simd, const MR: usize, const NV: usize>(work: RowOfTiles) {
+    let RowOfTiles { a, b, b_row, b_panel, depth, c, ldc, size: (rows, columns), beta } = work;
+    let nr = NV * S::LANES;
+    let last = (columns.div_ceil(nr) - 1) * b_panel;
+    assert!(b.len() >= last + (depth - 1) * b_row + nr && a.len() >= MR * depth);
+    for (panel, j) in (0..columns).step_by(nr).enumerate() {
         // SAFETY: just checked, and the caller's promise.
         unsafe {
-            let (a, c) = (a.as_ptr().add(i * depth), c.add(i * ldc));
-            run_tile::<S, MR, NV>(a, b.as_ptr(), b_row, depth, c, ldc, (MR.min(rows - i), columns), beta);
+            let (b, c) = (b.as_ptr().add(panel * b_panel), c.add(j));
+            run_tile::<S, MR, NV>(a.as_ptr(), b, b_row, depth, c, ldc, (rows, nr.min(columns - j)), beta);
         }
-        i += MR;
     }
 }
 
@@ -360,7 +370,7 @@ fn pack_rows(from: &[f32], across: usize, (count, width): (usize, usize), to: &m
     }
 }
 
-/// How many steps ahead B is fetched: a panel is a little larger than the first-level cache.
+/// How many steps ahead B is fetched, out of the second-level cache.
 const AHEAD: usize = 8;
 
 /// One tile of C, from a packed panel of A and a panel of B.
