@@ -8,9 +8,10 @@
 //!
 //! No sum is cut into parts by thread: the bits of the result do not depend on the number of threads.
 
+use crate::kernels::memory::filled;
 use crate::kernels::scratch::scratch;
 use crate::kernels::simd::{Level, Simd, Work, dispatch_at, level};
-use crate::kernels::threads::{Parts, for_each, threads};
+use crate::kernels::threads::{Parts, for_each, for_each_chunk, threads};
 use std::ops::Range;
 
 /// Rows `i` and steps `p` of A, or steps `p` and columns `j` of B: the distance in elements between neighbours.
@@ -60,11 +61,10 @@ pub fn gemm(
     }
 }
 
-/// One [`gemm`] for each pair of offsets into `a` and `b`; the results, each m·n elements, follow one another in `c`.
+/// One product for each pair of offsets into `a` and `b`; the results, each m·n elements, follow one another.
 ///
 /// # Panics
-/// As [`gemm`], and if `c` is not exactly as long as all results.
-#[allow(clippy::too_many_arguments)]
+/// As [`gemm`].
 #[track_caller]
 pub fn gemm_batched(
     offsets: &[(usize, usize)],
@@ -73,7 +73,22 @@ pub fn gemm_batched(
     a_strides: Strides,
     b: &[f32],
     b_strides: Strides,
-    beta: f32,
+) -> Vec<f32> {
+    // SAFETY: all products are written, and with a beta of 0 none is read before.
+    unsafe {
+        filled(offsets.len() * m * n, |c| gemm_batched_to(offsets, (m, n, k), a, a_strides, b, b_strides, c))
+    }
+}
+
+/// [`gemm_batched`] to where the results should stand.
+#[track_caller]
+pub(super) fn gemm_batched_to(
+    offsets: &[(usize, usize)],
+    (m, n, k): (usize, usize, usize),
+    a: &[f32],
+    a_strides: Strides,
+    b: &[f32],
+    b_strides: Strides,
     c: &mut [f32],
 ) {
     assert_eq!(c.len(), offsets.len() * m * n, "gemm_batched: elements of C for {} × {m}×{n}", offsets.len());
@@ -83,19 +98,15 @@ pub fn gemm_batched(
     let one = |i: usize, c: &mut [f32]| {
         let (at_a, at_b) = offsets[i];
         let (a, b) = if k == 0 { (a, b) } else { (&a[at_a..], &b[at_b..]) };
-        gemm(m, n, k, a, a_strides, b, b_strides, beta, c, n);
+        gemm(m, n, k, a, a_strides, b, b_strides, 0.0, c, n);
     };
     let small = work(m, n, k) < 64.0 * WORTH_A_THREAD || offsets.len() >= 4 * threads();
     if small && offsets.len() > 1 && offsets.len() as f64 * work(m, n, k) > WORTH_A_THREAD {
         // Several products a task, so that tasks are worth their while.
         let per_task =
             ((WORTH_A_THREAD / work(m, n, k)) as usize).clamp(1, offsets.len().div_ceil(threads()));
-        let parts = Parts::new(c);
-        for_each(offsets.len().div_ceil(per_task), |task| {
-            for i in task * per_task..offsets.len().min((task + 1) * per_task) {
-                // SAFETY: each i occurs in one task, and products do not overlap.
-                one(i, unsafe { parts.slice(i * m * n, m * n) });
-            }
+        for_each_chunk(c, per_task * m * n, |task, c| {
+            c.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(task * per_task + i, c));
         });
     } else {
         c.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(i, c));
@@ -686,8 +697,8 @@ mod tests {
         {
             let (a, b) = (numbers(batch * m * k, 6), numbers(k * n, 7));
             let offsets: Vec<_> = (0..batch).map(|i| (i * m * k, 0)).collect();
-            let mut c = vec![1.0; batch * m * n];
-            gemm_batched(&offsets, (m, n, k), &a, (k, 1), &b, (n, 1), 0.0, &mut c);
+            let c = gemm_batched(&offsets, (m, n, k), &a, (k, 1), &b, (n, 1));
+            assert_eq!(c.len(), batch * m * n);
             let mut want = vec![1.0; m * n];
             for (i, got) in c.chunks(m * n).enumerate() {
                 gemm_naive(m, n, k, &a[i * m * k..], (k, 1), &b, (n, 1), 0.0, &mut want, n);
