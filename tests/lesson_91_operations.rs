@@ -1,10 +1,10 @@
 // Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash b2602de4c2b1586d
+// nbs:hash eec913ed86bf104c
 //! What notebooks/91_operations.ipynb claims.
 
 use minai::activation::{gelu, gelu_tanh, leaky_relu, quick_gelu, silu, softplus};
 use minai::attention::scaled_dot_product_attention;
-use minai::conv::{ConvOptions, conv2d, conv_transpose2d};
+use minai::conv::{ConvOptions, conv_transpose2d, conv2d};
 use minai::embedding::embedding;
 use minai::linear::linear;
 use minai::loss::{

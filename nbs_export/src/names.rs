@@ -258,17 +258,18 @@ pub fn rustfmt_order(a: &str, b: &str) -> std::cmp::Ordering {
     version_key(a).cmp(&version_key(b))
 }
 
-/// Splits `conv10d` into text and numbers, so that `conv2d` sorts before it.
-fn version_key(name: &str) -> Vec<(String, u64)> {
+/// Characters and numbers one by one, so that `conv2d` sorts before `conv10d`, and `conv_transpose2d` before both.
+fn version_key(name: &str) -> Vec<(char, u64)> {
     let mut key = Vec::new();
-    let name = name.replace('_', " ");
-    let mut rest = name.as_str();
-    while !rest.is_empty() {
-        let text_end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let number_end =
-            rest[text_end..].find(|c: char| !c.is_ascii_digit()).map_or(rest.len(), |n| n + text_end);
-        key.push((rest[..text_end].to_owned(), rest[text_end..number_end].parse().unwrap_or(0)));
-        rest = &rest[number_end..];
+    let mut rest = name;
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()).max(first.len_utf8());
+        key.push(match first {
+            '0'..='9' => ('0', rest[..end].parse().unwrap_or(u64::MAX)),
+            '_' => (' ', 0),
+            _ => (first, 0),
+        });
+        rest = &rest[if first.is_ascii_digit() { end } else { first.len_utf8() }..];
     }
     key
 }
@@ -300,6 +301,13 @@ mod tests {
             bare("use std::io::{Read, Write as W};\nfn f(r: impl Read, w: W) {}"),
             ["fn", "impl", "std", "use"]
         );
+    }
+
+    #[test]
+    fn names_are_in_the_order_of_rustfmt() {
+        let mut names = ["conv10d", "conv2d", "Conv", "conv_transpose2d", "_x", "conv"];
+        names.sort_by(|a, b| rustfmt_order(a, b));
+        assert_eq!(names, ["_x", "Conv", "conv", "conv_transpose2d", "conv2d", "conv10d"]);
     }
 
     #[test]

@@ -902,7 +902,6 @@ unsafe fn tiles<S: Simd, const MR: usize, const NV: usize>(work: Tiles) {
 /// # Safety
 /// The machine has `S`; weights for all steps can be read, columns from each start on for the whole tile (if not
 /// `WHOLE`, `end` elements from `columns` on at most), and the tile of `c` written.
-#[allow(clippy::too_many_arguments)]
 #[inline(always)]
 unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
     a: *const f32,

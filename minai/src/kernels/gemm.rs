@@ -24,7 +24,6 @@ pub type Strides = (usize, usize);
 ///
 /// # Panics
 /// If a slice is too short for its shape and strides, or `ldc < n`.
-#[allow(clippy::too_many_arguments)]
 #[track_caller]
 pub fn gemm(
     m: usize,
@@ -114,7 +113,6 @@ pub(super) fn gemm_batched_to(
 }
 
 /// The same by three loops: what the fast versions are tested against.
-#[allow(clippy::too_many_arguments)]
 pub fn gemm_naive(
     m: usize,
     n: usize,
@@ -259,7 +257,7 @@ impl Work for TileSize {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> (usize, usize) {
-        if S::MANY_REGISTERS { (8, 3 * S::LANES) } else { (6, 2 * S::LANES) }
+        if S::MANY_REGISTERS { (6, 4 * S::LANES) } else { (6, 2 * S::LANES) }
     }
 }
 
@@ -286,7 +284,7 @@ impl Work for RowOfTiles<'_> {
     unsafe fn run<S: Simd>(self) {
         // SAFETY: the instruction set is there.
         unsafe {
-            if S::MANY_REGISTERS { row_of_tiles::<S, 8, 3>(self) } else { row_of_tiles::<S, 6, 2>(self) }
+            if S::MANY_REGISTERS { row_of_tiles::<S, 6, 4>(self) } else { row_of_tiles::<S, 6, 2>(self) }
         }
     }
 }
