@@ -4,7 +4,7 @@
 //!
 //! Everything inside is transposed, with the queries along the vector's lanes. So the softmax over the keys runs down
 //! the columns and needs no sum or maximum across lanes; and no width of head wastes a lane. All products are done by
-//! one small matrix kernel, [`Multiply`].
+//! one small matrix kernel, `Multiply`.
 
 use super::math::exp2_fast;
 use super::memory::filled;

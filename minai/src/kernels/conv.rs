@@ -8,7 +8,7 @@
 //! (*im2col*; K. Chellapilla and others, *High Performance Convolutional Neural Networks for Document Processing*, 2006),
 //! which makes the same picture with another `start`.
 //!
-//! 3×3 kernels with many channels go through [`winograd`](super::winograd).
+//! 3×3 kernels with many channels go through the module `winograd`.
 
 use super::gemm::gemm;
 use super::memory::filled;
