@@ -10,7 +10,7 @@
 //!
 //! 3×3 kernels with many channels go through the module `winograd`.
 
-use super::gemm::gemm;
+use super::gemm::{gemm, transpose};
 use super::memory::filled;
 use super::scratch::{Scratch, scratch};
 use super::simd::{Level, Simd, Work, dispatch_at, level};
@@ -131,18 +131,13 @@ fn conv2d_at(level: Level, g: &Geometry, x: &[f32], weight: &[f32], bias: Option
         }
         return;
     }
-    let taps = all_taps(g).map(|(kh, kw)| Tap {
-        weight: kh * g.kernel.1 + kw,
-        dy: (kh * g.dilation.0) as isize - g.padding.0 as isize,
-        dx: (kw * g.dilation.1) as isize - g.padding.1 as isize,
-    });
     let correlation = Correlation {
         level,
         n: g.n,
         groups: g.groups,
         from: Planes { c: g.c_in / g.groups, h: g.size.0, w: g.size.1 },
         to: Planes { c: g.c_out / g.groups, h: oh, w: ow },
-        taps: taps.collect(),
+        taps: all_taps(g),
         stride: g.stride,
         out: (oh, ow),
         out_first: (0, 0),
@@ -244,13 +239,7 @@ fn grad_weight_at(level: Level, g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f
     if oh * ow < 8 && g.groups == 1 {
         return grad_weight_by_columns(g, x, dy, dw);
     }
-    let taps: Vec<Tap> = all_taps(g)
-        .map(|(kh, kw)| Tap {
-            weight: 0,
-            dy: (kh * g.dilation.0) as isize - g.padding.0 as isize,
-            dx: (kw * g.dilation.1) as isize - g.padding.1 as isize,
-        })
-        .collect();
+    let taps = all_taps(g);
     let from = Planes { c: c_in, h: g.size.0, w: g.size.1 };
     let to = Planes { c: c_out, h: oh, w: ow };
     let layout = Layout::new(from, &taps, g.stride, (oh, ow), g.n);
@@ -359,9 +348,14 @@ fn for_all(g: &Geometry, mut f: impl FnMut(Option<usize>, usize, usize, usize)) 
     }
 }
 
-fn all_taps(g: &Geometry) -> impl Iterator<Item = (usize, usize)> {
-    let columns = g.kernel.1;
-    (0..g.taps()).map(move |tap| (tap / columns, tap % columns))
+/// The taps of a convolution, row by row.
+fn all_taps(g: &Geometry) -> Vec<Tap> {
+    let tap = |weight: usize| Tap {
+        weight,
+        dy: (weight / g.kernel.1 * g.dilation.0) as isize - g.padding.0 as isize,
+        dx: (weight % g.kernel.1 * g.dilation.1) as isize - g.padding.1 as isize,
+    };
+    (0..g.taps()).map(tap).collect()
 }
 
 /// A place of the kernel: its index in the weight, and which input it meets, relative to output position times stride.
@@ -650,31 +644,6 @@ fn copy_row(from: &[f32], left: isize, step: usize, to: &mut [f32]) {
             to.copy_from_slice(&from[..to.len()]);
         } else {
             to.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, &x)| *to = x);
-        }
-    }
-}
-
-/// `to[j * to_row + i] = from[i * from_row + j]` for i and j below `size`, by squares of 4×4 that the compiler turns in
-/// registers.
-fn transpose(from: &[f32], from_row: usize, size: (usize, usize), to: &mut [f32], to_row: usize) {
-    let (rows, columns) = size;
-    for i in (0..rows).step_by(4) {
-        for j in (0..columns).step_by(4) {
-            if i + 4 <= rows && j + 4 <= columns {
-                let row = |r: usize| -> [f32; 4] {
-                    from[(i + r) * from_row + j..][..4].try_into().expect("four of them")
-                };
-                let square = [row(0), row(1), row(2), row(3)];
-                for q in 0..4 {
-                    let column = [square[0][q], square[1][q], square[2][q], square[3][q]];
-                    to[(j + q) * to_row + i..][..4].copy_from_slice(&column);
-                }
-            } else {
-                for (i, j) in (i..rows.min(i + 4)).flat_map(|i| (j..columns.min(j + 4)).map(move |j| (i, j)))
-                {
-                    to[j * to_row + i] = from[i * from_row + j];
-                }
-            }
         }
     }
 }

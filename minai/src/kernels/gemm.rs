@@ -344,7 +344,9 @@ fn pack(from: &[f32], (across, along): Strides, (count, width): (usize, usize), 
         return;
     }
     if along == 1 {
-        return pack_rows(from, across, (count, width), to);
+        let depth = to.len() / width;
+        transpose(from, across, (count, depth), to, width);
+        return to.chunks_exact_mut(width).for_each(|step| step[count..].fill(0.0));
     }
     for i in 0..width {
         let places = to[i..].iter_mut().step_by(width);
@@ -356,30 +358,27 @@ fn pack(from: &[f32], (across, along): Strides, (count, width): (usize, usize), 
     }
 }
 
-/// [`pack`] for neighbouring steps: a transposition, by squares of 4×4 that the compiler turns in registers.
-fn pack_rows(from: &[f32], across: usize, (count, width): (usize, usize), to: &mut [f32]) {
-    let depth = to.len() / width;
-    let whole = depth / 4 * 4;
-    let mut i = 0;
-    while i + 4 <= count {
-        let rows: [&[f32]; 4] = std::array::from_fn(|r| &from[(i + r) * across..][..depth]);
-        for p in (0..whole).step_by(4) {
-            let square: [[f32; 4]; 4] =
-                std::array::from_fn(|r| rows[r][p..p + 4].try_into().expect("four of them"));
-            for q in 0..4 {
-                let column = [square[0][q], square[1][q], square[2][q], square[3][q]];
-                to[(p + q) * width + i..][..4].copy_from_slice(&column);
+/// `to[j * to_row + i] = from[i * from_row + j]` for i and j below `size`, by squares of 4×4 that the compiler turns in
+/// registers.
+pub(super) fn transpose(from: &[f32], from_row: usize, size: (usize, usize), to: &mut [f32], to_row: usize) {
+    let (rows, columns) = size;
+    for i in (0..rows).step_by(4) {
+        for j in (0..columns).step_by(4) {
+            if i + 4 <= rows && j + 4 <= columns {
+                let row = |r: usize| -> [f32; 4] {
+                    from[(i + r) * from_row + j..][..4].try_into().expect("four of them")
+                };
+                let square = [row(0), row(1), row(2), row(3)];
+                for q in 0..4 {
+                    let column = [square[0][q], square[1][q], square[2][q], square[3][q]];
+                    to[(j + q) * to_row + i..][..4].copy_from_slice(&column);
+                }
+            } else {
+                for (i, j) in (i..rows.min(i + 4)).flat_map(|i| (j..columns.min(j + 4)).map(move |j| (i, j)))
+                {
+                    to[j * to_row + i] = from[i * from_row + j];
+                }
             }
-        }
-        for p in whole..depth {
-            (0..4).for_each(|r| to[p * width + i + r] = rows[r][p]);
-        }
-        i += 4;
-    }
-    for i in i..width {
-        let row = if i < count { &from[i * across..][..depth] } else { &[] };
-        for p in 0..depth {
-            to[p * width + i] = row.get(p).copied().unwrap_or(0.0);
         }
     }
 }
