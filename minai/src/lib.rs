@@ -30,9 +30,12 @@ pub mod attention;
 pub mod backprop;
 pub mod conv;
 pub mod data;
+pub mod datasets;
 #[cfg(feature = "download")]
 pub mod download;
 pub mod embedding;
+#[cfg(feature = "download")]
+pub mod fashion_download;
 pub mod iter;
 pub mod linear;
 pub mod loss;

@@ -1,0 +1,435 @@
+// Owned by notebooks/07_datasets.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 558c6918dca829ea
+//! MNIST and Fashion-MNIST as [`Images`], and which split of it one has; normalisation; loaders.
+
+// %% notebooks/07_datasets.ipynb sp-files
+/// The four files of Fashion-MNIST: images and labels to train with, images and labels to test with.
+pub const FASHION_FILES: [&str; 4] = [
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+];
+
+/// What the labels 0 to 9 of Fashion-MNIST stand for.
+pub const FASHION_CLASSES: [&str; 10] = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+];
+
+// %% notebooks/07_datasets.ipynb sp-types
+/// The digests of four files, in the order of [`FASHION_FILES`], in hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Digests {
+    /// MD5s, 32 digits each: what was published for the official files.
+    Md5([&'static str; 4]),
+    /// SHA-256s, 64 digits each.
+    Sha256([&'static str; 4]),
+}
+
+/// One way to divide images of Fashion-MNIST into those to train with and those to test with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FashionSplit {
+    /// What outputs call it.
+    pub name: &'static str,
+    /// What its files are recognised by.
+    pub digests: Digests,
+}
+
+// %% notebooks/07_datasets.ipynb sp-known
+/// The split that Zalando publishes and that papers report on; MD5s from the data set's own page.
+pub const OFFICIAL_SPLIT: FashionSplit = FashionSplit {
+    name: "official split",
+    digests: Digests::Md5([
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79",
+        "bb300cfdad3c16e7a12a480ee83cd310",
+    ]),
+};
+
+/// The course's own split of the 70,000 images, shuffled: numbers found on it are near those of papers, not equal.
+pub const OWN_SPLIT: FashionSplit = FashionSplit {
+    name: "own split",
+    digests: Digests::Sha256([
+        "7459d2e9e65c2d8a69479333e459f568ca4d03db8908d7866a4bd404386c616e",
+        "bed6dbc9f639895de320b6bed590f55f88cb3fa46e87858fef1ecab22d6cac17",
+        "c2a6c3e093bea0e708476f314eead1fcb272c2b85ad511deeea290297a0d9e0c",
+        "2e12656e54e9cf179c5379686e0fa04ae433fd6ca1dd54cee4967151e83d67a1",
+    ]),
+};
+
+/// The first 600 and 100 images of each class of the own split, which come with the course.
+pub const SAMPLE_SPLIT: FashionSplit = FashionSplit {
+    name: "sample of the own split",
+    digests: Digests::Sha256([
+        "596feb0743c60e43baa89ddc0491db02aba03e0d8a1048d5d1dd6a6ee842aad9",
+        "2a7a1f6570ed28e265cf1fb923198c66ccd80b97a0cbb77ad31204fba5739ec0",
+        "bcd3104125a236cb8248537ebe6213edd9781c70cfb61c45c356bf975eed2e09",
+        "32bd3855a852cca3900635183a2f6d57d52d405e4ff7985a00905d701d88701c",
+    ]),
+};
+
+// %% notebooks/07_datasets.ipynb sp-digest
+use md5::Md5;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+fn digest_of<D: Digest>(path: &Path) -> io::Result<String> {
+    let (mut file, mut digest, mut block) = (File::open(path)?, D::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            count => digest.update(&block[..count]),
+        }
+    }
+}
+
+impl FashionSplit {
+    /// What is wrong with a file that should be number `at` of [`FASHION_FILES`], or `None` if it is that file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn mismatch(&self, at: usize, path: &Path) -> io::Result<Option<String>> {
+        let (kind, wanted, found) = match self.digests {
+            Digests::Md5(digests) => ("MD5", digests[at], digest_of::<Md5>(path)?),
+            Digests::Sha256(digests) => ("SHA-256", digests[at], digest_of::<Sha256>(path)?),
+        };
+        let name = self.name;
+        Ok((found != wanted).then(|| format!("its {kind} is {found} where {wanted} belongs in the {name}")))
+    }
+}
+
+// %% notebooks/07_datasets.ipynb sp-identify
+use minai::data::{DataError, DataFault};
+
+fn data_fault(path: &Path, place: &str, fault: DataFault) -> DataError {
+    DataError { path: path.to_path_buf(), place: place.into(), fault }
+}
+
+/// Which of the known splits the four files of a folder are: the smallest file says which, and all must agree.
+///
+/// # Errors
+/// When a file is missing, is of no known split, or is not of the same split as the others.
+pub fn identify_split(folder: &Path, known: &[FashionSplit]) -> Result<FashionSplit, DataError> {
+    let mismatch = |split: &FashionSplit, at: usize| {
+        let path = folder.join(FASHION_FILES[at]);
+        split.mismatch(at, &path).map_err(|error| data_fault(&path, "reading", DataFault::Io(error)))
+    };
+    let mut found = None;
+    for split in known {
+        if found.is_none() && mismatch(split, 3)?.is_none() {
+            found = Some(*split);
+        }
+    }
+    let Some(split) = found else {
+        let names: Vec<&str> = known.iter().map(|split| split.name).collect();
+        let what = format!("the four files are none of these: {}", names.join(", "));
+        return Err(data_fault(folder, "digests", DataFault::Structure(what)));
+    };
+    for (at, name) in FASHION_FILES.iter().enumerate() {
+        if let Some(what) = mismatch(&split, at)? {
+            return Err(data_fault(&folder.join(name), "digest", DataFault::Damaged(what)));
+        }
+    }
+    Ok(split)
+}
+
+// %% notebooks/07_datasets.ipynb im-struct
+use minai::array::Array;
+
+/// Images and their labels. Arrays share their buffers, so that a clone costs nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Images {
+    /// Shape (n, channels, height, width).
+    pub images: Array,
+    /// Shape (n,): the class of each image, counted from 0.
+    pub labels: Array<i64>,
+}
+
+impl Images {
+    /// Images with their labels.
+    ///
+    /// # Panics
+    /// If `images` is not of rank 4, or `labels` not of rank 1 and as long.
+    #[track_caller]
+    pub fn new(images: Array, labels: Array<i64>) -> Images {
+        let (x, y) = (images.shape(), labels.shape());
+        assert!(
+            x.len() == 4 && y == &x[..1],
+            "Images::new: images of shape {x:?} and labels of shape {y:?} where (n, c, h, w) and (n,) belong"
+        );
+        Images { images, labels }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Label and pixels of each image, in order: what `plot::show_images` takes.
+    pub fn iter(&self) -> impl Iterator<Item = (i64, &[f32])> {
+        let size = self.images.shape()[1..].iter().product();
+        let pixels = self.images.as_slice().expect("made in row-major order");
+        self.labels.iter().copied().zip(pixels.chunks(size))
+    }
+}
+
+// %% notebooks/07_datasets.ipynb im-bytes
+use ndarray::{Array1, ArrayD};
+
+/// Bytes of shape (n, h, w), from 0 to 255, as images of one channel with pixels from 0 to 1.
+fn images_from_bytes(bytes: &ArrayD<u8>, labels: Array1<i64>) -> Images {
+    let (n, pixels) = (labels.len(), bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect());
+    let shape = [n, 1, bytes.shape()[1], bytes.shape()[2]];
+    Images::new(Array::new(pixels, &shape), Array::new(labels.to_vec(), &[n]))
+}
+
+// %% notebooks/07_datasets.ipynb im-fashion
+use std::fmt;
+
+/// Fashion-MNIST: grey pictures of ten kinds of clothes, 28 pixels wide and high, from 0 (background) to 1
+/// (Xiao, Rasul and Vollgraf, 2017, <https://arxiv.org/abs/1708.07747>).
+#[derive(Clone, Debug)]
+pub struct Fashion {
+    /// To train with.
+    pub train: Images,
+    /// To test with.
+    pub test: Images,
+    /// Which split this is.
+    pub split: FashionSplit,
+}
+
+impl fmt::Display for Fashion {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (train, test) = (self.train.len(), self.test.len());
+        write!(f, "Fashion-MNIST, {}: {train} images to train with, {test} to test with", self.split.name)
+    }
+}
+
+// %% notebooks/07_datasets.ipynb im-load
+use minai::data::load_idx_pair;
+
+/// Reads the four files in a folder, if they are one of the known splits.
+///
+/// # Errors
+/// As for [`identify_split`], and when a file is not what its name says.
+pub fn load_fashion(folder: &Path, known: &[FashionSplit]) -> Result<Fashion, DataError> {
+    let split = identify_split(folder, known)?;
+    let [train, test] = [0, 2].map(|at| {
+        let images = folder.join(FASHION_FILES[at]);
+        let (x, y) = load_idx_pair(&images, &folder.join(FASHION_FILES[at + 1]))?;
+        match x.shape() {
+            [_, 28, 28] => Ok(images_from_bytes(&x, y)),
+            shape => {
+                let what = format!("images of shape {shape:?} where (n, 28, 28) belongs");
+                Err(data_fault(&images, "header", DataFault::Structure(what)))
+            }
+        }
+    });
+    Ok(Fashion { train: train?, test: test?, split })
+}
+
+// %% notebooks/07_datasets.ipynb im-find-in
+/// The first of these folders that has, in a folder of Fashion-MNIST's, all four files:
+/// `fashion-mnist` (official), `fashion-mnist-own` or the folder itself if `full`; else `fashion-mnist-sample`.
+///
+/// # Errors
+/// As for [`find_fashion`].
+pub fn find_fashion_in(folders: &[PathBuf], full: bool) -> Result<PathBuf, DataError> {
+    let (inner, remedy): (&[&str], _) = match full {
+        true => (
+            &["fashion-mnist", "fashion-mnist-own", ""],
+            "fetch the four files into data/fashion-mnist (lesson 7 does it), or name their folder in MINAI_DATA",
+        ),
+        false => {
+            (&["fashion-mnist-sample"], "it is in the course's repository: name that folder in MINAI_DATA")
+        }
+    };
+    let complete = |folder: &PathBuf| FASHION_FILES.iter().all(|name| folder.join(name).is_file());
+    let places = folders.iter().flat_map(|folder| inner.iter().map(move |name| folder.join(name)));
+    places.clone().find(complete).ok_or_else(|| {
+        let places: Vec<String> = places.map(|place| place.display().to_string()).collect();
+        let path = Path::new(FASHION_FILES[0]);
+        data_fault(path, &format!("with three others in {}", places.join(" or ")), DataFault::Missing(remedy))
+    })
+}
+
+// %% notebooks/07_datasets.ipynb im-find
+use minai::data::data_folder;
+use std::env;
+
+/// Whether the environment asks for full data and long training: `MINAI_FULL=1`.
+pub fn wants_full() -> bool {
+    env::var("MINAI_FULL").is_ok_and(|wish| !["", "0"].contains(&wish.as_str()))
+}
+
+/// The folder of Fashion-MNIST to use: the sample, or with `MINAI_FULL=1` the official files or the own split.
+/// They are looked for in the folder `MINAI_DATA` and in [`data_folder`]; see [`find_fashion_in`].
+///
+/// # Errors
+/// When there is none: the error names the places and says how to get it.
+pub fn find_fashion() -> Result<PathBuf, DataError> {
+    let own = env::var_os("MINAI_DATA").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let folders: Vec<PathBuf> = own.into_iter().chain(data_folder()).collect();
+    find_fashion_in(&folders, wants_full())
+}
+
+/// Fashion-MNIST from [`find_fashion`]'s folder: the sample, unless `MINAI_FULL=1`. Its `split` says what it is.
+///
+/// # Errors
+/// As for [`find_fashion`] and [`load_fashion`].
+pub fn fashion_mnist() -> Result<Fashion, DataError> {
+    load_fashion(&find_fashion()?, &[OFFICIAL_SPLIT, OWN_SPLIT, SAMPLE_SPLIT])
+}
+
+// %% notebooks/07_datasets.ipynb im-mnist
+use minai::data::{find_mnist, load_mnist};
+
+/// MNIST as lesson 1's file has it: digits from 0 (paper) to 1 (ink).
+#[derive(Clone, Debug)]
+pub struct Mnist {
+    /// To train with.
+    pub train: Images,
+    /// To choose by.
+    pub valid: Images,
+    /// To test with, once.
+    pub test: Images,
+}
+
+impl fmt::Display for Mnist {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let name = if self.train.len() == 50_000 { "MNIST" } else { "sample of MNIST" };
+        let (train, valid, test) = (self.train.len(), self.valid.len(), self.test.len());
+        write!(f, "{name}: {train} images to train with, {valid} to validate with, {test} to test with")
+    }
+}
+
+/// MNIST: the sample, or with `MINAI_FULL=1` the full file, from where [`find_mnist`] finds it.
+///
+/// # Errors
+/// As for [`find_mnist`] and [`load_mnist`].
+pub fn mnist() -> Result<Mnist, DataError> {
+    let (train, valid, test) = load_mnist(&find_mnist()?)?;
+    let [train, valid, test] = [train, valid, test].map(|(x, y)| {
+        let (n, pixels) = (y.len(), x.into_raw_vec_and_offset().0);
+        Images::new(Array::new(pixels, &[n, 1, 28, 28]), Array::new(y.to_vec(), &[n]))
+    });
+    Ok(Mnist { train, valid, test })
+}
+
+// %% notebooks/07_datasets.ipynb no-mean-std
+/// Mean and standard deviation, summed in `f64`: tens of millions of `f32` summands would round the sum away.
+fn mean_and_deviation(numbers: &[f32]) -> (f64, f64) {
+    let count = numbers.len() as f64;
+    let mean = numbers.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
+    let squares = numbers.iter().map(|&x| (f64::from(x) - mean).powi(2));
+    (mean, (squares.sum::<f64>() / count).sqrt())
+}
+
+impl Images {
+    /// Mean and standard deviation over all pixels of all images.
+    pub fn mean_std(&self) -> (f32, f32) {
+        let (mean, std) = mean_and_deviation(self.images.as_slice().expect("made in row-major order"));
+        (mean as f32, std as f32)
+    }
+
+    /// The images with (pixel - mean) / std in place of each pixel; nothing is copied if nobody shares them.
+    ///
+    /// # Panics
+    /// If `std` is not above 0.
+    #[track_caller]
+    pub fn normalized(mut self, mean: f32, std: f32) -> Images {
+        assert!(std > 0.0, "Images::normalized: a standard deviation of {std}");
+        self.images.mapv_inplace(|pixel| (pixel - mean) / std);
+        self
+    }
+}
+
+// %% notebooks/07_datasets.ipynb no-sets
+/// Mean and standard deviation of the first set, applied to all of them.
+fn normalize_by_first<const N: usize>(sets: [Images; N]) -> [Images; N] {
+    let (mean, std) = sets[0].mean_std();
+    sets.map(|set| set.normalized(mean, std))
+}
+
+impl Fashion {
+    /// Both sets normalised by mean and standard deviation of the training set.
+    pub fn normalized(self) -> Fashion {
+        let [train, test] = normalize_by_first([self.train, self.test]);
+        Fashion { train, test, split: self.split }
+    }
+}
+
+impl Mnist {
+    /// All sets normalised by mean and standard deviation of the training set.
+    pub fn normalized(self) -> Mnist {
+        let [train, valid, test] = normalize_by_first([self.train, self.valid, self.test]);
+        Mnist { train, valid, test }
+    }
+}
+
+// %% notebooks/07_datasets.ipynb va-split
+use ndarray::{Axis, Slice};
+
+fn rows<T: Clone>(array: &Array<T>, from: usize, to: usize) -> Array<T> {
+    let mut part = array.clone(); // shares the buffer, of which it then shows less
+    part.slice_axis_inplace(Axis(0), Slice::from(from..to));
+    part
+}
+
+impl Images {
+    /// The first `at` images, and the others. Nothing is copied.
+    ///
+    /// # Panics
+    /// If there are fewer than `at`.
+    #[track_caller]
+    pub fn split_at(&self, at: usize) -> (Images, Images) {
+        let n = self.len();
+        assert!(at <= n, "Images::split_at: {at} of {n} images");
+        let part =
+            |from, to| Images { images: rows(&self.images, from, to), labels: rows(&self.labels, from, to) };
+        (part(0, at), part(at, n))
+    }
+}
+
+// %% notebooks/07_datasets.ipynb ba-select
+/// Copies rows of an array of shape (n, …) into a new one.
+#[track_caller]
+fn gather<T: Copy>(array: &Array<T>, indices: &[usize]) -> Array<T> {
+    let shape = array.shape();
+    let size: usize = shape[1..].iter().product();
+    let elements = array.as_slice().expect("made in row-major order");
+    let mut chosen = Vec::with_capacity(indices.len() * size);
+    for &i in indices {
+        assert!(i < shape[0], "Images: index {i} in {} images", shape[0]);
+        chosen.extend_from_slice(&elements[i * size..][..size]);
+    }
+    Array::new(chosen, &[&[indices.len()], &shape[1..]].concat())
+}
+
+impl Images {
+    /// The images of these numbers, in this order; a number may come more than once.
+    ///
+    /// # Panics
+    /// If there is no image of a number.
+    #[track_caller]
+    pub fn select(&self, indices: &[usize]) -> Images {
+        Images { images: gather(&self.images, indices), labels: gather(&self.labels, indices) }
+    }
+}
