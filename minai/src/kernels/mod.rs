@@ -16,6 +16,7 @@ pub mod memory;
 pub mod norm;
 pub mod optim;
 pub mod pool;
+pub mod random;
 pub mod reduce;
 pub mod scratch;
 pub mod simd;
