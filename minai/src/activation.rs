@@ -1,32 +1,13 @@
-// Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 95fc53f82506fee7
+// Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 28ca8c9337007335
 //! Activation functions as free functions; `relu`, `tanh`, `sigmoid` and `exp` are methods of [`Tensor`].
 
-// %% notebooks/91_operations.ipynb ac-elements
+// %% notebooks/12_init.ipynb ac-functions
 use minai::array::Array;
 use minai::kernels;
 use minai::kernels::activation::Activation;
-use minai::tensor::{Tensor, contiguous, from_op};
+use minai::tensor::{Tensor, contiguous, elements, elements_mut, from_op};
 
-/// The elements of an array that [`contiguous`] or an operation made.
-///
-/// # Panics
-/// If they do not lie in row-major order.
-#[track_caller]
-pub fn elements(array: &Array) -> &[f32] {
-    array.as_slice().expect("in row-major order")
-}
-
-/// The elements of such an array, to be changed: in place if nobody else uses them, else in a copy.
-///
-/// # Panics
-/// If they do not lie in row-major order.
-#[track_caller]
-pub fn elements_mut(array: &mut Array) -> &mut [f32] {
-    array.as_slice_mut().expect("in row-major order")
-}
-
-// %% notebooks/91_operations.ipynb ac-functions
 /// All activations here want to see their input again on the way back.
 fn activate(op: &'static str, f: Activation, x: &Tensor) -> Tensor {
     let input = contiguous(&x.data);

@@ -1,14 +1,12 @@
 // Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 35651a0775be72e0
+// nbs:hash 9fb2d3450b15fcf7
 //! Scaled dot product attention.
-
-use crate::activation::elements;
 
 // %% notebooks/91_operations.ipynb at-sdpa
 use minai::array::Array;
 use minai::kernels;
 use minai::kernels::attention::Mask;
-use minai::tensor::{Tensor, contiguous, from_op};
+use minai::tensor::{Tensor, contiguous, elements, from_op};
 
 /// softmax(q kᵀ / √width) v, with the queries q (…, queries, width), the keys k (…, keys, width) and the values v
 /// (…, keys, value width); the axes before are the same in all three. With [`Mask::Causal`], query i sees keys 0 to i.

@@ -1,14 +1,12 @@
-// Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash c108f64972cd8a1a
+// Owned by notebooks/08_convolutions.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash e0ef032ef8ac6468
 //! Convolution and transposed convolution of images (n, channels, height, width).
 
-use crate::activation::elements;
-
-// %% notebooks/91_operations.ipynb co-options
+// %% notebooks/08_convolutions.ipynb co-options
 use minai::array::Array;
 use minai::kernels;
 use minai::kernels::conv::Geometry;
-use minai::tensor::{Tensor, contiguous, from_op};
+use minai::tensor::{Tensor, contiguous, elements, from_op};
 
 /// How a kernel moves over an image: the same in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +71,7 @@ fn check_bias(op: &str, bias: Option<&Tensor>, channels: usize) {
     }
 }
 
-// %% notebooks/91_operations.ipynb co-conv
+// %% notebooks/08_convolutions.ipynb co-conv
 /// Convolution of `x` (n, c, h, w) with `weight` (channels, c / groups, kernel height, kernel width), and `bias`
 /// (channels) added.
 ///
@@ -112,7 +110,7 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: ConvO
     })
 }
 
-// %% notebooks/91_operations.ipynb co-transpose
+// %% notebooks/08_convolutions.ipynb co-transpose
 /// Transposed convolution of `x` (n, c, h, w) with `weight` (c, channels / groups, kernel height, kernel width), and
 /// `bias` (channels) added: what a convolution with these options does to gradients. The result has
 /// (size - 1) · stride - 2 · padding + dilation · (kernel - 1) + 1 rows and columns.

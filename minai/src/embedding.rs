@@ -1,13 +1,11 @@
 // Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 10aea8b0e4a293ec
+// nbs:hash a7044a72e6b6cdd2
 //! Rows of a table.
-
-use crate::activation::elements;
 
 // %% notebooks/91_operations.ipynb po-embedding
 use minai::array::Array;
 use minai::kernels;
-use minai::tensor::{Tensor, contiguous, from_op};
+use minai::tensor::{Tensor, contiguous, elements, from_op};
 
 /// The rows of `weight` (rows, width) that `indices` name: of the shape of `indices`, and then width.
 ///

@@ -1,13 +1,14 @@
-// Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 33d8a41702a344c6
+// Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 09f38c3b515369e9
 //! A linear layer as one operation: y = x Wᵀ + b.
 
-use crate::activation::elements;
+#[allow(unused_imports)]
+use crate::loader::Dataset;
 
-// %% notebooks/91_operations.ipynb li-linear
+// %% notebooks/06_training.ipynb li-linear
 use minai::array::Array;
 use minai::kernels::gemm::gemm;
-use minai::tensor::{Tensor, contiguous, from_op, sum_to};
+use minai::tensor::{Tensor, contiguous, elements, from_op, sum_to};
 
 /// x Wᵀ + bias for `x` (…, inputs), `weight` (outputs, inputs) and `bias` (outputs): the result is (…, outputs).
 ///

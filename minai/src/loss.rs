@@ -1,14 +1,17 @@
-// Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash c49245252be7809d
+// Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 696a3feb12b69858
 //! Softmax, its relatives, and loss functions. Means are taken over all elements, or over the rows.
 
-use crate::activation::{elements, elements_mut};
+#[allow(unused_imports)]
+use crate::loader::Dataset;
+#[allow(unused_imports)]
+use crate::nn::Layer;
 
-// %% notebooks/91_operations.ipynb lo-softmax
+// %% notebooks/06_training.ipynb lo-softmax
 use minai::array::Array;
 use minai::kernels;
 use minai::kernels::softmax::Kind;
-use minai::tensor::{Tensor, contiguous, from_op};
+use minai::tensor::{Tensor, contiguous, elements, elements_mut, from_op};
 
 /// The axis counted from the front.
 #[track_caller]
@@ -52,7 +55,7 @@ pub fn log_softmax(x: &Tensor, axis: isize) -> Tensor {
     softmax_op("log_softmax", Kind::LogSoftmax, x, axis)
 }
 
-// %% notebooks/91_operations.ipynb lo-lse
+// %% notebooks/06_training.ipynb lo-lse
 /// ln Σ eˣ along an axis, which is taken out of the shape.
 ///
 /// # Panics
@@ -76,7 +79,7 @@ pub fn logsumexp(x: &Tensor, axis: isize) -> Tensor {
     })
 }
 
-// %% notebooks/91_operations.ipynb lo-cross-entropy
+// %% notebooks/06_training.ipynb lo-cross-entropy
 /// The targets of rows of `classes` numbers, checked.
 #[track_caller]
 fn checked_targets(op: &str, x: &Tensor, targets: &Array<i64>) -> (usize, Vec<usize>) {
@@ -130,7 +133,7 @@ pub fn nll_loss(x: &Tensor, targets: &Array<i64>) -> Tensor {
     })
 }
 
-// %% notebooks/91_operations.ipynb lo-means
+// %% notebooks/06_training.ipynb lo-means
 #[track_caller]
 fn assert_same_shape(op: &str, x: &Tensor, y: &Tensor) {
     assert!(x.shape() == y.shape(), "{op}: shapes {:?} and {:?} differ", x.shape(), y.shape());

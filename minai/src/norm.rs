@@ -1,14 +1,12 @@
-// Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 26d024091a9d2492
+// Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash a9f0c29349cee041
 //! Layer, group and batch normalisation.
 
-use crate::activation::{elements, elements_mut};
-
-// %% notebooks/91_operations.ipynb no-layer
+// %% notebooks/12_init.ipynb no-layer
 use minai::array::Array;
 use minai::kernels;
 use minai::kernels::norm::{Given, Norm, Over, Stat, Then};
-use minai::tensor::{Tensor, contiguous, from_op};
+use minai::tensor::{Tensor, contiguous, elements, elements_mut, from_op};
 
 /// Normalises over the last axes, those of `weight` and `bias`. `eps` is added to the variance.
 ///
@@ -29,7 +27,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Tenso
     })
 }
 
-// %% notebooks/91_operations.ipynb no-image
+// %% notebooks/12_init.ipynb no-image
 /// (n, channels, the product of the rest) of a shape, if weight and bias have one number for each channel.
 #[track_caller]
 fn image_shape(op: &str, x: &Tensor, weight: &Tensor, bias: &Tensor) -> kernels::norm::Shape {
@@ -67,7 +65,7 @@ fn normalise(
     (y, stats, variances)
 }
 
-// %% notebooks/91_operations.ipynb no-group
+// %% notebooks/12_init.ipynb no-group
 /// Normalises over `groups` groups of channels of each image. `x`: (n, channels, …), weight and bias: (channels).
 ///
 /// # Panics
@@ -95,7 +93,7 @@ fn check_groups(op: &str, x: &Tensor, groups: usize) {
     assert!(fits, "{op}: {groups} groups of the channels of shape {:?}", x.shape());
 }
 
-// %% notebooks/91_operations.ipynb no-batch-norm
+// %% notebooks/12_init.ipynb no-batch-norm
 /// What batch normalisation keeps for use after training, one number for each channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Running {

@@ -1,14 +1,12 @@
-// Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash f19dc1371cdfe8b9
+// Owned by notebooks/09_autoencoder.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 6efb49d7da35c1c5
 //! Pooling and upsampling of images (n, channels, height, width).
 
-use crate::activation::elements;
-
-// %% notebooks/91_operations.ipynb po-pool
+// %% notebooks/09_autoencoder.ipynb po-pool
 use minai::array::Array;
 use minai::kernels;
 use minai::kernels::pool::{Partial, Window};
-use minai::tensor::{Tensor, contiguous, from_op};
+use minai::tensor::{Tensor, contiguous, elements, from_op};
 
 /// How a pooling window moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +60,7 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, options: Pool) -> Tensor {
     })
 }
 
-// %% notebooks/91_operations.ipynb po-upsample
+// %% notebooks/09_autoencoder.ipynb po-upsample
 /// Each number becomes a square of `scale` rows and columns. `x`: (…, h, w).
 ///
 /// # Panics

@@ -1,5 +1,5 @@
 // Owned by notebooks/05_tensor.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 11a2dee74655ffd9
+// nbs:hash 5a3e0e62992287d4
 //! Tensors that know their gradient: [`Tensor`], its operations, and [`from_op`] for new ones.
 
 // %% notebooks/05_tensor.ipynb te-types
@@ -204,12 +204,22 @@ pub fn contiguous<T: Copy + Send + Sync>(array: &Array<T>) -> Array<T> {
     }
 }
 
-/// The elements in row-major order.
+/// The elements of an array in row-major order.
 ///
 /// # Panics
 /// If they do not lie so: call [`contiguous`] first.
-fn flat<T>(array: &Array<T>) -> &[T] {
-    array.as_slice().expect("contiguous")
+#[track_caller]
+pub fn elements<T>(array: &Array<T>) -> &[T] {
+    array.as_slice().expect("in row-major order")
+}
+
+/// The elements of such an array, to be changed: in place if nobody else uses them, else in a copy.
+///
+/// # Panics
+/// If they do not lie in row-major order.
+#[track_caller]
+pub fn elements_mut<T: Clone>(array: &mut Array<T>) -> &mut [T] {
+    array.as_slice_mut().expect("in row-major order")
 }
 
 /// The buffer of a row-major array that nobody else uses; else the array back.
@@ -232,7 +242,7 @@ pub fn map(x: Array, f: impl Fn(f32) -> f32 + Sync) -> Array {
             elementwise::map_in_place(&mut buffer, f);
             buffer
         }
-        Err(x) => elementwise::map(flat(&contiguous(&x)), f),
+        Err(x) => elementwise::map(elements(&contiguous(&x)), f),
     };
     Array::new(mapped, shape.slice())
 }
@@ -1070,7 +1080,7 @@ impl Tensor {
         assert!(n > 0, "argmax: no elements to choose from in shape {:?}", self.shape());
         let mut last: Vec<usize> = (0..=shape.len()).filter(|&other| other != axis).collect();
         last.push(axis);
-        Array::new(reduce::argmax_rows(flat(&contiguous(&permuted(&self.data, &last))), n), &shape)
+        Array::new(reduce::argmax_rows(elements(&contiguous(&permuted(&self.data, &last))), n), &shape)
     }
 }
 
@@ -1274,9 +1284,9 @@ impl Tensor {
         let (n, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>());
         let indices = checked_indices("index_select", indices, n, &shape);
         shape[axis] = indices.len();
-        let picked = elementwise::index_select(flat(&contiguous(&self.data)), n, inner, &indices);
+        let picked = elementwise::index_select(elements(&contiguous(&self.data)), n, inner, &indices);
         from_op("index_select", Array::new(picked, &shape), &[self], move |g, _| {
-            vec![Some(Array::new(elementwise::index_add(flat(&g), n, inner, &indices), before.slice()))]
+            vec![Some(Array::new(elementwise::index_add(elements(&g), n, inner, &indices), before.slice()))]
         })
     }
 
@@ -1299,10 +1309,10 @@ impl Tensor {
         };
         let places: Vec<usize> = ndarray::indices(wanted).into_iter().map(place).collect();
         let all = contiguous(&self.data);
-        let picked = Array::new(places.iter().map(|&place| flat(&all)[place]).collect(), wanted);
+        let picked = Array::new(places.iter().map(|&place| elements(&all)[place]).collect(), wanted);
         from_op("gather", picked, &[self], move |g, _| {
             let mut whole = vec![0.0; shape.size()];
-            places.iter().zip(flat(&g)).for_each(|(&place, g)| whole[place] += g);
+            places.iter().zip(elements(&g)).for_each(|(&place, g)| whole[place] += g);
             vec![Some(Array::new(whole, shape.slice()))]
         })
     }
@@ -1393,7 +1403,7 @@ pub fn cat(tensors: &[&Tensor], axis: isize) -> Tensor {
     let mut joined = Vec::with_capacity(shape.iter().product());
     for place in 0..outer {
         for (array, length) in arrays.iter().zip(&lengths) {
-            joined.extend_from_slice(&flat(array)[place * length * inner..][..length * inner]);
+            joined.extend_from_slice(&elements(array)[place * length * inner..][..length * inner]);
         }
     }
     from_op("cat", Array::new(joined, &shape), tensors, move |g, _| {
@@ -1484,9 +1494,9 @@ pub fn grad_check(f: impl Fn(&[Tensor]) -> Tensor, inputs: &[Array]) -> f32 {
     for (which, parameter) in parameters.iter().enumerate() {
         let gradient =
             parameter.grad().unwrap_or_else(|| panic!("grad_check: input {which} has no gradient"));
-        for (i, &gradient) in flat(&gradient).iter().enumerate() {
+        for (i, &gradient) in elements(&gradient).iter().enumerate() {
             let mut at = |distance: f32| {
-                let mut numbers = flat(&parameter.data).to_vec();
+                let mut numbers = elements(&parameter.data).to_vec();
                 numbers[i] += distance;
                 moved[which] = Array::new(numbers, parameter.shape()).into();
                 weighted(&moved)

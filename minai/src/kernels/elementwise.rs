@@ -268,7 +268,7 @@ fn zip_blocks_in_place(
     (y, y_strides): Strided,
     block: ZipBlock<f32, f32, f32>,
 ) {
-    assert_eq!(x.len(), shape.iter().product(), "zip_in_place: elements for shape {shape:?}");
+    assert_eq!(x.len(), shape.iter().product::<usize>(), "zip_in_place: elements for shape {shape:?}");
     // Merging looks at y alone, which is all that it may: x is row-major, a row of it is as long as we like.
     let loops = Loops::new(shape, [y_strides]);
     let ys = loops.strides[0] as usize;

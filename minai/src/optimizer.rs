@@ -1,0 +1,132 @@
+// Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 6e1915b1a025ac24
+//! What training does with a gradient: a [`Rule`] for the numbers of one parameter, and the [`Optimizer`] that applies it to all.
+
+use crate::nn::{Module, Parameter, named_parameters};
+
+#[allow(unused_imports)]
+use crate::loader::Dataset;
+
+// %% notebooks/06_training.ipynb op-rule
+use minai::tensor::{contiguous, elements};
+
+/// How the numbers of a parameter change by their gradient. One rule serves all parameters; what it has to
+/// remember from step to step is kept for it.
+pub trait Rule {
+    /// What is remembered for each number, zero at first: PyTorch's names, such as `momentum_buffer`.
+    fn memory(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Step number `step`, from 1 on: changes `p` by its gradient `g`. `memory` has a list for each name.
+    fn update(&self, step: u32, p: &mut [f32], g: &[f32], memory: &mut [Vec<f32>]);
+
+    /// The learning rate.
+    fn lr(&self) -> f32;
+
+    /// Changes the learning rate.
+    fn set_lr(&mut self, lr: f32);
+
+    /// The momentum (Adam's beta1), if the rule has one.
+    fn momentum(&self) -> Option<f32> {
+        None
+    }
+
+    /// Changes the momentum; without effect if the rule has none.
+    fn set_momentum(&mut self, _momentum: f32) {}
+}
+
+/// Plain gradient descent: p ← p - lr · g.
+#[derive(Clone, Copy, Debug)]
+pub struct GradientDescent {
+    /// The learning rate.
+    pub lr: f32,
+}
+
+impl Rule for GradientDescent {
+    fn update(&self, _: u32, p: &mut [f32], g: &[f32], _: &mut [Vec<f32>]) {
+        for (p, g) in p.iter_mut().zip(g) {
+            *p -= self.lr * g;
+        }
+    }
+
+    fn lr(&self) -> f32 {
+        self.lr
+    }
+
+    fn set_lr(&mut self, lr: f32) {
+        self.lr = lr;
+    }
+}
+
+// %% notebooks/06_training.ipynb op-optimizer
+/// A rule, and the parameters it changes.
+pub struct Optimizer {
+    parameters: Vec<(String, Parameter)>,
+    /// What happens to each of them.
+    pub rule: Box<dyn Rule>,
+    /// For each parameter, what the rule remembers.
+    memory: Vec<Vec<Vec<f32>>>,
+    steps: u32,
+}
+
+impl Optimizer {
+    /// For all parameters of a module.
+    pub fn new(module: &dyn Module, rule: impl Rule + 'static) -> Self {
+        let parameters = named_parameters(module);
+        let zeros = |(_, p): &(String, Parameter)| vec![vec![0.0; p.data().len()]; rule.memory().len()];
+        let memory = parameters.iter().map(zeros).collect();
+        Optimizer { parameters, rule: Box::new(rule), memory, steps: 0 }
+    }
+
+    /// Changes each parameter that has a gradient, in place. The gradients stay: see [`zero_grad`](Self::zero_grad).
+    pub fn step(&mut self) {
+        self.steps += 1;
+        for ((_, parameter), memory) in self.parameters.iter().zip(&mut self.memory) {
+            if let Some(gradient) = parameter.grad() {
+                let gradient = contiguous(&gradient);
+                parameter.update(|p| self.rule.update(self.steps, p, elements(&gradient), memory));
+            }
+        }
+    }
+
+    /// Forgets all gradients, so that the next backward pass begins new ones.
+    pub fn zero_grad(&self) {
+        self.parameters.iter().for_each(|(_, parameter)| parameter.zero_grad());
+    }
+
+    /// The names and the parameters.
+    pub fn parameters(&self) -> &[(String, Parameter)] {
+        &self.parameters
+    }
+
+    /// How many steps were taken.
+    pub fn steps(&self) -> u32 {
+        self.steps
+    }
+
+    /// What the rule remembers: a name such as `0.weight/momentum_buffer`, and a number for each of the parameter's.
+    pub fn memory(&self) -> Vec<(String, &[f32])> {
+        let mut memory = Vec::new();
+        for ((name, _), lists) in self.parameters.iter().zip(&self.memory) {
+            for (what, list) in self.rule.memory().iter().zip(lists) {
+                memory.push((format!("{name}/{what}"), list.as_slice()));
+            }
+        }
+        memory
+    }
+
+    /// Takes back the number of steps and what [`memory`](Self::memory) gave.
+    ///
+    /// # Panics
+    /// If a list has another length.
+    #[track_caller]
+    pub fn restore(&mut self, steps: u32, mut list: impl FnMut(&str) -> Vec<f32>) {
+        self.steps = steps;
+        for ((name, _), lists) in self.parameters.iter().zip(&mut self.memory) {
+            for (what, memory) in self.rule.memory().iter().zip(lists) {
+                memory.copy_from_slice(&list(&format!("{name}/{what}")));
+            }
+        }
+    }
+}

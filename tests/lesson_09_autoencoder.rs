@@ -1,0 +1,30 @@
+// Owned by notebooks/09_autoencoder.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 9075c083af521ccb
+//! What notebooks/09_autoencoder.ipynb claims.
+
+use minai::pool::{Pool, avg_pool2d, max_pool2d, upsample_nearest};
+
+// %% notebooks/09_autoencoder.ipynb po-grad
+#[test]
+fn pools_pass_their_slopes_back() -> Result<(), Box<dyn std::error::Error>> {
+    use minai::array::Array;
+    use minai::kernels::pool::Partial;
+    use minai::tensor::{Tensor, grad_check};
+    {
+        // Far enough from one another that no maximum changes while grad_check tries out.
+        let image = Array::new((0..40).map(|i| (i * 17 % 41) as f32 / 8.0).collect(), &[2, 1, 5, 4]);
+        let keep = Pool { stride: Some(2), padding: 1, partial: Partial::Keep };
+        let functions: [(&str, &dyn Fn(&[Tensor]) -> Tensor); 4] = [
+            ("avg_pool2d", &|x| avg_pool2d(&x[0], 2, Pool::default())),
+            ("avg_pool2d with padding", &|x| avg_pool2d(&x[0], 3, keep)),
+            ("max_pool2d", &|x| max_pool2d(&x[0], 3, keep)),
+            ("upsample_nearest", &|x| upsample_nearest(&x[0], 3)),
+        ];
+        for (name, f) in functions {
+            let error = grad_check(f, &[image.clone()]);
+            assert!(error < 1e-3, "{name}: {error}");
+        }
+    }
+    println!("passed");
+    Ok(())
+}
