@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash d8dc4c4a1a88b8ea
+// nbs:hash 2ee7a2e63c058202
 //! Random numbers that PyTorch gives too: the Mersenne Twister, and what is made from its bits.
 
 #[allow(unused_imports)]
@@ -13,7 +13,7 @@ const WORDS: usize = 624;
 fn twist(words: &mut [u32; WORDS]) {
     let mix = |this: u32, next: u32| {
         let y = this & 0x8000_0000 | next & 0x7FFF_FFFF;
-        y >> 1 ^ (y & 1) * 0x9908_B0DF
+        (y >> 1) ^ ((y & 1) * 0x9908_B0DF)
     };
     for k in 0..227 {
         words[k] = words[k + 397] ^ mix(words[k], words[k + 1]);
@@ -63,7 +63,7 @@ impl Generator {
     /// The next 32 bits.
     #[inline]
     fn word(&mut self) -> u32 {
-        if self.used % WORDS == 0 {
+        if self.used.is_multiple_of(WORDS) {
             twist(&mut self.words);
             self.used = 0;
         }
@@ -100,7 +100,7 @@ impl Generator {
     /// Fills a list with numbers in [0, 1).
     fn fill(&mut self, mut numbers: &mut [f32]) {
         while !numbers.is_empty() {
-            if self.used % WORDS == 0 {
+            if self.used.is_multiple_of(WORDS) {
                 twist(&mut self.words);
                 self.used = 0;
             }

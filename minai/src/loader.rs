@@ -1,9 +1,8 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 7f11bc26dce69a56
+// nbs:hash 744f4f92b3550258
 //! Examples in batches: data sets, their order, and loaders that prepare batches in other threads.
 
 use crate::generator::Generator;
-use crate::nn::Sequential;
 
 // %% notebooks/06_training.ipynb lo-dataset
 use minai::array::Array;
@@ -80,7 +79,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// As they stand in the data set.
-    Sequential,
+    Fixed,
     /// In a new random order in each epoch.
     Shuffled,
 }
