@@ -1,5 +1,5 @@
 // Owned by notebooks/07_datasets.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 558c6918dca829ea
+// nbs:hash 69276b8f204d8821
 //! MNIST and Fashion-MNIST as [`Images`], and which split of it one has; normalisation; loaders.
 
 // %% notebooks/07_datasets.ipynb sp-files
@@ -44,6 +44,38 @@ pub struct FashionSplit {
     pub digests: Digests,
 }
 
+// %% notebooks/07_datasets.ipynb sp-digest
+use md5::Md5;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+fn digest_of<D: Digest>(path: &Path) -> io::Result<String> {
+    let (mut file, mut digest, mut block) = (File::open(path)?, D::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            count => digest.update(&block[..count]),
+        }
+    }
+}
+
+impl FashionSplit {
+    /// What is wrong with a file that should be number `at` of [`FASHION_FILES`], or `None` if it is that file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn mismatch(&self, at: usize, path: &Path) -> io::Result<Option<String>> {
+        let (kind, wanted, found) = match self.digests {
+            Digests::Md5(digests) => ("MD5", digests[at], digest_of::<Md5>(path)?),
+            Digests::Sha256(digests) => ("SHA-256", digests[at], digest_of::<Sha256>(path)?),
+        };
+        let name = self.name;
+        Ok((found != wanted).then(|| format!("its {kind} is {found} where {wanted} belongs in the {name}")))
+    }
+}
+
 // %% notebooks/07_datasets.ipynb sp-known
 /// The split that Zalando publishes and that papers report on; MD5s from the data set's own page.
 pub const OFFICIAL_SPLIT: FashionSplit = FashionSplit {
@@ -78,37 +110,8 @@ pub const SAMPLE_SPLIT: FashionSplit = FashionSplit {
     ]),
 };
 
-// %% notebooks/07_datasets.ipynb sp-digest
-use md5::Md5;
-use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-
-fn digest_of<D: Digest>(path: &Path) -> io::Result<String> {
-    let (mut file, mut digest, mut block) = (File::open(path)?, D::new(), vec![0; 1 << 16]);
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-            count => digest.update(&block[..count]),
-        }
-    }
-}
-
-impl FashionSplit {
-    /// What is wrong with a file that should be number `at` of [`FASHION_FILES`], or `None` if it is that file.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn mismatch(&self, at: usize, path: &Path) -> io::Result<Option<String>> {
-        let (kind, wanted, found) = match self.digests {
-            Digests::Md5(digests) => ("MD5", digests[at], digest_of::<Md5>(path)?),
-            Digests::Sha256(digests) => ("SHA-256", digests[at], digest_of::<Sha256>(path)?),
-        };
-        let name = self.name;
-        Ok((found != wanted).then(|| format!("its {kind} is {found} where {wanted} belongs in the {name}")))
-    }
-}
+/// The splits that [`fashion_mnist`] takes.
+pub const KNOWN_SPLITS: [FashionSplit; 3] = [OFFICIAL_SPLIT, OWN_SPLIT, SAMPLE_SPLIT];
 
 // %% notebooks/07_datasets.ipynb sp-identify
 use minai::data::{DataError, DataFault};
@@ -145,8 +148,58 @@ pub fn identify_split(folder: &Path, known: &[FashionSplit]) -> Result<FashionSp
     Ok(split)
 }
 
+// %% notebooks/07_datasets.ipynb im-find-in
+/// The first of these folders that has, in a folder of Fashion-MNIST's, all four files:
+/// `fashion-mnist` (official), `fashion-mnist-own` or the folder itself if `full`; else `fashion-mnist-sample`.
+///
+/// # Errors
+/// As for [`find_fashion`].
+pub fn find_fashion_in(folders: &[PathBuf], full: bool) -> Result<PathBuf, DataError> {
+    let (inner, remedy): (&[&str], _) = match full {
+        true => (
+            &["fashion-mnist", "fashion-mnist-own", ""],
+            "fetch the four files into data/fashion-mnist (lesson 7 does it), or name their folder in MINAI_DATA",
+        ),
+        false => {
+            (&["fashion-mnist-sample"], "it is in the course's repository: name that folder in MINAI_DATA")
+        }
+    };
+    let complete = |folder: &PathBuf| FASHION_FILES.iter().all(|name| folder.join(name).is_file());
+    let places = folders.iter().flat_map(|folder| inner.iter().map(move |name| folder.join(name)));
+    places.clone().find(complete).ok_or_else(|| {
+        let places: Vec<String> = places.map(|place| place.display().to_string()).collect();
+        let path = Path::new(FASHION_FILES[0]);
+        data_fault(path, &format!("with three others in {}", places.join(" or ")), DataFault::Missing(remedy))
+    })
+}
+
+// %% notebooks/07_datasets.ipynb im-find
+use minai::data::data_folder;
+use std::env;
+
+/// Whether the environment asks for full data and long training: `MINAI_FULL=1`.
+pub fn wants_full() -> bool {
+    env::var("MINAI_FULL").is_ok_and(|wish| !["", "0"].contains(&wish.as_str()))
+}
+
+/// Where data is looked for: the folder `MINAI_DATA`, if there is one, and [`data_folder`].
+pub fn data_folders() -> Vec<PathBuf> {
+    let own = env::var_os("MINAI_DATA").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    own.into_iter().chain(data_folder()).collect()
+}
+
+/// The folder of Fashion-MNIST to use: the sample, or with `MINAI_FULL=1` the official files or the own split,
+/// in the first of the [`data_folders`] that has them; see [`find_fashion_in`].
+///
+/// # Errors
+/// When there is none: the error names the places and says how to get it.
+pub fn find_fashion() -> Result<PathBuf, DataError> {
+    find_fashion_in(&data_folders(), wants_full())
+}
+
 // %% notebooks/07_datasets.ipynb im-struct
 use minai::array::Array;
+use minai::loader::rows;
 
 /// Images and their labels. Arrays share their buffers, so that a clone costs nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -180,6 +233,15 @@ impl Images {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// A copy of the images of these numbers, in this order; a number may come more than once.
+    ///
+    /// # Panics
+    /// If there is no image of a number.
+    #[track_caller]
+    pub fn select(&self, indices: &[usize]) -> Images {
+        Images { images: rows(&self.images, indices), labels: rows(&self.labels, indices) }
     }
 
     /// Label and pixels of each image, in order: what `plot::show_images` takes.
@@ -245,57 +307,13 @@ pub fn load_fashion(folder: &Path, known: &[FashionSplit]) -> Result<Fashion, Da
     Ok(Fashion { train: train?, test: test?, split })
 }
 
-// %% notebooks/07_datasets.ipynb im-find-in
-/// The first of these folders that has, in a folder of Fashion-MNIST's, all four files:
-/// `fashion-mnist` (official), `fashion-mnist-own` or the folder itself if `full`; else `fashion-mnist-sample`.
-///
-/// # Errors
-/// As for [`find_fashion`].
-pub fn find_fashion_in(folders: &[PathBuf], full: bool) -> Result<PathBuf, DataError> {
-    let (inner, remedy): (&[&str], _) = match full {
-        true => (
-            &["fashion-mnist", "fashion-mnist-own", ""],
-            "fetch the four files into data/fashion-mnist (lesson 7 does it), or name their folder in MINAI_DATA",
-        ),
-        false => {
-            (&["fashion-mnist-sample"], "it is in the course's repository: name that folder in MINAI_DATA")
-        }
-    };
-    let complete = |folder: &PathBuf| FASHION_FILES.iter().all(|name| folder.join(name).is_file());
-    let places = folders.iter().flat_map(|folder| inner.iter().map(move |name| folder.join(name)));
-    places.clone().find(complete).ok_or_else(|| {
-        let places: Vec<String> = places.map(|place| place.display().to_string()).collect();
-        let path = Path::new(FASHION_FILES[0]);
-        data_fault(path, &format!("with three others in {}", places.join(" or ")), DataFault::Missing(remedy))
-    })
-}
-
-// %% notebooks/07_datasets.ipynb im-find
-use minai::data::data_folder;
-use std::env;
-
-/// Whether the environment asks for full data and long training: `MINAI_FULL=1`.
-pub fn wants_full() -> bool {
-    env::var("MINAI_FULL").is_ok_and(|wish| !["", "0"].contains(&wish.as_str()))
-}
-
-/// The folder of Fashion-MNIST to use: the sample, or with `MINAI_FULL=1` the official files or the own split.
-/// They are looked for in the folder `MINAI_DATA` and in [`data_folder`]; see [`find_fashion_in`].
-///
-/// # Errors
-/// When there is none: the error names the places and says how to get it.
-pub fn find_fashion() -> Result<PathBuf, DataError> {
-    let own = env::var_os("MINAI_DATA").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    let folders: Vec<PathBuf> = own.into_iter().chain(data_folder()).collect();
-    find_fashion_in(&folders, wants_full())
-}
-
+// %% notebooks/07_datasets.ipynb im-fashion-mnist
 /// Fashion-MNIST from [`find_fashion`]'s folder: the sample, unless `MINAI_FULL=1`. Its `split` says what it is.
 ///
 /// # Errors
 /// As for [`find_fashion`] and [`load_fashion`].
 pub fn fashion_mnist() -> Result<Fashion, DataError> {
-    load_fashion(&find_fashion()?, &[OFFICIAL_SPLIT, OWN_SPLIT, SAMPLE_SPLIT])
+    load_fashion(&find_fashion()?, &KNOWN_SPLITS)
 }
 
 // %% notebooks/07_datasets.ipynb im-mnist
@@ -331,6 +349,24 @@ pub fn mnist() -> Result<Mnist, DataError> {
         Images::new(Array::new(pixels, &[n, 1, 28, 28]), Array::new(y.to_vec(), &[n]))
     });
     Ok(Mnist { train, valid, test })
+}
+
+// %% notebooks/07_datasets.ipynb lo-counts
+/// How many labels there are of each class, from class 0 to the highest.
+///
+/// # Panics
+/// If a label is negative.
+#[track_caller]
+pub fn class_counts(labels: &Array<i64>) -> Vec<usize> {
+    let mut counts = Vec::new();
+    for &label in labels.iter() {
+        let class = usize::try_from(label).unwrap_or_else(|_| panic!("class_counts: a label of {label}"));
+        if class >= counts.len() {
+            counts.resize(class + 1, 0);
+        }
+        counts[class] += 1;
+    }
+    counts
 }
 
 // %% notebooks/07_datasets.ipynb no-mean-std
@@ -387,7 +423,7 @@ impl Mnist {
 // %% notebooks/07_datasets.ipynb va-split
 use ndarray::{Axis, Slice};
 
-fn rows<T: Clone>(array: &Array<T>, from: usize, to: usize) -> Array<T> {
+fn section<T: Clone>(array: &Array<T>, from: usize, to: usize) -> Array<T> {
     let mut part = array.clone(); // shares the buffer, of which it then shows less
     part.slice_axis_inplace(Axis(0), Slice::from(from..to));
     part
@@ -402,34 +438,51 @@ impl Images {
     pub fn split_at(&self, at: usize) -> (Images, Images) {
         let n = self.len();
         assert!(at <= n, "Images::split_at: {at} of {n} images");
-        let part =
-            |from, to| Images { images: rows(&self.images, from, to), labels: rows(&self.labels, from, to) };
+        let part = |from, to| Images {
+            images: section(&self.images, from, to),
+            labels: section(&self.labels, from, to),
+        };
         (part(0, at), part(at, n))
     }
 }
 
-// %% notebooks/07_datasets.ipynb ba-select
-/// Copies rows of an array of shape (n, …) into a new one.
-#[track_caller]
-fn gather<T: Copy>(array: &Array<T>, indices: &[usize]) -> Array<T> {
-    let shape = array.shape();
-    let size: usize = shape[1..].iter().product();
-    let elements = array.as_slice().expect("made in row-major order");
-    let mut chosen = Vec::with_capacity(indices.len() * size);
-    for &i in indices {
-        assert!(i < shape[0], "Images: index {i} in {} images", shape[0]);
-        chosen.extend_from_slice(&elements[i * size..][..size]);
+// %% notebooks/07_datasets.ipynb ba-batch
+use minai::generator::Generator;
+use minai::loader::Dataset;
+
+/// Images (n, c, h, w) and their labels (n,).
+pub type ImageBatch = (Array, Array<i64>);
+
+impl Dataset for Images {
+    type Batch = ImageBatch;
+
+    fn len(&self) -> usize {
+        self.labels.len()
     }
-    Array::new(chosen, &[&[indices.len()], &shape[1..]].concat())
+
+    fn batch(&self, indices: &[usize], _: &mut Generator) -> ImageBatch {
+        (rows(&self.images, indices), rows(&self.labels, indices))
+    }
 }
 
-impl Images {
-    /// The images of these numbers, in this order; a number may come more than once.
-    ///
-    /// # Panics
-    /// If there is no image of a number.
-    #[track_caller]
-    pub fn select(&self, indices: &[usize]) -> Images {
-        Images { images: gather(&self.images, indices), labels: gather(&self.labels, indices) }
+// %% notebooks/07_datasets.ipynb dl-struct
+use minai::loader::{DataLoader, Last, LoaderOptions, Order};
+use std::sync::Arc;
+
+/// A loader to train with and one to validate with.
+pub struct DataLoaders<T, V = T> {
+    /// To train with.
+    pub train: DataLoader<T>,
+    /// To validate with.
+    pub valid: DataLoader<V>,
+}
+
+impl<T: Dataset, V: Dataset> DataLoaders<T, V> {
+    /// A loader with these options for the first data set; for the second one that deals out everything, in order,
+    /// in batches twice as large.
+    pub fn new(train: impl Into<Arc<T>>, valid: impl Into<Arc<V>>, options: LoaderOptions) -> Self {
+        let batch_size = 2 * options.batch_size;
+        let in_order = LoaderOptions { batch_size, order: Order::Fixed, last: Last::Keep, ..options };
+        DataLoaders { train: DataLoader::new(train, options), valid: DataLoader::new(valid, in_order) }
     }
 }
