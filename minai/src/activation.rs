@@ -1,5 +1,5 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 28ca8c9337007335
+// nbs:hash e26d7a3819f008be
 //! Activation functions as free functions; `relu`, `tanh`, `sigmoid` and `exp` are methods of [`Tensor`].
 
 // %% notebooks/12_init.ipynb ac-functions
@@ -46,4 +46,43 @@ pub fn quick_gelu(x: &Tensor) -> Tensor {
 /// ln(1 + eˣ), a smooth relu (Dugas et al. 2001).
 pub fn softplus(x: &Tensor) -> Tensor {
     activate("softplus", Activation::Softplus, x)
+}
+
+// %% notebooks/12_init.ipynb ac-layers
+use minai::nn::{Layer, Module, Parts, Pass};
+
+/// [`leaky_relu`] as a layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LeakyRelu {
+    /// The slope below 0.
+    pub slope: f32,
+}
+
+impl Module for LeakyRelu {
+    fn parts(&self, _: &mut Parts) {}
+}
+
+impl Layer for LeakyRelu {
+    fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
+        leaky_relu(x, self.slope)
+    }
+}
+
+/// A leaky relu moved down: `leaky_relu(x, leak) - shift`, so that its outputs can have the mean 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GeneralRelu {
+    /// The slope below 0.
+    pub leak: f32,
+    /// What is subtracted from all outputs.
+    pub shift: f32,
+}
+
+impl Module for GeneralRelu {
+    fn parts(&self, _: &mut Parts) {}
+}
+
+impl Layer for GeneralRelu {
+    fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
+        leaky_relu(x, self.leak) - self.shift
+    }
 }

@@ -1,5 +1,5 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a9f0c29349cee041
+// nbs:hash ec19c70a3a113a72
 //! Layer, group and batch normalisation.
 
 // %% notebooks/12_init.ipynb no-layer
@@ -156,4 +156,147 @@ fn check_running(op: &str, x: &Tensor, running: &Running) {
     let (shape, mean, var) = (x.shape(), running.mean.shape(), running.var.shape());
     let fits = shape.len() >= 2 && mean == [shape[1]] && var == mean;
     assert!(fits, "{op}: running mean {mean:?} and variance {var:?} for shape {shape:?}, (n, channels, …)");
+}
+
+// %% notebooks/12_init.ipynb no-layers
+use minai::nn::{Buffer, Layer, Mode, Module, Parameter, Parts, Pass};
+
+/// The weight 1 and the bias 0, with which a norm begins.
+fn ones_and_zeros(shape: &[usize]) -> (Parameter, Parameter) {
+    let [one, zero] =
+        [1.0, 0.0].map(|value| Parameter::new(Array::new(vec![value; shape.iter().product()], shape)));
+    (one, zero)
+}
+
+/// [`layer_norm`] with a weight and a bias of its own.
+pub struct LayerNorm {
+    /// The shape of the last axes.
+    pub weight: Parameter,
+    /// The same shape.
+    pub bias: Parameter,
+    /// Added to the variance; 1e-5 at first.
+    pub eps: f32,
+}
+
+impl LayerNorm {
+    /// For inputs whose last axes have this shape.
+    pub fn new(shape: &[usize]) -> Self {
+        let (weight, bias) = ones_and_zeros(shape);
+        LayerNorm { weight, bias, eps: 1e-5 }
+    }
+}
+
+impl Module for LayerNorm {
+    fn parts(&self, parts: &mut Parts) {
+        parts.parameter("weight", &self.weight);
+        parts.parameter("bias", &self.bias);
+    }
+}
+
+impl Layer for LayerNorm {
+    fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
+        layer_norm(x, &pass.get(&self.weight), &pass.get(&self.bias), self.eps)
+    }
+}
+
+/// [`group_norm`] with a weight and a bias of its own, for inputs (n, channels, …).
+pub struct GroupNorm {
+    /// Into how many groups the channels are divided.
+    pub groups: usize,
+    /// (channels)
+    pub weight: Parameter,
+    /// (channels)
+    pub bias: Parameter,
+    /// Added to the variance; 1e-5 at first.
+    pub eps: f32,
+}
+
+impl GroupNorm {
+    /// For so many groups of so many channels in all.
+    pub fn new(groups: usize, channels: usize) -> Self {
+        let (weight, bias) = ones_and_zeros(&[channels]);
+        GroupNorm { groups, weight, bias, eps: 1e-5 }
+    }
+}
+
+impl Module for GroupNorm {
+    fn parts(&self, parts: &mut Parts) {
+        parts.parameter("weight", &self.weight);
+        parts.parameter("bias", &self.bias);
+    }
+}
+
+impl Layer for GroupNorm {
+    fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
+        group_norm(x, self.groups, &pass.get(&self.weight), &pass.get(&self.bias), self.eps)
+    }
+}
+
+// %% notebooks/12_init.ipynb no-batch-layer
+/// Batch normalisation with a weight, a bias and running statistics of its own, for inputs (n, channels, …): in
+/// training [`batch_norm`], else [`batch_norm_eval`]. PyTorch has a type for each rank; here one serves all.
+pub struct BatchNorm2d {
+    /// (channels)
+    pub weight: Parameter,
+    /// (channels)
+    pub bias: Parameter,
+    /// The running mean: (channels).
+    pub running_mean: Buffer,
+    /// The running variance, unbiased: (channels).
+    pub running_var: Buffer,
+    /// How many batches went in: a single number, of shape ().
+    pub num_batches_tracked: Buffer<i64>,
+    /// How much of each batch's statistics goes in; 0.1 at first.
+    pub momentum: f32,
+    /// Added to the variance; 1e-5 at first.
+    pub eps: f32,
+}
+
+impl BatchNorm2d {
+    /// For so many channels.
+    pub fn new(channels: usize) -> Self {
+        let (weight, bias) = ones_and_zeros(&[channels]);
+        let Running { mean, var, momentum } = Running::new(channels);
+        BatchNorm2d {
+            weight,
+            bias,
+            running_mean: Buffer::new(mean),
+            running_var: Buffer::new(var),
+            num_batches_tracked: Buffer::new(Array::new(vec![0], &[])),
+            momentum,
+            eps: 1e-5,
+        }
+    }
+
+    /// The running statistics as they are now.
+    pub fn running(&self) -> Running {
+        Running { mean: self.running_mean.get(), var: self.running_var.get(), momentum: self.momentum }
+    }
+}
+
+impl Module for BatchNorm2d {
+    fn parts(&self, parts: &mut Parts) {
+        parts.parameter("weight", &self.weight);
+        parts.parameter("bias", &self.bias);
+        parts.buffer("running_mean", &self.running_mean);
+        parts.buffer("running_var", &self.running_var);
+        parts.buffer("num_batches_tracked", &self.num_batches_tracked);
+    }
+}
+
+impl Layer for BatchNorm2d {
+    fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
+        let (weight, bias, mut running) = (pass.get(&self.weight), pass.get(&self.bias), self.running());
+        match pass.mode {
+            Mode::Eval => batch_norm_eval(x, &weight, &bias, &running, self.eps),
+            Mode::Train => {
+                let y = batch_norm(x, &weight, &bias, &mut running, self.eps);
+                self.running_mean.set(running.mean);
+                self.running_var.set(running.var);
+                let tracked = elements(&self.num_batches_tracked.get())[0] + 1;
+                self.num_batches_tracked.set(Array::new(vec![tracked], &[]));
+                y
+            }
+        }
+    }
 }
