@@ -8,6 +8,7 @@ use minai::array::Array;
 use minai::attention::scaled_dot_product_attention;
 use minai::conv::{ConvOptions, conv_transpose2d, conv2d};
 use minai::embedding::embedding;
+use minai::generator::Generator;
 use minai::kernels::attention::Mask;
 use minai::kernels::optim::{Adam, RmsProp, Sgd};
 use minai::kernels::pool::Partial;
@@ -319,4 +320,42 @@ fn optimisers_take_pytorchs_steps() {
         }
         println!("{name:20} {worst:.1e}");
     }
+}
+
+/// A call such as `randint(0,1000,(20,))`: its name and the numbers in it.
+fn call(text: &str) -> (&str, Vec<usize>) {
+    let (name, arguments) = text.split_once('(').unwrap_or_else(|| panic!("no call: {text}"));
+    let numbers = arguments.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    (name, numbers.map(|digits| digits.parse().expect("a number")).collect())
+}
+
+#[test]
+fn the_generator_draws_pytorchs_numbers() {
+    let (mut all, manifest) = load("torch_rng");
+    let mut rng = Generator::manual_seed(manifest["seed"].as_u64().expect("a seed"));
+    for text in manifest["order"].as_array().expect("calls in order") {
+        let (name, numbers) = call(text.as_str().expect("a call"));
+        // Two results of one name are told apart by their shapes.
+        let sizes: Vec<_> = numbers.iter().map(usize::to_string).collect();
+        let long = format!("{name}_{}", sizes.join("x"));
+        let expected = all.remove(name).or_else(|| all.remove(&long));
+        match (name, expected.unwrap_or_else(|| panic!("neither {name} nor {long} is there"))) {
+            ("rand", Golden::Floats(expected)) => assert_eq!(rng.rand(&numbers), expected),
+            ("randn", Golden::Floats(expected)) => {
+                let error = difference(name, &rng.randn(&numbers), &expected);
+                println!("{text} {error:.1e}");
+                assert!(error <= 1e-6, "{text}: off by {error:.1e} of the largest value");
+            }
+            ("randint", Golden::Integers(expected)) => {
+                let [low, high] = [0, 1].map(|i| numbers[i] as i64);
+                assert_eq!(rng.randint(low, high, &numbers[2..]), expected);
+            }
+            ("randperm", Golden::Integers(expected)) => {
+                let order: Vec<i64> = rng.randperm(numbers[0]).into_iter().map(|i| i as i64).collect();
+                assert_eq!(order, expected.as_slice().unwrap());
+            }
+            _ => panic!("no such draw: {text}"),
+        }
+    }
+    assert!(all.is_empty(), "nothing was compared with {:?}", all.keys());
 }
