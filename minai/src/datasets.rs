@@ -1,5 +1,5 @@
 // Owned by notebooks/07_datasets.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 69276b8f204d8821
+// nbs:hash 61b6935e081ff4f0
 //! MNIST and Fashion-MNIST as [`Images`], and which split of it one has; normalisation; loaders.
 
 // %% notebooks/07_datasets.ipynb sp-files
@@ -480,7 +480,7 @@ pub struct DataLoaders<T, V = T> {
 impl<T: Dataset, V: Dataset> DataLoaders<T, V> {
     /// A loader with these options for the first data set; for the second one that deals out everything, in order,
     /// in batches twice as large.
-    pub fn new(train: impl Into<Arc<T>>, valid: impl Into<Arc<V>>, options: LoaderOptions) -> Self {
+    pub fn new(train: T, valid: V, options: LoaderOptions) -> Self {
         let batch_size = 2 * options.batch_size;
         let in_order = LoaderOptions { batch_size, order: Order::Fixed, last: Last::Keep, ..options };
         DataLoaders { train: DataLoader::new(train, options), valid: DataLoader::new(valid, in_order) }

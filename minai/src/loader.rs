@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 744f4f92b3550258
+// nbs:hash 9849b8dd18042a19
 //! Examples in batches: data sets, their order, and loaders that prepare batches in other threads.
 
 use crate::generator::Generator;
@@ -24,7 +24,8 @@ pub trait Dataset: Send + Sync + 'static {
     fn batch(&self, indices: &[usize], rng: &mut Generator) -> Self::Batch;
 }
 
-/// Inputs and the class of each: the row i of `x` (n, …) belongs to `y[i]`.
+/// Inputs and the class of each: the row i of `x` (n, …) belongs to `y[i]`. Clones share the memory.
+#[derive(Clone, Debug)]
 pub struct Labelled {
     /// (n, …)
     pub x: Array,
@@ -142,9 +143,9 @@ impl<D: Dataset> DataLoader<D> {
     /// # Panics
     /// If the batch size is 0.
     #[track_caller]
-    pub fn new(dataset: impl Into<Arc<D>>, options: LoaderOptions) -> Self {
+    pub fn new(dataset: D, options: LoaderOptions) -> Self {
         assert!(options.batch_size > 0, "DataLoader: a batch size of 0");
-        DataLoader { dataset: dataset.into(), options }
+        DataLoader { dataset: Arc::new(dataset), options }
     }
 
     /// How many batches an epoch has.
