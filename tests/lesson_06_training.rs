@@ -1,15 +1,23 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash cd7385533a89a47f
+// nbs:hash ea2df8e1a214dc1e
 //! What notebooks/06_training.ipynb claims.
 
 use minai::generator::Generator;
 use minai::linear::linear;
+use minai::loader::{DataLoader, Dataset, Labelled, Last, LoaderOptions, Order};
 use minai::loss::{
     binary_cross_entropy_with_logits, cross_entropy, log_softmax, logsumexp, mse_loss, nll_loss, softmax,
 };
+use minai::nn::{Flatten, Linear, Parameter, Pass, Relu, Sequential, named_parameters, parameter_count};
+use minai::optimizer::{GradientDescent, Optimizer};
+use minai::state::{
+    Metadata, StateDict, Value, load, load_optimizer_state, load_state_dict, optimizer_state, save,
+    state_dict,
+};
+use minai::training::fit;
 
 #[allow(unused_imports)]
-use minai::loader::Dataset;
+use minai::nn::{Layer, Module};
 
 // %% notebooks/06_training.ipynb lo-grad
 #[test]
@@ -186,6 +194,346 @@ fn linear_is_a_product_and_a_sum() -> Result<(), Box<dyn std::error::Error>> {
             assert!(grad_check(|t| linear(&t[0], &t[1], Some(&t[2])).tanh().sum(..), &arrays) < 1e-2);
             assert!(grad_check(|t| linear(&t[0], &t[1], None).tanh().sum(..), &arrays[..2]) < 1e-2);
         }
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/06_training.ipynb nn-test
+#[test]
+fn modules_name_their_parts_once() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use minai::array::Array;
+        use minai::tensor::Tensor;
+
+        let rng = &mut Generator::manual_seed(1);
+        let inner = Sequential::new().add(Linear::new(rng, 3, 3)).add(Relu);
+        let model = Sequential::new().add(Linear::without_bias(rng, 4, 3)).add(inner).add(Flatten);
+        let names: Vec<String> = named_parameters(&model).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["0.weight", "1.0.weight", "1.0.bias"]);
+        assert_eq!((parameter_count(&model), model.name()), (12 + 9 + 3, "Sequential"));
+
+        let shared = Linear::new(rng, 2, 2);
+        let again = Linear { weight: shared.weight.clone(), bias: None };
+        assert_eq!(named_parameters(&Sequential::new().add(shared).add(again)).len(), 2);
+
+        let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+        let (mut pass, list) = (Pass::eval(), seen.clone());
+        pass.hook = Some(Box::new(move |path, layer, x, y| {
+            list.borrow_mut().push(format!("{path} {} {:?} {:?}", layer.name(), x.shape(), y.shape()));
+        }));
+        let x = Tensor::from(Array::new(vec![1.0; 8], &[2, 4]));
+        assert!(!pass.call("net", &model, &x).requires_grad());
+        let expected = [
+            "net.0 Linear [2, 4] [2, 3]",
+            "net.1.0 Linear [2, 3] [2, 3]",
+            "net.1.1 Relu [2, 3] [2, 3]",
+            "net.1 Sequential [2, 3] [2, 3]",
+            "net.2 Flatten [2, 3] [2, 3]",
+            "net Sequential [2, 4] [2, 3]",
+        ];
+        assert_eq!(*seen.borrow(), expected);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/06_training.ipynb op-test
+#[test]
+fn a_step_changes_parameters_in_place() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use minai::array::array;
+
+        let model = Linear { weight: Parameter::new(array([[1.0, 2.0]])), bias: None };
+        let place = model.weight.data().as_slice().unwrap().as_ptr();
+        let mut optimizer = Optimizer::new(&model, GradientDescent { lr: 0.5 });
+        optimizer.step(); // there is no gradient yet: nothing changes
+        assert_eq!(model.weight.data(), array([[1.0, 2.0]]));
+        let x = minai::tensor::tensor([[3.0, 4.0]]);
+        model.forward(&x, &mut Pass::train(Generator::manual_seed(0))).sum(..).backward();
+        optimizer.step();
+        assert_eq!(model.weight.data(), array([[-0.5, 0.0]]));
+        assert_eq!(model.weight.data().as_slice().unwrap().as_ptr(), place);
+        optimizer.zero_grad();
+        assert!(model.weight.grad().is_none());
+        assert_eq!(optimizer.steps(), 2);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/06_training.ipynb ld-test
+#[test]
+fn loaders_deal_every_example_once() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use minai::array::Array;
+
+        let data = Labelled::new(
+            Array::new((0..46).map(|i| i as f32).collect(), &[23, 2]),
+            Array::new((0..23).collect(), &[23]),
+        );
+        let deal = |options: LoaderOptions, first: usize| {
+            let loader = DataLoader::new(data.clone(), options);
+            let plan = loader.plan(&mut Generator::manual_seed(3));
+            let batches = loader.batches(&plan, first);
+            assert_eq!(batches.len(), loader.len() - first);
+            batches.map(|(x, y)| (x, y.iter().copied().collect::<Vec<i64>>())).collect::<Vec<_>>()
+        };
+        let options = LoaderOptions { batch_size: 5, workers: 0, ..LoaderOptions::default() };
+        let whole = deal(options, 0);
+        for workers in 0..4 {
+            assert_eq!(deal(LoaderOptions { workers, ..options }, 0), whole);
+            assert_eq!(deal(LoaderOptions { workers, ..options }, 2), whole[2..]);
+        }
+        let mut seen: Vec<i64> = whole.iter().flat_map(|(_, y)| y.clone()).collect();
+        assert_ne!(seen, (0..23).collect::<Vec<_>>());
+        seen.sort_unstable();
+        assert_eq!(seen, (0..23).collect::<Vec<_>>());
+        assert!(whole.iter().all(|(x, y)| y.iter().enumerate().all(|(i, &y)| x[[i, 1]] == (2 * y + 1) as f32)));
+
+        let fixed = LoaderOptions { order: Order::Fixed, last: Last::Drop, ..options };
+        assert_eq!(deal(fixed, 0).iter().flat_map(|(_, y)| y.clone()).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/06_training.ipynb ld-panic
+#[test]
+fn a_workers_panic_reaches_the_caller() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        struct Broken;
+
+        impl Dataset for Broken {
+            type Batch = ();
+
+            fn len(&self) -> usize {
+                100
+            }
+
+            fn batch(&self, indices: &[usize], _: &mut Generator) {
+                assert!(!indices.contains(&50), "example 50 is broken");
+            }
+        }
+
+        let options = LoaderOptions { batch_size: 10, order: Order::Fixed, workers: 2, ..LoaderOptions::default() };
+        let loader = DataLoader::new(Broken, options);
+        let all = || loader.epoch(&mut Generator::manual_seed(0)).count();
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(all)).expect_err("a panic");
+        assert!(panic.downcast_ref::<&str>().is_some_and(|text| text.contains("example 50")));
+        assert!(loader.epoch(&mut Generator::manual_seed(0)).next().is_some()); // leaving early is no panic
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/06_training.ipynb fi-test
+#[test]
+fn fit_learns_to_tell_two_clouds_apart() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use minai::array::Array;
+
+        let rng = &mut Generator::manual_seed(7);
+        let (mut x, y) = (rng.normal(&[400, 2], 0.0, 0.5), Array::new((0..400).map(|i| i % 2).collect(), &[400]));
+        for (i, mut row) in x.outer_iter_mut().enumerate() {
+            row += if i % 2 == 0 { 1.0 } else { -1.0 };
+        }
+        let loader = |workers| {
+            let options = LoaderOptions { batch_size: 20, workers, ..LoaderOptions::default() };
+            DataLoader::new(Labelled::new(x.clone(), y.clone()), options)
+        };
+        let train = |workers| {
+            let rng = &mut Generator::manual_seed(42);
+            let model = Sequential::new().add(Linear::new(rng, 2, 8)).add(Relu).add(Linear::new(rng, 8, 2));
+            let mut optimizer = Optimizer::new(&model, GradientDescent { lr: 0.5 });
+            fit(3, &model, &mut optimizer, (&loader(workers), &loader(0)), rng)
+        };
+        let scores = train(1);
+        assert!(scores[2].accuracy > 0.97, "{scores:?}");
+        assert!(scores[2].loss < scores[0].loss);
+        assert_eq!(scores, train(3)); // to the bit
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/06_training.ipynb sd-round-test
+#[test]
+fn what_was_saved_is_loaded() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use minai::array::{Array, array};
+        let path = std::env::temp_dir().join(format!("minai-round-{}.safetensors", std::process::id()));
+        let numbers = Array::new((0..24).map(|i| i as f32 / 7.0).collect(), &[2, 3, 4]);
+        let turned = Array::from(ndarray::ArcArray::from(numbers.clone()).permuted_axes(ndarray::IxDyn(&[2, 0, 1])));
+        let state = StateDict::from([
+            ("ü \"quoted\" \\ name".to_owned(), Value::F32(numbers)),
+            ("turned".to_owned(), Value::F32(turned)),
+            ("scalar".to_owned(), Value::I64(array(i64::MIN))),
+            ("empty".to_owned(), Value::F32(Array::new(vec![], &[0, 5]))),
+            ("bytes".to_owned(), Value::U8(Array::new((0..=255).collect(), &[256]))),
+            ("odd".to_owned(), Value::F32(Array::new(vec![-0.0, f32::INFINITY, 1e-45], &[3]))),
+        ]);
+        let texts = [("format", "pt"), ("a \"b\"\n", "{\u{1}: ü}"), ("", "")];
+        let metadata: Metadata = texts.iter().map(|(key, text)| (key.to_string(), text.to_string())).collect();
+        for (state, metadata) in [(&state, &metadata), (&state, &Metadata::new()), (&StateDict::new(), &metadata)] {
+            save(&path, state, metadata).unwrap();
+            assert_eq!(load(&path).unwrap(), (state.clone(), metadata.clone()));
+            let bytes = std::fs::read(&path).unwrap();
+            assert!(bytes[0] % 8 == 0, "aligned");
+            save(&path, state, metadata).unwrap();
+            assert_eq!(bytes, std::fs::read(&path).unwrap());
+        }
+        save(&path, &StateDict::from([("nan".to_owned(), Value::F32(array(f32::NAN)))]), &metadata).unwrap();
+        assert!(matches!(&load(&path).unwrap().0["nan"], Value::F32(x) if x.sum().is_nan()));
+        std::fs::remove_file(&path).unwrap();
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/06_training.ipynb sd-types-test
+#[test]
+fn published_types_become_ours() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use minai::array::Array;
+        use safetensors::Dtype;
+        use safetensors::tensor::{TensorView, serialize_to_file};
+        let path = std::env::temp_dir().join(format!("minai-types-{}.safetensors", std::process::id()));
+        let read = |dtype: Dtype, bytes: &[u8]| {
+            let view = TensorView::new(dtype, vec![bytes.len() * 8 / dtype.bitsize()], bytes).unwrap();
+            serialize_to_file([("x", view)], None, &path).unwrap();
+            load(&path).map(|(mut state, _)| state.remove("x").unwrap())
+        };
+        let halves = [0x3C00, 0xC100, 0x0001, 0x8000, 0x7BFF, 0x03FF, 0x7C00_u16].map(u16::to_le_bytes).concat();
+        let floats = vec![1.0, -2.5, 2_f32.powi(-24), -0.0, 65504.0, 1023.0 * 2_f32.powi(-24), f32::INFINITY];
+        assert_eq!(read(Dtype::F16, &halves).unwrap(), Value::F32(Array::new(floats, &[7])));
+        let nan = read(Dtype::F16, &0xFE00_u16.to_le_bytes()).unwrap();
+        assert!(matches!(nan, Value::F32(x) if x.sum().is_nan()));
+        let upper = [1.5_f32, -3e38].map(|x| u16::to_le_bytes((x.to_bits() >> 16) as u16)).concat();
+        let floats = [1.5_f32, -3e38].map(|x| f32::from_bits(x.to_bits() & 0xFFFF_0000));
+        assert_eq!(read(Dtype::BF16, &upper).unwrap(), Value::F32(Array::new(floats.to_vec(), &[2])));
+        let doubles = [0.1_f64, -1e300].map(f64::to_le_bytes).concat();
+        assert_eq!(read(Dtype::F64, &doubles).unwrap(), Value::F32(Array::new(vec![0.1, f32::NEG_INFINITY], &[2])));
+        let whole = |list: Vec<i64>| { let len = list.len(); Value::I64(Array::new(list, &[len])) };
+        assert_eq!(read(Dtype::I32, &(-7_i32).to_le_bytes()).unwrap(), whole(vec![-7]));
+        assert_eq!(read(Dtype::I16, &(-7_i16).to_le_bytes()).unwrap(), whole(vec![-7]));
+        assert_eq!(read(Dtype::I8, &[255, 7]).unwrap(), whole(vec![-1, 7]));
+        assert_eq!(read(Dtype::BOOL, &[1, 0]).unwrap(), Value::U8(Array::new(vec![1, 0], &[2])));
+        let error = read(Dtype::F8_E4M3, &[1]).unwrap_err().to_string();
+        assert!(error.contains("`x`") && error.contains("F8_E4M3"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/06_training.ipynb sd-bad-test
+#[test]
+fn bad_files_are_refused_by_name() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let path = std::env::temp_dir().join(format!("minai-bad-{}.safetensors", std::process::id()));
+        let refused = |bytes: &[u8], why: &str| {
+            std::fs::write(&path, bytes).unwrap();
+            let error = load(&path).unwrap_err().to_string();
+            assert!(error.contains("minai-bad") && error.contains(why), "{error}");
+            assert!(error.contains("again") || error.contains("trust"), "{error}");
+        };
+        let file = |header: &str, data: &[u8]| [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat();
+        let good = file(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, &[0; 8]);
+        std::fs::write(&path, &good).unwrap();
+        assert_eq!(load(&path).unwrap().0["a"].shape(), [2]);
+        (0..good.len()).for_each(|len| refused(&good[..len], ""));
+        refused(&[&good[..], &[0]].concat(), "damaged");
+        refused(&[u64::MAX.to_le_bytes(), [0; 8]].concat(), "header would have 18446744073709551615");
+        refused(&vec![b'{'; 1000], "no safetensors");
+        refused(&file(&"[".repeat(100_000), &[]), "damaged");
+        refused(&file("{\"a\": \u{7f}", &[]), "damaged");
+        // The same numbers under one name as floats and as integers: which is meant?
+        let [float, whole] = ["F32", "I32"].map(|t| format!(r#"{{"dtype":"{t}","shape":[1],"data_offsets":[0,4]}}"#));
+        refused(&file(&format!(r#"{{"a":{float},"\u0061":{whole}}}"#), &[0; 4]), "two arrays of one name");
+        refused(&file(r#"{"a":{"dtype":"F32","shape":[9223372036854775807,4,0],"data_offsets":[0,0]}}"#, &[]), "damaged");
+        refused(&file(r#"{"a":{"dtype":"F32","shape":[0,9223372036854775807,4],"data_offsets":[0,0]}}"#, &[]), "shape");
+        refused(&file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, &[0; 8]), "`a`");
+        refused(&file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[8,4]}}"#, &[0; 8]), "`a`");
+        std::fs::remove_file(&path).unwrap();
+        assert!(load(&path).unwrap_err().to_string().contains("no such file"));
+        assert!(load(std::env::temp_dir()).unwrap_err().to_string().contains("name a file"));
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/06_training.ipynb sd-once-test
+#[test]
+fn a_reader_never_sees_half_a_file() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use minai::array::Array;
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let folder = std::env::temp_dir().join(format!("minai-once-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("model.safetensors");
+        let state = |x: f32| StateDict::from([("x".to_owned(), Value::F32(Array::new(vec![x; 10_000], &[100, 100])))]);
+        let write = |x: f32| save(&path, &state(x), &Metadata::new());
+        write(0.0).unwrap();
+        let done = AtomicBool::new(false);
+        let seen = std::thread::scope(|threads| {
+            let reader = threads.spawn(|| {
+                let mut seen = Vec::new();
+                while !done.load(Ordering::Relaxed) || seen.is_empty() {
+                    let (found, _) = load(&path).unwrap();
+                    let Value::F32(x) = &found["x"] else { panic!("{found:?}") };
+                    assert_eq!(found, state(x[[0, 0]]));
+                    seen.push(x[[0, 0]]);
+                }
+                seen
+            });
+            (1..20).for_each(|x| write(x as f32).unwrap());
+            done.store(true, Ordering::Relaxed);
+            reader.join().unwrap()
+        });
+        assert!(seen.is_sorted(), "{seen:?}");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing is left beside it");
+        // What cannot be written leaves what was there: here a folder stands where the new file would go.
+        std::fs::create_dir(folder.join("model.safetensors.part")).unwrap();
+        let error = write(99.0).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors") && error.contains("check the folder"), "{error}");
+        assert_eq!(load(&path).unwrap().0, state(19.0));
+        let error = save(folder.join("no/such/folder"), &state(1.0), &Metadata::new()).unwrap_err();
+        assert!(error.to_string().contains("check the folder"), "{error}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/06_training.ipynb sm-test
+#[test]
+fn states_load_whole_or_not_at_all() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let rng = &mut Generator::manual_seed(5);
+        let model = Sequential::new().add(Linear::new(rng, 3, 4)).add(Relu).add(Linear::without_bias(rng, 4, 2));
+        let state = state_dict(&model);
+        assert_eq!(state.keys().collect::<Vec<_>>(), ["0.bias", "0.weight", "2.weight"]);
+        let other = Sequential::new().add(Linear::new(rng, 3, 4)).add(Relu).add(Linear::without_bias(rng, 4, 2));
+        let before = state_dict(&other);
+        assert_ne!(before, state);
+
+        let mut wrong = state.clone();
+        let moved = wrong.remove("2.weight").unwrap();
+        wrong.insert("3.weight".into(), moved);
+        let error = load_state_dict(&other, &wrong).unwrap_err().to_string();
+        assert!(error.contains("`2.weight` is missing") && error.contains("`3.weight` is not in the model"), "{error}");
+        assert_eq!(state_dict(&other), before);
+        load_state_dict(&other, &state).unwrap();
+        assert_eq!(state_dict(&other), state);
+
+        let mut optimizer = Optimizer::new(&model, GradientDescent { lr: 0.1 });
+        optimizer.step();
+        let saved = optimizer_state(&optimizer);
+        let mut fresh = Optimizer::new(&other, GradientDescent { lr: 0.1 });
+        load_optimizer_state(&mut fresh, &saved).unwrap();
+        assert_eq!(fresh.steps(), 1);
+        assert!(load_optimizer_state(&mut fresh, &state).is_err());
     }
     println!("passed");
     Ok(())

@@ -28,6 +28,7 @@ pub mod activation;
 pub mod array;
 pub mod attention;
 pub mod backprop;
+pub mod callbacks;
 pub mod conv;
 pub mod data;
 pub mod datasets;
@@ -38,6 +39,7 @@ pub mod embedding;
 pub mod fashion_download;
 pub mod generator;
 pub mod iter;
+pub mod learner;
 pub mod linear;
 pub mod loader;
 pub mod loss;
@@ -48,11 +50,16 @@ pub mod meanshift;
 pub mod nb;
 pub mod nn;
 pub mod norm;
+pub mod optim;
 pub mod optimizer;
 #[cfg(feature = "plot")]
 pub mod plot;
 pub mod pool;
+#[cfg(feature = "progress")]
+pub mod progress;
 pub mod rng;
+pub mod schedule;
+pub mod state;
 pub mod tensor;
 pub mod training;
 // nbs:modules end

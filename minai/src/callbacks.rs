@@ -1,0 +1,203 @@
+// Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 54482a90c4b6a305
+//! Callbacks for every day: metrics, a recorder, a learning-rate finder, a single batch.
+
+use crate::learner::{Callback, Flow, Learner, Task};
+
+// %% notebooks/10_learner.ipynb cb-metrics
+use minai::array::Array;
+use minai::nn::Mode;
+use minai::state::{StateDict, Value};
+use minai::tensor::{Tensor, elements};
+use std::time::Instant;
+
+/// A number that says how good predictions for a batch are.
+type Metric<T> = Box<dyn Fn(&Tensor, &<T as Task>::Batch) -> f32>;
+
+/// The means over one epoch: the loss first, then the metrics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Over the training batches, while the model changed.
+    pub train: Vec<f32>,
+    /// Over the validation set, at the end of the epoch.
+    pub valid: Vec<f32>,
+}
+
+/// Means of the loss and of metrics over each epoch's training and validation; prints a line for each epoch.
+pub struct Metrics<T: Task> {
+    metrics: Vec<(String, Metric<T>)>,
+    /// Sums over the examples of the set at hand, and their number.
+    sums: Vec<f64>,
+    train: Vec<f32>,
+    start: Instant,
+    /// A row for each epoch.
+    pub rows: Vec<Row>,
+}
+
+impl<T: Task> Metrics<T> {
+    /// The loss only.
+    pub fn new() -> Self {
+        Metrics { metrics: Vec::new(), sums: Vec::new(), train: Vec::new(), start: Instant::now(), rows: Vec::new() }
+    }
+
+    /// One metric more: `Metrics::new().add("accuracy", |scores, (_, y)| accuracy(scores, y))`.
+    pub fn add(mut self, name: &str, metric: impl Fn(&Tensor, &T::Batch) -> f32 + 'static) -> Self {
+        self.metrics.push((name.to_owned(), Box::new(metric)));
+        self
+    }
+
+    fn clear(&mut self) {
+        self.sums = vec![0.0; self.metrics.len() + 2];
+    }
+
+    /// The means so far.
+    fn means(&self) -> Vec<f32> {
+        let (n, sums) = self.sums.split_last().expect("cleared before");
+        sums.iter().map(|sum| (sum / n) as f32).collect()
+    }
+}
+
+impl<T: Task> Default for Metrics<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// %% notebooks/10_learner.ipynb cb-metrics-callback
+impl<T: Task> Callback<T> for Metrics<T> {
+    fn before_epoch(&mut self, _: &mut Learner<T>) -> Flow {
+        (self.start, self.train) = (Instant::now(), Vec::new());
+        self.clear();
+        Flow::Continue
+    }
+
+    fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
+        let (Some(batch), Some(predictions)) = (&learner.batch, &learner.predictions) else { return Flow::Continue };
+        if learner.mode == Mode::Eval && self.train.is_empty() {
+            self.train = self.means();
+            self.clear();
+        }
+        let metrics = self.metrics.iter().map(|(_, metric)| metric(predictions, batch));
+        let n = learner.task.len(batch) as f64;
+        let values = [learner.loss_value()].into_iter().chain(metrics).map(|value| f64::from(value) * n).chain([n]);
+        self.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        Flow::Continue
+    }
+
+    fn after_epoch(&mut self, learner: &mut Learner<T>) -> Flow {
+        let row = Row { train: std::mem::take(&mut self.train), valid: self.means() };
+        let names = || ["loss"].into_iter().chain(self.metrics.iter().map(|(name, _)| name.as_str()));
+        let show = |set: &str, values: &[f32]| {
+            let values = names().zip(values).map(|(name, value)| format!(" {name} {value:.4}"));
+            format!("{set}{}", values.collect::<String>())
+        };
+        let (train, valid) = (show("train", &row.train), show("valid", &row.valid));
+        let seconds = self.start.elapsed().as_secs_f64();
+        println!("epoch {}/{}  {train}  {valid}  {seconds:.1} s", learner.epoch + 1, learner.epochs);
+        self.rows.push(row);
+        Flow::Continue
+    }
+
+    fn state(&self) -> StateDict {
+        let bits = |values: &[f64]| values.iter().map(|value| value.to_bits() as i64).collect::<Vec<_>>();
+        let sums = bits(&self.sums);
+        let rows: Vec<f32> = self.rows.iter().flat_map(|row| row.train.iter().chain(&row.valid)).copied().collect();
+        StateDict::from([
+            ("sums".to_owned(), Value::I64(Array::new(sums, &[self.sums.len()]))),
+            ("rows".to_owned(), Value::F32(Array::new(rows.clone(), &[rows.len()]))),
+        ])
+    }
+
+    fn load_state(&mut self, state: &StateDict) {
+        if let (Some(Value::I64(sums)), Some(Value::F32(rows))) = (state.get("sums"), state.get("rows")) {
+            self.sums = elements(sums).iter().map(|&bits| f64::from_bits(bits as u64)).collect();
+            let width = self.metrics.len() + 1;
+            let row = |row: &[f32]| Row { train: row[..width].to_vec(), valid: row[width..].to_vec() };
+            self.rows = elements(rows).chunks_exact(2 * width).map(row).collect();
+        }
+    }
+}
+
+// %% notebooks/10_learner.ipynb cb-recorder
+/// Writes down the loss, the learning rate and the momentum of each training step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recorder {
+    /// The loss of each batch.
+    pub losses: Vec<f32>,
+    /// The learning rate with which each step was made.
+    pub rates: Vec<f32>,
+    /// The momentum with which each step was made; empty if the rule has none.
+    pub momenta: Vec<f32>,
+}
+
+impl<T: Task> Callback<T> for Recorder {
+    fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
+        if learner.mode == Mode::Train {
+            self.losses.push(learner.loss_value());
+            self.rates.push(learner.optimizer.rule.lr());
+            self.momenta.extend(learner.optimizer.rule.momentum());
+        }
+        Flow::Continue
+    }
+
+    fn state(&self) -> StateDict {
+        let lists = [("losses", &self.losses), ("rates", &self.rates), ("momenta", &self.momenta)];
+        let value = |list: &Vec<f32>| Value::F32(Array::new(list.clone(), &[list.len()]));
+        lists.into_iter().map(|(name, list)| (name.to_owned(), value(list))).collect()
+    }
+
+    fn load_state(&mut self, state: &StateDict) {
+        let list = |name: &str| match state.get(name) {
+            Some(Value::F32(list)) => elements(list).to_vec(),
+            _ => Vec::new(),
+        };
+        *self = Recorder { losses: list("losses"), rates: list("rates"), momenta: list("momenta") };
+    }
+}
+
+// %% notebooks/10_learner.ipynb cb-finder
+/// Tries out learning rates: raises the rate from batch to batch, until the loss is three times its best
+/// (Smith 2015, "Cyclical learning rates"). The model is not fit for use afterwards.
+#[derive(Clone, Debug)]
+pub struct RateFinder {
+    /// What the rate is multiplied by after each batch; 1.3 by default.
+    pub factor: f32,
+    /// The rates so far.
+    pub rates: Vec<f32>,
+    /// The loss with each of them.
+    pub losses: Vec<f32>,
+}
+
+impl Default for RateFinder {
+    fn default() -> Self {
+        RateFinder { factor: 1.3, rates: Vec::new(), losses: Vec::new() }
+    }
+}
+
+impl<T: Task> Callback<T> for RateFinder {
+    fn after_loss(&mut self, learner: &mut Learner<T>) -> Flow {
+        let (loss, best) = (learner.loss_value(), self.losses.iter().copied().fold(f32::INFINITY, f32::min));
+        if learner.mode == Mode::Eval || loss.is_nan() || loss > 3.0 * best {
+            return Flow::Stop;
+        }
+        self.rates.push(learner.optimizer.rule.lr());
+        self.losses.push(loss);
+        Flow::Continue
+    }
+
+    fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
+        let lr = learner.optimizer.rule.lr();
+        learner.optimizer.rule.set_lr(lr * self.factor);
+        Flow::Continue
+    }
+}
+
+/// Ends training behind the first batch: enough to see whether shapes fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SingleBatch;
+
+impl<T: Task> Callback<T> for SingleBatch {
+    fn after_batch(&mut self, _: &mut Learner<T>) -> Flow {
+        Flow::Stop
+    }
+}
