@@ -88,7 +88,7 @@ fn the_four_files_are_fetched_once() {
     let split = split_of(&files());
     assert_eq!(identify_split(&folder, &[split]).unwrap(), split);
     server.fetch(&folder).unwrap();
-    assert_eq!(server.asked(), []);
+    assert!(server.asked().is_empty());
 
     fs::write(folder.join(FASHION_FILES[1]), "damaged").unwrap();
     fs::remove_file(folder.join(FASHION_FILES[3])).unwrap();

@@ -1,5 +1,5 @@
 // Owned by notebooks/02_matmul.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash b6eddafd1ba8766b
+// nbs:hash 45e70410f0e199fe
 //! What notebooks/02_matmul.ipynb claims.
 
 use minai::matmul::{
@@ -108,12 +108,12 @@ fn einsum_agrees_with_loops_by_hand() -> Result<(), Box<dyn std::error::Error>> 
         for (n, i, k) in (0..4).flat_map(|n| (0..2).flat_map(move |i| (0..5).map(move |k| (n, i, k)))) {
             let products: Vec<f32> = (0..3).map(|j| a[[n, i, j]] * b[[n, j, k]]).collect();
             (0..3).for_each(|j| assert_eq!(each[[n, i, j, k]], products[j]));
-            assert_eq!(batch[[n, i, k]], products.iter().sum());
-            assert_eq!(turned[[k, n]], (0..2).map(|i| batch[[n, i, k]]).sum());
+            assert_eq!(batch[[n, i, k]], products.iter().sum::<f32>());
+            assert_eq!(turned[[k, n]], (0..2).map(|i| batch[[n, i, k]]).sum::<f32>());
         }
         let square = random(&[3, 3]);
         let ones = Array::new(vec![1.0; 3], &[3]);
-        assert_eq!(einsum("ii,i->", &square, &ones)[[]], (0..3).map(|i| square[[i, i]]).sum());
+        assert_eq!(einsum("ii,i->", &square, &ones)[[]], (0..3).map(|i| square[[i, i]]).sum::<f32>());
         assert_eq!(
             einsum("i,j->ij", &array([1.0, 2.0]), &array([3.0, 4.0])),
             array([[3.0, 4.0], [6.0, 8.0]])
