@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ea2df8e1a214dc1e
+// nbs:hash 91f0a24b65c6f1ef
 //! What notebooks/06_training.ipynb claims.
 
 use minai::generator::Generator;
@@ -76,7 +76,7 @@ fn the_seed_42_gives_pytorchs_numbers() -> Result<(), Box<dyn std::error::Error>
         assert_eq!(seeded().rand(&[4]).as_slice(), Some(&[0.88226926, 0.91500396, 0.38286376, 0.95930564][..]));
         // Of 50 · 784 weights between ±1/28, as those of Linear(784, 50).
         let weights = seeded().uniform(&[50, 784], -1.0 / 28.0, 1.0 / 28.0);
-        let first = [0.02730494923889637, 0.029643140733242035, -0.008366874419152737, 0.032807547599077225];
+        let first = [0.027_304_95, 0.029_643_14, -0.008_366_874, 0.032_807_548];
         assert_eq!(weights.as_slice().unwrap()[..4], first);
         let normal = seeded().randn(&[784, 10]);
         let numbers = normal.as_slice().unwrap();
@@ -379,7 +379,7 @@ fn what_was_saved_is_loaded() -> Result<(), Box<dyn std::error::Error>> {
             save(&path, state, metadata).unwrap();
             assert_eq!(load(&path).unwrap(), (state.clone(), metadata.clone()));
             let bytes = std::fs::read(&path).unwrap();
-            assert!(bytes[0] % 8 == 0, "aligned");
+            assert!(bytes[0].is_multiple_of(8), "aligned");
             save(&path, state, metadata).unwrap();
             assert_eq!(bytes, std::fs::read(&path).unwrap());
         }

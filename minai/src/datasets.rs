@@ -1,5 +1,5 @@
 // Owned by notebooks/07_datasets.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 61b6935e081ff4f0
+// nbs:hash ac23820e64e4e0ef
 //! MNIST and Fashion-MNIST as [`Images`], and which split of it one has; normalisation; loaders.
 
 // %% notebooks/07_datasets.ipynb sp-files
@@ -467,7 +467,6 @@ impl Dataset for Images {
 
 // %% notebooks/07_datasets.ipynb dl-struct
 use minai::loader::{DataLoader, Last, LoaderOptions, Order};
-use std::sync::Arc;
 
 /// A loader to train with and one to validate with.
 pub struct DataLoaders<T, V = T> {

@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash b9c7e759970d254d
+// nbs:hash a3f27d575f9c491c
 //! Named arrays in safetensors files, the form in which models are published: read with care, written at once or not at all.
 
 use crate::nn::{AnyBuffer, Module, Parts};
@@ -57,9 +57,11 @@ use safetensors::Dtype;
 /// A 16-bit float as one of 32 bits.
 fn half(bits: u16) -> f32 {
     let (sign, size) = (u32::from(bits & 0x8000) << 16, bits & 0x7FFF);
-    let widened = f32::from_bits(u32::from(size) << 13);
-    let exact = if size < 0x7C00 { widened * 2_f32.powi(112) } else { widened + f32::INFINITY };
-    f32::from_bits(exact.to_bits() | sign)
+    let widened = u32::from(size) << 13;
+    match size < 0x7C00 {
+        true => f32::from_bits((f32::from_bits(widened) * 2_f32.powi(112)).to_bits() | sign),
+        false => f32::from_bits(widened | 0x7F80_0000 | sign),
+    }
 }
 
 /// Numbers of N bytes each, lowest byte first.
