@@ -1,10 +1,11 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9b5bd501327c27b6
+// nbs:hash fc83e440df8254b5
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 // %% notebooks/10_learner.ipynb le-task
 use minai::array::Array;
 use minai::data::data_folder;
+use minai::datasets::DataLoaders;
 use minai::generator::Generator;
 use minai::loader::{DataLoader, Dataset, Plan};
 use minai::loss::cross_entropy;
@@ -64,61 +65,92 @@ impl<L: Layer> Task for Classifier<L> {
     }
 }
 
-// %% notebooks/10_learner.ipynb le-callback
-/// How training goes on after a callback was asked.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Flow {
-    /// As usual.
-    Continue,
-    /// Leave out the rest of this batch, its step included.
-    SkipBatch,
-    /// Leave out the rest of this epoch's training.
-    SkipEpoch,
-    /// End the training.
-    Stop,
+// %% notebooks/10_learner.ipynb le-error
+/// Why training ended before its time.
+#[derive(Debug)]
+pub enum FitError {
+    /// The loss is no finite number any more.
+    Diverged {
+        /// The epoch, from 1.
+        epoch: usize,
+        /// The batch in this epoch, from 1.
+        batch: usize,
+        /// The first layer whose output is not finite: its path and its kind.
+        layer: Option<String>,
+    },
+    /// A checkpoint could not be written, or does not belong to this training.
+    Checkpoint(StateError),
 }
 
-/// Sees training from inside, and may change it. Every method does nothing unless you write it.
-pub trait Callback<T: Task> {
-    /// Before the first epoch.
-    fn before_fit(&mut self, _: &mut Learner<T>) -> Flow {
-        Flow::Continue
+impl std::error::Error for FitError {}
+
+impl fmt::Display for FitError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            FitError::Diverged { epoch, batch, layer } => {
+                write!(f, "training diverged: in epoch {epoch}, batch {batch}, the loss is not finite; ")?;
+                match layer {
+                    Some(layer) => write!(f, "first went the output of layer {layer}")?,
+                    None => write!(f, "all layers' outputs are finite, so look at the loss and the targets")?,
+                }
+                write!(f, ". Try a smaller learning rate, and look for NaN in the inputs")
+            }
+            FitError::Checkpoint(error) => error.fmt(f),
+        }
     }
-    /// Before the first batch of an epoch.
-    fn before_epoch(&mut self, _: &mut Learner<T>) -> Flow {
-        Flow::Continue
+}
+
+// %% notebooks/10_learner.ipynb le-place
+/// Where and how often a training is saved, so that it can go on after anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The file. It is replaced at one stroke: there is always a whole one.
+    pub path: PathBuf,
+    /// Save behind each that many batches too, not only behind each epoch.
+    pub every: Option<usize>,
+}
+
+impl Checkpoint {
+    /// A file behind each epoch.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Checkpoint { path: path.into(), every: None }
     }
-    /// The batch is there; nothing is computed yet. Also for batches of the validation set: see [`Learner::mode`].
-    fn before_batch(&mut self, _: &mut Learner<T>) -> Flow {
-        Flow::Continue
+
+    /// In a notebook, whose variables an interrupt costs: `checkpoints/NAME.safetensors` in the course's data folder.
+    pub fn in_notebook(name: &str) -> Option<Self> {
+        std::env::var_os("EVCXR_IS_RUNTIME")?;
+        let folder = data_folder().unwrap_or_default().join("checkpoints");
+        Some(Checkpoint::new(folder.join(format!("{name}.safetensors"))))
     }
-    /// The loss is there; in training, the backward pass comes next.
-    fn after_loss(&mut self, _: &mut Learner<T>) -> Flow {
-        Flow::Continue
+
+    /// Says that there is an unfinished training, if there is, and keeps its file under another name.
+    fn offer(&self) -> Result<(), FitError> {
+        let Ok((_, metadata)) = load(&self.path) else { return Ok(()) };
+        let [epoch, epochs] = ["epoch", "epochs"].map(|key| metadata.get(key).cloned().unwrap_or_default());
+        if epoch == epochs {
+            return Ok(());
+        }
+        let kept = self.path.with_extension("unfinished.safetensors");
+        std::fs::rename(&self.path, &kept)
+            .map_err(|error| FitError::Checkpoint(StateError::new(&kept, format!("cannot be written: {error}"))))?;
+        println!(
+            "An unfinished training of that name ({epoch} of {epochs} epochs) was there. This one starts anew; to go on \
+             with the other one, call `learner.resume({:?})?` before `fit`.",
+            kept.display().to_string()
+        );
+        Ok(())
     }
-    /// The gradients are there; the optimiser's step comes next.
-    fn after_backward(&mut self, _: &mut Learner<T>) -> Flow {
-        Flow::Continue
-    }
-    /// The batch is done: in training, the parameters have changed and the gradients are gone.
-    fn after_batch(&mut self, _: &mut Learner<T>) -> Flow {
-        Flow::Continue
-    }
-    /// Training and validation of an epoch are done.
-    fn after_epoch(&mut self, _: &mut Learner<T>) -> Flow {
-        Flow::Continue
-    }
-    /// All is done, or was stopped.
-    fn after_fit(&mut self, _: &mut Learner<T>) -> Flow {
-        Flow::Continue
-    }
-    /// What a checkpoint must keep of this callback: everything that changes from batch to batch.
-    fn state(&self) -> StateDict {
-        StateDict::new()
-    }
-    /// Takes back what [`state`](Self::state) gave.
-    fn load_state(&mut self, _: &StateDict) {}
+}
+
+/// What a checkpoint holds besides model, optimiser and random numbers.
+struct Resumed {
+    path: PathBuf,
+    epoch: usize,
+    epochs: usize,
+    batches: usize,
+    /// Inside an epoch: its plan, and the batch that comes next.
+    position: Option<(Plan, usize)>,
+    callbacks: StateDict,
 }
 
 // %% notebooks/10_learner.ipynb le-learner
@@ -194,250 +226,73 @@ impl<T: Task> Learner<T> {
     }
 }
 
-// %% notebooks/10_learner.ipynb le-error
-/// Why training ended before its time.
-#[derive(Debug)]
-pub enum FitError {
-    /// The loss is no finite number any more.
-    Diverged {
-        /// The epoch, from 1.
-        epoch: usize,
-        /// The batch in this epoch, from 1.
-        batch: usize,
-        /// The first layer whose output is not finite: its path and its kind.
-        layer: Option<String>,
-    },
-    /// A checkpoint could not be written, or does not belong to this training.
-    Checkpoint(StateError),
+// %% notebooks/10_learner.ipynb le-callback
+/// How training goes on after a callback was asked.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flow {
+    /// As usual.
+    Continue,
+    /// Leave out the rest of this batch, its step included.
+    SkipBatch,
+    /// Leave out the rest of this epoch's training.
+    SkipEpoch,
+    /// End the training.
+    Stop,
 }
 
-impl std::error::Error for FitError {}
-
-impl fmt::Display for FitError {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            FitError::Diverged { epoch, batch, layer } => {
-                write!(f, "training diverged: in epoch {epoch}, batch {batch}, the loss is not finite; ")?;
-                match layer {
-                    Some(layer) => write!(f, "first went the output of layer {layer}")?,
-                    None => write!(f, "all layers' outputs are finite, so look at the loss and the targets")?,
-                }
-                write!(f, ". Try a smaller learning rate, and look for NaN in the inputs")
-            }
-            FitError::Checkpoint(error) => error.fmt(f),
-        }
+/// Sees training from inside, and may change it. Every method does nothing unless you write it.
+pub trait Callback<T: Task> {
+    /// Before the first epoch.
+    fn before_fit(&mut self, _: &mut Learner<T>) -> Flow {
+        Flow::Continue
     }
+    /// Before the first batch of an epoch.
+    fn before_epoch(&mut self, _: &mut Learner<T>) -> Flow {
+        Flow::Continue
+    }
+    /// The batch is there; nothing is computed yet. Also for batches of the validation set: see [`Learner::mode`].
+    fn before_batch(&mut self, _: &mut Learner<T>) -> Flow {
+        Flow::Continue
+    }
+    /// The loss is there; in training, the backward pass comes next.
+    fn after_loss(&mut self, _: &mut Learner<T>) -> Flow {
+        Flow::Continue
+    }
+    /// The gradients are there; the optimiser's step comes next.
+    fn after_backward(&mut self, _: &mut Learner<T>) -> Flow {
+        Flow::Continue
+    }
+    /// The batch is done: in training, the parameters have changed and the gradients are gone.
+    fn after_batch(&mut self, _: &mut Learner<T>) -> Flow {
+        Flow::Continue
+    }
+    /// Training and validation of an epoch are done.
+    fn after_epoch(&mut self, _: &mut Learner<T>) -> Flow {
+        Flow::Continue
+    }
+    /// All is done, or was stopped.
+    fn after_fit(&mut self, _: &mut Learner<T>) -> Flow {
+        Flow::Continue
+    }
+    /// What a checkpoint must keep of this callback: everything that changes from batch to batch.
+    fn state(&self) -> StateDict {
+        StateDict::new()
+    }
+    /// Takes back what [`state`](Self::state) gave.
+    fn load_state(&mut self, _: &StateDict) {}
 }
 
-impl<T: Task> Learner<T> {
-    /// Runs the batch at hand again and looks at what comes out of each layer.
-    fn diverged(&mut self) -> FitError {
-        let first = Rc::new(RefCell::new(None));
-        let found = first.clone();
-        let look = move |path: &str, layer: &dyn Layer, _: &Tensor, y: &Tensor| {
-            if y.data.iter().any(|y| !y.is_finite()) {
-                found.borrow_mut().get_or_insert_with(|| format!("`{path}` ({})", layer.name()));
-            }
-        };
-        let hook = self.pass.hook.replace(Box::new(look));
-        let _ = self.task.predict(self.batch.as_ref().expect("the batch that went wrong"), &mut self.pass);
-        self.pass.hook = hook;
-        FitError::Diverged { epoch: self.epoch + 1, batch: self.index + 1, layer: first.take() }
-    }
+// %% notebooks/10_learner.ipynb le-save
+/// The entries whose names begin so, without that beginning.
+fn inside(state: &StateDict, prefix: &str) -> StateDict {
+    let cut = |(name, value): (&String, &Value)| Some((name.strip_prefix(prefix)?.to_owned(), value.clone()));
+    state.iter().filter_map(cut).collect()
 }
 
-// %% notebooks/10_learner.ipynb le-fit
-/// Asks all callbacks, in order; the answer that changes most counts.
-fn tell<T: Task>(
-    learner: &mut Learner<T>,
-    callbacks: &mut [&mut dyn Callback<T>],
-    event: impl Fn(&mut dyn Callback<T>, &mut Learner<T>) -> Flow,
-) -> Flow {
-    callbacks.iter_mut().map(|callback| event(&mut **callback, learner)).max().unwrap_or(Flow::Continue)
-}
-
-impl<T: Task> Learner<T> {
-    /// Trains for some epochs; after [`resume`](Self::resume), for what is left of them.
-    ///
-    /// # Errors
-    /// When the loss is not finite any more, or a checkpoint cannot be used.
-    pub fn fit<D, E>(
-        &mut self,
-        epochs: usize,
-        (train, valid): (&DataLoader<D>, &DataLoader<E>),
-        callbacks: &mut [&mut dyn Callback<T>],
-    ) -> Result<(), FitError>
-    where
-        D: Dataset<Batch = T::Batch>,
-        E: Dataset<Batch = T::Batch>,
-    {
-        (self.epoch, self.epochs, self.index) = (0, epochs, 0);
-        (self.batches, self.train_batches) = (train.len(), train.len());
-        let mut resumed = self.resumed.take();
-        if resumed.is_none()
-            && let Some(checkpoint) = &self.checkpoint
-        {
-            checkpoint.offer()?;
-        }
-        let mut flow = tell(self, callbacks, |callback, learner| callback.before_fit(learner));
-        if let Some(resumed) = &resumed {
-            resumed.go_on(self, callbacks)?;
-        }
-        while self.epoch < epochs && flow != Flow::Stop {
-            let position = resumed.take().and_then(|resumed| resumed.position);
-            flow = self.one_epoch(position, (train, valid), callbacks)?;
-            self.epoch += 1;
-            self.save_checkpoint(None, callbacks)?;
-        }
-        let _ = tell(self, callbacks, |callback, learner| callback.after_fit(learner));
-        Ok(())
-    }
-
-    /// An epoch of training and validation, from its beginning or from the batch where a checkpoint was made.
-    fn one_epoch<D, E>(
-        &mut self,
-        position: Option<(Plan, usize)>,
-        (train, valid): (&DataLoader<D>, &DataLoader<E>),
-        callbacks: &mut [&mut dyn Callback<T>],
-    ) -> Result<Flow, FitError>
-    where
-        D: Dataset<Batch = T::Batch>,
-        E: Dataset<Batch = T::Batch>,
-    {
-        (self.mode, self.index, self.batches) = (Mode::Train, 0, train.len());
-        let (plan, first) = match position {
-            Some(position) => position,
-            None => {
-                match tell(self, callbacks, |callback, learner| callback.before_epoch(learner)) {
-                    Flow::SkipEpoch => return Ok(Flow::Continue),
-                    Flow::Stop => return Ok(Flow::Stop),
-                    Flow::Continue | Flow::SkipBatch => {}
-                }
-                let plan = train.plan(&mut self.rng);
-                self.pass.rng = plan.network();
-                (plan, 0)
-            }
-        };
-        if self.all_batches(train, &plan, first, callbacks)? == Flow::Stop {
-            return Ok(Flow::Stop);
-        }
-        self.mode = Mode::Eval;
-        let plan = valid.plan(&mut self.rng);
-        if self.all_batches(valid, &plan, 0, callbacks)? == Flow::Stop {
-            return Ok(Flow::Stop);
-        }
-        Ok(tell(self, callbacks, |callback, learner| callback.after_epoch(learner)))
-    }
-}
-
-// %% notebooks/10_learner.ipynb le-batch
-impl<T: Task> Learner<T> {
-    /// The batches of one set, from number `first` on.
-    fn all_batches<D: Dataset<Batch = T::Batch>>(
-        &mut self,
-        loader: &DataLoader<D>,
-        plan: &Plan,
-        first: usize,
-        callbacks: &mut [&mut dyn Callback<T>],
-    ) -> Result<Flow, FitError> {
-        (self.pass.mode, self.batches) = (self.mode, loader.len());
-        for (index, batch) in (first..).zip(loader.batches(plan, first)) {
-            (self.index, self.batch) = (index, Some(batch));
-            let flow = self.one_batch(callbacks)?;
-            (self.batch, self.predictions, self.loss) = (None, None, None);
-            if flow >= Flow::SkipEpoch {
-                return Ok(flow);
-            }
-            if self.mode == Mode::Train {
-                self.save_checkpoint(Some((plan, index + 1)), callbacks)?;
-            }
-        }
-        Ok(Flow::Continue)
-    }
-
-    /// What happens with a batch. A callback that skips the rest behind the backward pass leaves the gradients:
-    /// those of the next batch are added to them.
-    fn one_batch(&mut self, callbacks: &mut [&mut dyn Callback<T>]) -> Result<Flow, FitError> {
-        let flow = tell(self, callbacks, |callback, learner| callback.before_batch(learner));
-        if flow != Flow::Continue {
-            return Ok(flow);
-        }
-        let batch = self.batch.as_ref().expect("a callback took the batch: put one back");
-        let predictions = self.task.predict(batch, &mut self.pass);
-        self.loss = Some(self.task.loss(&predictions, batch));
-        self.predictions = Some(predictions);
-        let flow = tell(self, callbacks, |callback, learner| callback.after_loss(learner));
-        if flow != Flow::Continue {
-            return Ok(flow);
-        }
-        if self.mode == Mode::Train {
-            if !self.loss_value().is_finite() {
-                return Err(self.diverged());
-            }
-            self.loss.as_ref().expect("a loss").backward();
-            let flow = tell(self, callbacks, |callback, learner| callback.after_backward(learner));
-            if flow != Flow::Continue {
-                return Ok(flow);
-            }
-            self.optimizer.step();
-            self.optimizer.zero_grad();
-        }
-        Ok(tell(self, callbacks, |callback, learner| callback.after_batch(learner)))
-    }
-}
-
-// %% notebooks/10_learner.ipynb le-checkpoint
-/// Where and how often a training is saved, so that it can go on after anything.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// The file. It is replaced at one stroke: there is always a whole one.
-    pub path: PathBuf,
-    /// Save behind each that many batches too, not only behind each epoch.
-    pub every: Option<usize>,
-}
-
-impl Checkpoint {
-    /// A file behind each epoch.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Checkpoint { path: path.into(), every: None }
-    }
-
-    /// In a notebook, whose variables an interrupt costs: `checkpoints/NAME.safetensors` in the course's data folder.
-    pub fn in_notebook(name: &str) -> Option<Self> {
-        std::env::var_os("EVCXR_IS_RUNTIME")?;
-        let folder = data_folder().unwrap_or_default().join("checkpoints");
-        Some(Checkpoint::new(folder.join(format!("{name}.safetensors"))))
-    }
-
-    /// Says that there is an unfinished training, if there is, and keeps its file under another name.
-    fn offer(&self) -> Result<(), FitError> {
-        let Ok((_, metadata)) = load(&self.path) else { return Ok(()) };
-        let [epoch, epochs] = ["epoch", "epochs"].map(|key| metadata.get(key).cloned().unwrap_or_default());
-        if epoch == epochs {
-            return Ok(());
-        }
-        let kept = self.path.with_extension("unfinished.safetensors");
-        std::fs::rename(&self.path, &kept)
-            .map_err(|error| FitError::Checkpoint(StateError::new(&kept, format!("cannot be written: {error}"))))?;
-        println!(
-            "An unfinished training of that name ({epoch} of {epochs} epochs) was there. This one starts anew; to go on \
-             with the other one, call `learner.resume({:?})?` before `fit`.",
-            kept.display().to_string()
-        );
-        Ok(())
-    }
-}
-
-// %% notebooks/10_learner.ipynb le-resume
-/// What a checkpoint holds besides model, optimiser and random numbers.
-struct Resumed {
-    path: PathBuf,
-    epoch: usize,
-    epochs: usize,
-    batches: usize,
-    /// Inside an epoch: its plan, and the batch that comes next.
-    position: Option<(Plan, usize)>,
-    callbacks: StateDict,
+/// All entries, with a beginning before each name.
+fn prefixed(prefix: &str, state: StateDict) -> StateDict {
+    state.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)).collect()
 }
 
 impl Resumed {
@@ -464,18 +319,6 @@ impl Resumed {
     }
 }
 
-/// The entries whose names begin so, without that beginning.
-fn inside(state: &StateDict, prefix: &str) -> StateDict {
-    let cut = |(name, value): (&String, &Value)| Some((name.strip_prefix(prefix)?.to_owned(), value.clone()));
-    state.iter().filter_map(cut).collect()
-}
-
-/// All entries, with a beginning before each name.
-fn prefixed(prefix: &str, state: StateDict) -> StateDict {
-    state.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)).collect()
-}
-
-// %% notebooks/10_learner.ipynb le-save
 impl<T: Task> Learner<T> {
     /// Writes the checkpoint, if it is time: at a batch of an epoch (its plan, the next batch), or behind an epoch.
     fn save_checkpoint(
@@ -541,5 +384,168 @@ impl<T: Task> Learner<T> {
         let (epoch, epochs, batches) = (epoch as usize, epochs as usize, batches as usize);
         self.resumed = Some(Resumed { path: path.to_owned(), epoch, epochs, batches, position, callbacks });
         Ok(())
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-batch
+/// Asks all callbacks, in order; the answer that changes most counts.
+fn tell<T: Task>(
+    learner: &mut Learner<T>,
+    callbacks: &mut [&mut dyn Callback<T>],
+    event: impl Fn(&mut dyn Callback<T>, &mut Learner<T>) -> Flow,
+) -> Flow {
+    callbacks.iter_mut().map(|callback| event(&mut **callback, learner)).max().unwrap_or(Flow::Continue)
+}
+
+impl<T: Task> Learner<T> {
+    /// Runs the batch at hand again and looks at what comes out of each layer.
+    fn diverged(&mut self) -> FitError {
+        let first = Rc::new(RefCell::new(None));
+        let found = first.clone();
+        let look = move |path: &str, layer: &dyn Layer, _: &Tensor, y: &Tensor| {
+            if y.data.iter().any(|y| !y.is_finite()) {
+                found.borrow_mut().get_or_insert_with(|| format!("`{path}` ({})", layer.name()));
+            }
+        };
+        let hook = self.pass.hook.replace(Box::new(look));
+        let _ = self.task.predict(self.batch.as_ref().expect("the batch that went wrong"), &mut self.pass);
+        self.pass.hook = hook;
+        FitError::Diverged { epoch: self.epoch + 1, batch: self.index + 1, layer: first.take() }
+    }
+}
+
+impl<T: Task> Learner<T> {
+    /// The batches of one set, from number `first` on.
+    fn all_batches<D: Dataset<Batch = T::Batch>>(
+        &mut self,
+        loader: &DataLoader<D>,
+        plan: &Plan,
+        first: usize,
+        callbacks: &mut [&mut dyn Callback<T>],
+    ) -> Result<Flow, FitError> {
+        (self.pass.mode, self.batches) = (self.mode, loader.len());
+        for (index, batch) in (first..).zip(loader.batches(plan, first)) {
+            (self.index, self.batch) = (index, Some(batch));
+            let flow = self.one_batch(callbacks)?;
+            (self.batch, self.predictions, self.loss) = (None, None, None);
+            if flow >= Flow::SkipEpoch {
+                return Ok(flow);
+            }
+            if self.mode == Mode::Train {
+                self.save_checkpoint(Some((plan, index + 1)), callbacks)?;
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// What happens with a batch. A callback that skips the rest behind the backward pass leaves the gradients:
+    /// those of the next batch are added to them.
+    fn one_batch(&mut self, callbacks: &mut [&mut dyn Callback<T>]) -> Result<Flow, FitError> {
+        let flow = tell(self, callbacks, |callback, learner| callback.before_batch(learner));
+        if flow != Flow::Continue {
+            return Ok(flow);
+        }
+        let batch = self.batch.as_ref().expect("a callback took the batch: put one back");
+        let predictions = self.task.predict(batch, &mut self.pass);
+        self.loss = Some(self.task.loss(&predictions, batch));
+        self.predictions = Some(predictions);
+        let flow = tell(self, callbacks, |callback, learner| callback.after_loss(learner));
+        if flow != Flow::Continue {
+            return Ok(flow);
+        }
+        if self.mode == Mode::Train {
+            if !self.loss_value().is_finite() {
+                return Err(self.diverged());
+            }
+            self.loss.as_ref().expect("a loss").backward();
+            let flow = tell(self, callbacks, |callback, learner| callback.after_backward(learner));
+            if flow != Flow::Continue {
+                return Ok(flow);
+            }
+            self.optimizer.step();
+            self.optimizer.zero_grad();
+        }
+        Ok(tell(self, callbacks, |callback, learner| callback.after_batch(learner)))
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-fit
+/// The callbacks' say before an epoch's first batch.
+fn before_epoch<T: Task>(learner: &mut Learner<T>, callbacks: &mut [&mut dyn Callback<T>]) -> Flow {
+    tell(learner, callbacks, |callback, learner| callback.before_epoch(learner))
+}
+
+impl<T: Task> Learner<T> {
+    /// Trains for some epochs; after [`resume`](Self::resume), for what is left of them.
+    ///
+    /// # Errors
+    /// When the loss is not finite any more, or a checkpoint cannot be used.
+    pub fn fit<D, E>(
+        &mut self,
+        epochs: usize,
+        loaders: &DataLoaders<D, E>,
+        callbacks: &mut [&mut dyn Callback<T>],
+    ) -> Result<(), FitError>
+    where
+        D: Dataset<Batch = T::Batch>,
+        E: Dataset<Batch = T::Batch>,
+    {
+        (self.epoch, self.epochs, self.index) = (0, epochs, 0);
+        (self.batches, self.train_batches) = (loaders.train.len(), loaders.train.len());
+        let mut resumed = self.resumed.take();
+        if resumed.is_none()
+            && let Some(checkpoint) = &self.checkpoint
+        {
+            checkpoint.offer()?;
+        }
+        let mut flow = tell(self, callbacks, |callback, learner| callback.before_fit(learner));
+        if let Some(resumed) = &resumed {
+            resumed.go_on(self, callbacks)?;
+        }
+        while self.epoch < epochs && flow != Flow::Stop {
+            let position = resumed.take().and_then(|resumed| resumed.position);
+            flow = self.one_epoch(position, loaders, callbacks)?;
+            self.epoch += 1;
+            self.save_checkpoint(None, callbacks)?;
+        }
+        let _ = tell(self, callbacks, |callback, learner| callback.after_fit(learner));
+        Ok(())
+    }
+
+    /// An epoch of training and validation, from its beginning or from the batch where a checkpoint was made.
+    fn one_epoch<D, E>(
+        &mut self,
+        position: Option<(Plan, usize)>,
+        loaders: &DataLoaders<D, E>,
+        callbacks: &mut [&mut dyn Callback<T>],
+    ) -> Result<Flow, FitError>
+    where
+        D: Dataset<Batch = T::Batch>,
+        E: Dataset<Batch = T::Batch>,
+    {
+        let DataLoaders { train, valid } = loaders;
+        (self.mode, self.index, self.batches) = (Mode::Train, 0, train.len());
+        let (plan, first) = match position {
+            Some(position) => position,
+            None => {
+                match before_epoch(self, callbacks) {
+                    Flow::SkipEpoch => return Ok(Flow::Continue),
+                    Flow::Stop => return Ok(Flow::Stop),
+                    Flow::Continue | Flow::SkipBatch => {}
+                }
+                let plan = train.plan(&mut self.rng);
+                self.pass.rng = plan.network();
+                (plan, 0)
+            }
+        };
+        if self.all_batches(train, &plan, first, callbacks)? == Flow::Stop {
+            return Ok(Flow::Stop);
+        }
+        self.mode = Mode::Eval;
+        let plan = valid.plan(&mut self.rng);
+        if self.all_batches(valid, &plan, 0, callbacks)? == Flow::Stop {
+            return Ok(Flow::Stop);
+        }
+        Ok(tell(self, callbacks, |callback, learner| callback.after_epoch(learner)))
     }
 }
