@@ -1,5 +1,5 @@
 // Owned by notebooks/07_datasets.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ac23820e64e4e0ef
+// nbs:hash 55cade914ec80cf1
 //! MNIST and Fashion-MNIST as [`Images`], and which split of it one has; normalisation; loaders.
 
 // %% notebooks/07_datasets.ipynb sp-files
@@ -88,7 +88,8 @@ pub const OFFICIAL_SPLIT: FashionSplit = FashionSplit {
     ]),
 };
 
-/// The course's own split of the 70,000 images, shuffled: numbers found on it are near those of papers, not equal.
+/// The course's own split, of the 70,000 images as released before September 2017, shuffled: numbers found on it
+/// are near those of papers, not equal.
 pub const OWN_SPLIT: FashionSplit = FashionSplit {
     name: "own split",
     digests: Digests::Sha256([
