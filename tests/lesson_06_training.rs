@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 91f0a24b65c6f1ef
+// nbs:hash 9758322e1fc49c2b
 //! What notebooks/06_training.ipynb claims.
 
 use minai::generator::Generator;
@@ -71,23 +71,29 @@ fn the_seed_42_gives_pytorchs_numbers() -> Result<(), Box<dyn std::error::Error>
     {
         let seeded = || Generator::manual_seed(42);
         let close = |found: &[f32], expected: &[f32]| {
-            assert!(found.iter().zip(expected).all(|(x, y)| (x - y).abs() < 2e-6), "{found:?}, not {expected:?}");
+            assert!(
+                found.iter().zip(expected).all(|(x, y)| (x - y).abs() < 2e-6),
+                "{found:?}, not {expected:?}"
+            );
         };
-        assert_eq!(seeded().rand(&[4]).as_slice(), Some(&[0.88226926, 0.91500396, 0.38286376, 0.95930564][..]));
+        assert_eq!(
+            seeded().rand(&[4]).as_slice(),
+            Some(&[0.88226926, 0.91500396, 0.38286376, 0.95930564][..])
+        );
         // Of 50 · 784 weights between ±1/28, as those of Linear(784, 50).
         let weights = seeded().uniform(&[50, 784], -1.0 / 28.0, 1.0 / 28.0);
-        let first = [0.027_304_95, 0.029_643_14, -0.008_366_874, 0.032_807_548];
+        let first = [0.02730495, 0.02964314, -0.008366874, 0.032807548];
         assert_eq!(weights.as_slice().unwrap()[..4], first);
         let normal = seeded().randn(&[784, 10]);
         let numbers = normal.as_slice().unwrap();
-        close(&numbers[..4], &[1.92691529, 1.48728406, 0.90071720, -2.10552096]);
-        close(&numbers[7836..], &[-0.69002211, 0.04702331, 0.54871172, -1.99506009]);
+        close(&numbers[..4], &[1.9269153, 1.4872841, 0.9007172, -2.105521]);
+        close(&numbers[7836..], &[-0.6900221, 0.04702331, 0.5487117, -1.9950601]);
         // Not a multiple of 16, and fewer than 16: then the second of a pair is left for the next call.
-        close(&seeded().randn(&[21]).as_slice().unwrap()[19..], &[-0.62159538, -0.59200054]);
+        close(&seeded().randn(&[21]).as_slice().unwrap()[19..], &[-0.6215954, -0.59200054]);
         let mut rng = seeded();
-        let five = [0.33669037, 0.12880941, 0.23446237, 0.23033303, -1.12285638];
+        let five = [0.33669037, 0.1288094, 0.23446237, 0.23033303, -1.1228564];
         close(rng.randn(&[5]).as_slice().unwrap(), &five);
-        close(rng.randn(&[3]).as_slice().unwrap(), &[-0.18632829, 2.20820141, -0.63799703]);
+        close(rng.randn(&[3]).as_slice().unwrap(), &[-0.18632829, 2.2082014, -0.63799703]);
         close(seeded().normal(&[2], 1.5, 0.02).as_slice().unwrap(), &[1.5067338, 1.5025762]);
         assert_eq!(seeded().randint(0, 10, &[8]).as_slice(), Some(&[2, 7, 6, 4, 6, 5, 0, 4][..]));
         let wide = [441_507_790_259, 395_924_837_646, 458_615_280_711];
@@ -114,7 +120,10 @@ fn masks_and_ranges_keep_their_promises() -> Result<(), Box<dyn std::error::Erro
         assert!(numbers.iter().all(|x| (-2.0..3.0).contains(x)) && (numbers.sum() / 1e4 - 0.5).abs() < 0.06);
         let whole = rng.randint(i64::MIN, i64::MAX, &[1000]);
         assert!(whole.iter().filter(|&&x| x < 0).count().abs_diff(500) < 65);
-        assert_eq!((rng.rand(&[0, 3]).shape(), rng.randn(&[0]).len(), rng.randperm(0).len()), (&[0, 3][..], 0, 0));
+        assert_eq!(
+            (rng.rand(&[0, 3]).shape(), rng.randn(&[0]).len(), rng.randperm(0).len()),
+            (&[0, 3][..], 0, 0)
+        );
         let mut order = rng.randperm(1000);
         order.sort();
         assert!(order.into_iter().eq(0..1000));
@@ -155,7 +164,9 @@ fn a_stored_generator_goes_on_where_it_stood() -> Result<(), Box<dyn std::error:
             let mut rng = Generator::manual_seed(42);
             rng.randn(&[normals]);
             let mut again = Generator::from_state(&rng.state()).unwrap();
-            assert!(again == rng && again.randn(&[7]) == rng.randn(&[7]) && again.random64() == rng.random64());
+            assert!(
+                again == rng && again.randn(&[7]) == rng.randn(&[7]) && again.random64() == rng.random64()
+            );
         }
         let mut state = Generator::manual_seed(42).state();
         assert!(Generator::from_state(&state[1..]).is_err());
@@ -289,10 +300,15 @@ fn loaders_deal_every_example_once() -> Result<(), Box<dyn std::error::Error>> {
         assert_ne!(seen, (0..23).collect::<Vec<_>>());
         seen.sort_unstable();
         assert_eq!(seen, (0..23).collect::<Vec<_>>());
-        assert!(whole.iter().all(|(x, y)| y.iter().enumerate().all(|(i, &y)| x[[i, 1]] == (2 * y + 1) as f32)));
+        assert!(
+            whole.iter().all(|(x, y)| y.iter().enumerate().all(|(i, &y)| x[[i, 1]] == (2 * y + 1) as f32))
+        );
 
         let fixed = LoaderOptions { order: Order::Fixed, last: Last::Drop, ..options };
-        assert_eq!(deal(fixed, 0).iter().flat_map(|(_, y)| y.clone()).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+        assert_eq!(
+            deal(fixed, 0).iter().flat_map(|(_, y)| y.clone()).collect::<Vec<_>>(),
+            (0..20).collect::<Vec<_>>()
+        );
     }
     println!("passed");
     Ok(())
@@ -316,7 +332,8 @@ fn a_workers_panic_reaches_the_caller() -> Result<(), Box<dyn std::error::Error>
             }
         }
 
-        let options = LoaderOptions { batch_size: 10, order: Order::Fixed, workers: 2, ..LoaderOptions::default() };
+        let options =
+            LoaderOptions { batch_size: 10, order: Order::Fixed, workers: 2, ..LoaderOptions::default() };
         let loader = DataLoader::new(Broken, options);
         let all = || loader.epoch(&mut Generator::manual_seed(0)).count();
         let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(all)).expect_err("a panic");
@@ -334,7 +351,8 @@ fn fit_learns_to_tell_two_clouds_apart() -> Result<(), Box<dyn std::error::Error
         use minai::array::Array;
 
         let rng = &mut Generator::manual_seed(7);
-        let (mut x, y) = (rng.normal(&[400, 2], 0.0, 0.5), Array::new((0..400).map(|i| i % 2).collect(), &[400]));
+        let (mut x, y) =
+            (rng.normal(&[400, 2], 0.0, 0.5), Array::new((0..400).map(|i| i % 2).collect(), &[400]));
         for (i, mut row) in x.outer_iter_mut().enumerate() {
             row += if i % 2 == 0 { 1.0 } else { -1.0 };
         }
@@ -364,7 +382,8 @@ fn what_was_saved_is_loaded() -> Result<(), Box<dyn std::error::Error>> {
         use minai::array::{Array, array};
         let path = std::env::temp_dir().join(format!("minai-round-{}.safetensors", std::process::id()));
         let numbers = Array::new((0..24).map(|i| i as f32 / 7.0).collect(), &[2, 3, 4]);
-        let turned = Array::from(ndarray::ArcArray::from(numbers.clone()).permuted_axes(ndarray::IxDyn(&[2, 0, 1])));
+        let turned =
+            Array::from(ndarray::ArcArray::from(numbers.clone()).permuted_axes(ndarray::IxDyn(&[2, 0, 1])));
         let state = StateDict::from([
             ("ü \"quoted\" \\ name".to_owned(), Value::F32(numbers)),
             ("turned".to_owned(), Value::F32(turned)),
@@ -374,8 +393,11 @@ fn what_was_saved_is_loaded() -> Result<(), Box<dyn std::error::Error>> {
             ("odd".to_owned(), Value::F32(Array::new(vec![-0.0, f32::INFINITY, 1e-45], &[3]))),
         ]);
         let texts = [("format", "pt"), ("a \"b\"\n", "{\u{1}: ü}"), ("", "")];
-        let metadata: Metadata = texts.iter().map(|(key, text)| (key.to_string(), text.to_string())).collect();
-        for (state, metadata) in [(&state, &metadata), (&state, &Metadata::new()), (&StateDict::new(), &metadata)] {
+        let metadata: Metadata =
+            texts.iter().map(|(key, text)| (key.to_string(), text.to_string())).collect();
+        for (state, metadata) in
+            [(&state, &metadata), (&state, &Metadata::new()), (&StateDict::new(), &metadata)]
+        {
             save(&path, state, metadata).unwrap();
             assert_eq!(load(&path).unwrap(), (state.clone(), metadata.clone()));
             let bytes = std::fs::read(&path).unwrap();
@@ -404,7 +426,8 @@ fn published_types_become_ours() -> Result<(), Box<dyn std::error::Error>> {
             serialize_to_file([("x", view)], None, &path).unwrap();
             load(&path).map(|(mut state, _)| state.remove("x").unwrap())
         };
-        let halves = [0x3C00, 0xC100, 0x0001, 0x8000, 0x7BFF, 0x03FF, 0x7C00_u16].map(u16::to_le_bytes).concat();
+        let halves =
+            [0x3C00, 0xC100, 0x0001, 0x8000, 0x7BFF, 0x03FF, 0x7C00_u16].map(u16::to_le_bytes).concat();
         let floats = vec![1.0, -2.5, 2_f32.powi(-24), -0.0, 65504.0, 1023.0 * 2_f32.powi(-24), f32::INFINITY];
         assert_eq!(read(Dtype::F16, &halves).unwrap(), Value::F32(Array::new(floats, &[7])));
         let nan = read(Dtype::F16, &0xFE00_u16.to_le_bytes()).unwrap();
@@ -413,8 +436,14 @@ fn published_types_become_ours() -> Result<(), Box<dyn std::error::Error>> {
         let floats = [1.5_f32, -3e38].map(|x| f32::from_bits(x.to_bits() & 0xFFFF_0000));
         assert_eq!(read(Dtype::BF16, &upper).unwrap(), Value::F32(Array::new(floats.to_vec(), &[2])));
         let doubles = [0.1_f64, -1e300].map(f64::to_le_bytes).concat();
-        assert_eq!(read(Dtype::F64, &doubles).unwrap(), Value::F32(Array::new(vec![0.1, f32::NEG_INFINITY], &[2])));
-        let whole = |list: Vec<i64>| { let len = list.len(); Value::I64(Array::new(list, &[len])) };
+        assert_eq!(
+            read(Dtype::F64, &doubles).unwrap(),
+            Value::F32(Array::new(vec![0.1, f32::NEG_INFINITY], &[2]))
+        );
+        let whole = |list: Vec<i64>| {
+            let len = list.len();
+            Value::I64(Array::new(list, &[len]))
+        };
         assert_eq!(read(Dtype::I32, &(-7_i32).to_le_bytes()).unwrap(), whole(vec![-7]));
         assert_eq!(read(Dtype::I16, &(-7_i16).to_le_bytes()).unwrap(), whole(vec![-7]));
         assert_eq!(read(Dtype::I8, &[255, 7]).unwrap(), whole(vec![-1, 7]));
@@ -438,7 +467,9 @@ fn bad_files_are_refused_by_name() -> Result<(), Box<dyn std::error::Error>> {
             assert!(error.contains("minai-bad") && error.contains(why), "{error}");
             assert!(error.contains("again") || error.contains("trust"), "{error}");
         };
-        let file = |header: &str, data: &[u8]| [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat();
+        let file = |header: &str, data: &[u8]| {
+            [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+        };
         let good = file(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, &[0; 8]);
         std::fs::write(&path, &good).unwrap();
         assert_eq!(load(&path).unwrap().0["a"].shape(), [2]);
@@ -449,10 +480,17 @@ fn bad_files_are_refused_by_name() -> Result<(), Box<dyn std::error::Error>> {
         refused(&file(&"[".repeat(100_000), &[]), "damaged");
         refused(&file("{\"a\": \u{7f}", &[]), "damaged");
         // The same numbers under one name as floats and as integers: which is meant?
-        let [float, whole] = ["F32", "I32"].map(|t| format!(r#"{{"dtype":"{t}","shape":[1],"data_offsets":[0,4]}}"#));
+        let [float, whole] =
+            ["F32", "I32"].map(|t| format!(r#"{{"dtype":"{t}","shape":[1],"data_offsets":[0,4]}}"#));
         refused(&file(&format!(r#"{{"a":{float},"\u0061":{whole}}}"#), &[0; 4]), "two arrays of one name");
-        refused(&file(r#"{"a":{"dtype":"F32","shape":[9223372036854775807,4,0],"data_offsets":[0,0]}}"#, &[]), "damaged");
-        refused(&file(r#"{"a":{"dtype":"F32","shape":[0,9223372036854775807,4],"data_offsets":[0,0]}}"#, &[]), "shape");
+        refused(
+            &file(r#"{"a":{"dtype":"F32","shape":[9223372036854775807,4,0],"data_offsets":[0,0]}}"#, &[]),
+            "damaged",
+        );
+        refused(
+            &file(r#"{"a":{"dtype":"F32","shape":[0,9223372036854775807,4],"data_offsets":[0,0]}}"#, &[]),
+            "shape",
+        );
         refused(&file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, &[0; 8]), "`a`");
         refused(&file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[8,4]}}"#, &[0; 8]), "`a`");
         std::fs::remove_file(&path).unwrap();
@@ -472,7 +510,9 @@ fn a_reader_never_sees_half_a_file() -> Result<(), Box<dyn std::error::Error>> {
         let folder = std::env::temp_dir().join(format!("minai-once-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("model.safetensors");
-        let state = |x: f32| StateDict::from([("x".to_owned(), Value::F32(Array::new(vec![x; 10_000], &[100, 100])))]);
+        let state = |x: f32| {
+            StateDict::from([("x".to_owned(), Value::F32(Array::new(vec![x; 10_000], &[100, 100])))])
+        };
         let write = |x: f32| save(&path, &state(x), &Metadata::new());
         write(0.0).unwrap();
         let done = AtomicBool::new(false);
@@ -511,10 +551,12 @@ fn a_reader_never_sees_half_a_file() -> Result<(), Box<dyn std::error::Error>> {
 fn states_load_whole_or_not_at_all() -> Result<(), Box<dyn std::error::Error>> {
     {
         let rng = &mut Generator::manual_seed(5);
-        let model = Sequential::new().add(Linear::new(rng, 3, 4)).add(Relu).add(Linear::without_bias(rng, 4, 2));
+        let model =
+            Sequential::new().add(Linear::new(rng, 3, 4)).add(Relu).add(Linear::without_bias(rng, 4, 2));
         let state = state_dict(&model);
         assert_eq!(state.keys().collect::<Vec<_>>(), ["0.bias", "0.weight", "2.weight"]);
-        let other = Sequential::new().add(Linear::new(rng, 3, 4)).add(Relu).add(Linear::without_bias(rng, 4, 2));
+        let other =
+            Sequential::new().add(Linear::new(rng, 3, 4)).add(Relu).add(Linear::without_bias(rng, 4, 2));
         let before = state_dict(&other);
         assert_ne!(before, state);
 
@@ -522,7 +564,10 @@ fn states_load_whole_or_not_at_all() -> Result<(), Box<dyn std::error::Error>> {
         let moved = wrong.remove("2.weight").unwrap();
         wrong.insert("3.weight".into(), moved);
         let error = load_state_dict(&other, &wrong).unwrap_err().to_string();
-        assert!(error.contains("`2.weight` is missing") && error.contains("`3.weight` is not in the model"), "{error}");
+        assert!(
+            error.contains("`2.weight` is missing") && error.contains("`3.weight` is not in the model"),
+            "{error}"
+        );
         assert_eq!(state_dict(&other), before);
         load_state_dict(&other, &state).unwrap();
         assert_eq!(state_dict(&other), state);

@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 54482a90c4b6a305
+// nbs:hash 6159dc94b6e664d7
 //! Callbacks for every day: metrics, a recorder, a learning-rate finder, a single batch.
 
 use crate::learner::{Callback, Flow, Learner, Task};
@@ -37,7 +37,13 @@ pub struct Metrics<T: Task> {
 impl<T: Task> Metrics<T> {
     /// The loss only.
     pub fn new() -> Self {
-        Metrics { metrics: Vec::new(), sums: Vec::new(), train: Vec::new(), start: Instant::now(), rows: Vec::new() }
+        Metrics {
+            metrics: Vec::new(),
+            sums: Vec::new(),
+            train: Vec::new(),
+            start: Instant::now(),
+            rows: Vec::new(),
+        }
     }
 
     /// One metric more: `Metrics::new().add("accuracy", |scores, (_, y)| accuracy(scores, y))`.
@@ -64,6 +70,12 @@ impl<T: Task> Default for Metrics<T> {
 }
 
 // %% notebooks/10_learner.ipynb cb-metrics-callback
+/// `valid loss 0.3456 accuracy 0.8765`
+fn described<'a>(set: &str, names: impl Iterator<Item = &'a str>, values: &[f32]) -> String {
+    let values = names.zip(values).map(|(name, value)| format!(" {name} {value:.4}"));
+    format!("{set}{}", values.collect::<String>())
+}
+
 impl<T: Task> Callback<T> for Metrics<T> {
     fn before_epoch(&mut self, _: &mut Learner<T>) -> Flow {
         (self.start, self.train) = (Instant::now(), Vec::new());
@@ -72,14 +84,17 @@ impl<T: Task> Callback<T> for Metrics<T> {
     }
 
     fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
-        let (Some(batch), Some(predictions)) = (&learner.batch, &learner.predictions) else { return Flow::Continue };
+        let (Some(batch), Some(predictions)) = (&learner.batch, &learner.predictions) else {
+            return Flow::Continue;
+        };
         if learner.mode == Mode::Eval && self.train.is_empty() {
             self.train = self.means();
             self.clear();
         }
         let metrics = self.metrics.iter().map(|(_, metric)| metric(predictions, batch));
         let n = learner.task.len(batch) as f64;
-        let values = [learner.loss_value()].into_iter().chain(metrics).map(|value| f64::from(value) * n).chain([n]);
+        let values =
+            [learner.loss_value()].into_iter().chain(metrics).map(|value| f64::from(value) * n).chain([n]);
         self.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
         Flow::Continue
     }
@@ -87,11 +102,8 @@ impl<T: Task> Callback<T> for Metrics<T> {
     fn after_epoch(&mut self, learner: &mut Learner<T>) -> Flow {
         let row = Row { train: std::mem::take(&mut self.train), valid: self.means() };
         let names = || ["loss"].into_iter().chain(self.metrics.iter().map(|(name, _)| name.as_str()));
-        let show = |set: &str, values: &[f32]| {
-            let values = names().zip(values).map(|(name, value)| format!(" {name} {value:.4}"));
-            format!("{set}{}", values.collect::<String>())
-        };
-        let (train, valid) = (show("train", &row.train), show("valid", &row.valid));
+        let (train, valid) =
+            (described("train", names(), &row.train), described("valid", names(), &row.valid));
         let seconds = self.start.elapsed().as_secs_f64();
         println!("epoch {}/{}  {train}  {valid}  {seconds:.1} s", learner.epoch + 1, learner.epochs);
         self.rows.push(row);
@@ -101,7 +113,8 @@ impl<T: Task> Callback<T> for Metrics<T> {
     fn state(&self) -> StateDict {
         let bits = |values: &[f64]| values.iter().map(|value| value.to_bits() as i64).collect::<Vec<_>>();
         let sums = bits(&self.sums);
-        let rows: Vec<f32> = self.rows.iter().flat_map(|row| row.train.iter().chain(&row.valid)).copied().collect();
+        let rows: Vec<f32> =
+            self.rows.iter().flat_map(|row| row.train.iter().chain(&row.valid)).copied().collect();
         StateDict::from([
             ("sums".to_owned(), Value::I64(Array::new(sums, &[self.sums.len()]))),
             ("rows".to_owned(), Value::F32(Array::new(rows.clone(), &[rows.len()]))),
@@ -115,6 +128,17 @@ impl<T: Task> Callback<T> for Metrics<T> {
             let row = |row: &[f32]| Row { train: row[..width].to_vec(), valid: row[width..].to_vec() };
             self.rows = elements(rows).chunks_exact(2 * width).map(row).collect();
         }
+    }
+}
+
+// %% notebooks/10_learner.ipynb cb-single
+/// Ends training behind the first batch: enough to see whether shapes fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SingleBatch;
+
+impl<T: Task> Callback<T> for SingleBatch {
+    fn after_batch(&mut self, _: &mut Learner<T>) -> Flow {
+        Flow::Stop
     }
 }
 
@@ -189,15 +213,5 @@ impl<T: Task> Callback<T> for RateFinder {
         let lr = learner.optimizer.rule.lr();
         learner.optimizer.rule.set_lr(lr * self.factor);
         Flow::Continue
-    }
-}
-
-/// Ends training behind the first batch: enough to see whether shapes fit.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SingleBatch;
-
-impl<T: Task> Callback<T> for SingleBatch {
-    fn after_batch(&mut self, _: &mut Learner<T>) -> Flow {
-        Flow::Stop
     }
 }

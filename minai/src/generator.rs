@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 2ee7a2e63c058202
+// nbs:hash 4a6793b621e18b7e
 //! Random numbers that PyTorch gives too: the Mersenne Twister, and what is made from its bits.
 
 #[allow(unused_imports)]
@@ -281,7 +281,10 @@ pub struct InvalidState(&'static str);
 impl fmt::Display for InvalidState {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let why = self.0;
-        write!(f, "these bytes are no state of a generator: {why}; take what Generator::state or torch.get_rng_state gave")
+        write!(
+            f,
+            "these bytes are no state of a generator: {why}; take what Generator::state or torch.get_rng_state gave"
+        )
     }
 }
 

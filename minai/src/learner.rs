@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash fc83e440df8254b5
+// nbs:hash 3592b2bf9fa711bb
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 // %% notebooks/10_learner.ipynb le-task
@@ -12,8 +12,8 @@ use minai::loss::cross_entropy;
 use minai::nn::{Layer, Mode, Module, Pass};
 use minai::optimizer::Optimizer;
 use minai::state::{
-    Metadata, StateDict, StateError, Value, load, load_optimizer_state, load_state_dict, optimizer_state, save,
-    state_dict,
+    Metadata, StateDict, StateError, Value, load, load_optimizer_state, load_state_dict, optimizer_state,
+    save, state_dict,
 };
 use minai::tensor::{Tensor, elements};
 use std::cell::RefCell;
@@ -131,8 +131,9 @@ impl Checkpoint {
             return Ok(());
         }
         let kept = self.path.with_extension("unfinished.safetensors");
-        std::fs::rename(&self.path, &kept)
-            .map_err(|error| FitError::Checkpoint(StateError::new(&kept, format!("cannot be written: {error}"))))?;
+        std::fs::rename(&self.path, &kept).map_err(|error| {
+            FitError::Checkpoint(StateError::new(&kept, format!("cannot be written: {error}")))
+        })?;
         println!(
             "An unfinished training of that name ({epoch} of {epochs} epochs) was there. This one starts anew; to go on \
              with the other one, call `learner.resume({:?})?` before `fit`.",
@@ -349,8 +350,9 @@ impl<T: Task> Learner<T> {
             metadata.extend(plan.order.map(|seed| ("order".to_owned(), seed.to_string())));
         }
         let folder = path.parent().unwrap_or(Path::new(""));
-        std::fs::create_dir_all(folder)
-            .map_err(|error| FitError::Checkpoint(StateError::new(folder, format!("cannot be made: {error}"))))?;
+        std::fs::create_dir_all(folder).map_err(|error| {
+            FitError::Checkpoint(StateError::new(folder, format!("cannot be made: {error}")))
+        })?;
         save(path, &state, &metadata).map_err(FitError::Checkpoint)
     }
 
@@ -362,7 +364,8 @@ impl<T: Task> Learner<T> {
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<(), StateError> {
         let path = path.as_ref();
         let (state, metadata) = load(path)?;
-        let wrong = |what: String| StateError::new(path, format!("is no checkpoint of this training: {what}"));
+        let wrong =
+            |what: String| StateError::new(path, format!("is no checkpoint of this training: {what}"));
         let number = |key: &str| -> Option<u64> { metadata.get(key)?.parse().ok() };
         let needed = |key: &str| number(key).ok_or_else(|| wrong(format!("it does not say `{key}`")));
         let generator = |name: &str| match state.get(name) {
@@ -378,7 +381,8 @@ impl<T: Task> Learner<T> {
             None => None,
         };
         load_state_dict(self.task.model(), &inside(&state, "model/")).map_err(|error| error.of(path))?;
-        load_optimizer_state(&mut self.optimizer, &inside(&state, "optimizer/")).map_err(|error| error.of(path))?;
+        load_optimizer_state(&mut self.optimizer, &inside(&state, "optimizer/"))
+            .map_err(|error| error.of(path))?;
         (self.rng, self.pass.rng) = (rng, pass);
         let callbacks = inside(&state, "callbacks/");
         let (epoch, epochs, batches) = (epoch as usize, epochs as usize, batches as usize);
@@ -505,8 +509,6 @@ impl<T: Task> Learner<T> {
         while self.epoch < epochs && flow != Flow::Stop {
             let position = resumed.take().and_then(|resumed| resumed.position);
             flow = self.one_epoch(position, loaders, callbacks)?;
-            self.epoch += 1;
-            self.save_checkpoint(None, callbacks)?;
         }
         let _ = tell(self, callbacks, |callback, learner| callback.after_fit(learner));
         Ok(())
@@ -529,7 +531,10 @@ impl<T: Task> Learner<T> {
             Some(position) => position,
             None => {
                 match before_epoch(self, callbacks) {
-                    Flow::SkipEpoch => return Ok(Flow::Continue),
+                    Flow::SkipEpoch => {
+                        self.epoch += 1;
+                        return Ok(Flow::Continue);
+                    }
                     Flow::Stop => return Ok(Flow::Stop),
                     Flow::Continue | Flow::SkipBatch => {}
                 }
@@ -546,6 +551,9 @@ impl<T: Task> Learner<T> {
         if self.all_batches(valid, &plan, 0, callbacks)? == Flow::Stop {
             return Ok(Flow::Stop);
         }
-        Ok(tell(self, callbacks, |callback, learner| callback.after_epoch(learner)))
+        let flow = tell(self, callbacks, |callback, learner| callback.after_epoch(learner));
+        self.epoch += 1;
+        self.save_checkpoint(None, callbacks)?;
+        Ok(flow)
     }
 }

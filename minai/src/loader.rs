@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9849b8dd18042a19
+// nbs:hash ff2e171a4dccda17
 //! Examples in batches: data sets, their order, and loaders that prepare batches in other threads.
 
 use crate::generator::Generator;
@@ -56,7 +56,10 @@ impl Labelled {
     #[track_caller]
     pub fn new(x: Array, y: Array<i64>) -> Self {
         let (inputs, targets) = (x.shape(), y.shape());
-        assert!(inputs.first() == targets.first() && targets.len() == 1, "Labelled: inputs {inputs:?}, targets {targets:?}");
+        assert!(
+            inputs.first() == targets.first() && targets.len() == 1,
+            "Labelled: inputs {inputs:?}, targets {targets:?}"
+        );
         Labelled { x, y }
     }
 }
@@ -220,7 +223,8 @@ impl<D: Dataset> DataLoader<D> {
 impl<D: Dataset> Batches<D> {
     fn worker(&self, worker: usize, count: usize) -> (Receiver<D::Batch>, JoinHandle<()>) {
         let (sender, receiver) = sync_channel(AHEAD);
-        let (dataset, plan, indices, first) = (self.dataset.clone(), self.plan.clone(), self.indices.clone(), self.next);
+        let (dataset, plan, indices, first) =
+            (self.dataset.clone(), self.plan.clone(), self.indices.clone(), self.next);
         let work = move || {
             for i in (first..indices.len()).filter(|i| i % count == worker) {
                 if sender.send(prepare(&*dataset, &plan, i, &indices[i])).is_err() {
@@ -247,7 +251,8 @@ impl<D: Dataset> Iterator for Batches<D> {
             Ok(batch) => Some(batch),
             Err(_) => {
                 self.next = self.indices.len();
-                let panic = self.workers.swap_remove(worker).1.join().expect_err("a worker sends all its batches");
+                let panic =
+                    self.workers.swap_remove(worker).1.join().expect_err("a worker sends all its batches");
                 std::panic::resume_unwind(panic) // the worker's panic goes on here
             }
         }

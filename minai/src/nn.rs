@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 963b60ca7091695a
+// nbs:hash 1eeceaab4767a75b
 //! Networks: parameters in handles, modules that name them, layers, and what a forward pass carries along.
 
 use crate::generator::Generator;
@@ -104,7 +104,12 @@ impl<T: Clone> Buffer<T> {
     #[track_caller]
     pub fn set(&self, data: Array<T>) {
         let mut now = self.0.borrow_mut();
-        assert!(now.shape() == data.shape(), "Buffer::set: shape {:?} for a buffer of shape {:?}", data.shape(), now.shape());
+        assert!(
+            now.shape() == data.shape(),
+            "Buffer::set: shape {:?} for a buffer of shape {:?}",
+            data.shape(),
+            now.shape()
+        );
         *now = data;
     }
 }

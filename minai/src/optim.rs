@@ -1,15 +1,16 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 2120cc2c9c89d0d3
+// nbs:hash 5c8e23fadd0fa30d
 //! The usual rules of optimisers: SGD with momentum, RMSProp, Adam, AdamW. All are PyTorch's, step by step.
 
 // %% notebooks/13_optimizers.ipynb op-sgd
 use minai::kernels;
 use minai::optimizer::Rule;
 
-/// Stochastic gradient descent with momentum: g ← g + weight_decay · p, v ← momentum · v + g, p ← p - lr · v.
-#[derive(Clone, Copy, Debug)]
+/// Stochastic gradient descent with momentum (Polyak 1964), as `torch.optim.SGD`:
+/// g ← g + weight_decay · p, v ← momentum · v + g, p ← p - lr · v.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
-    /// The learning rate.
+    /// The learning rate; 1e-3 by default.
     pub lr: f32,
     /// How much of the last step goes into this one; 0 by default.
     pub momentum: f32,
@@ -51,8 +52,8 @@ impl Rule for Sgd {
 }
 
 // %% notebooks/13_optimizers.ipynb op-rmsprop
-/// RMSProp (Hinton 2012): v ← alpha · v + (1 - alpha) g², p ← p - lr · g / (√v + eps).
-#[derive(Clone, Copy, Debug)]
+/// RMSProp (Hinton 2012), as `torch.optim.RMSprop`: v ← alpha · v + (1 - alpha) g², p ← p - lr · g / (√v + eps).
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RmsProp {
     /// The learning rate; 0.01 by default.
     pub lr: f32,
@@ -88,20 +89,76 @@ impl Rule for RmsProp {
 }
 
 // %% notebooks/13_optimizers.ipynb op-adam
-/// Adam with weight decay apart from the gradient (Kingma and Ba 2014; Loshchilov and Hutter 2017). In step t:
-/// p ← p (1 - lr · weight_decay), m ← beta1 · m + (1 - beta1) g, v ← beta2 · v + (1 - beta2) g²,
+/// Adam (Kingma and Ba 2014), as `torch.optim.Adam`. In step t: g ← g + weight_decay · p,
+/// m ← beta1 · m + (1 - beta1) g, v ← beta2 · v + (1 - beta2) g²,
 /// p ← p - lr · m̂ / (√v̂ + eps) with m̂ = m / (1 - beta1ᵗ) and v̂ = v / (1 - beta2ᵗ).
-#[derive(Clone, Copy, Debug)]
-pub struct AdamW {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
     /// The learning rate; 1e-3 by default.
     pub lr: f32,
-    /// How slowly the mean gradient changes; 0.9 by default.
+    /// How slowly the mean gradient changes; 0.9 by default. Schedules of the momentum change it.
     pub beta1: f32,
     /// How slowly the mean square changes; 0.999 by default.
     pub beta2: f32,
     /// Keeps the quotient finite; 1e-8 by default.
     pub eps: f32,
-    /// How fast parameters shrink, times the learning rate; 0.01 by default. With 0 this is plain Adam.
+    /// How much of the parameter is added to its gradient; 0 by default. Rather use [`AdamW`].
+    pub weight_decay: f32,
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Adam { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+impl Rule for Adam {
+    fn memory(&self) -> &'static [&'static str] {
+        &["exp_avg", "exp_avg_sq"]
+    }
+
+    fn update(&self, step: u32, p: &mut [f32], g: &[f32], memory: &mut [Vec<f32>]) {
+        let Adam { lr, beta1, beta2, eps, weight_decay } = *self;
+        let [m, v] = memory else { unreachable!("two lists, as `memory` says") };
+        let adam = kernels::optim::Adam { lr, beta1, beta2, eps, weight_decay: 0.0 };
+        if weight_decay == 0.0 {
+            return adam.step(step, p, g, m, v);
+        }
+        let g: Vec<f32> = p.iter().zip(g).map(|(p, g)| g + weight_decay * p).collect();
+        adam.step(step, p, &g, m, v);
+    }
+
+    fn lr(&self) -> f32 {
+        self.lr
+    }
+
+    fn set_lr(&mut self, lr: f32) {
+        self.lr = lr;
+    }
+
+    fn momentum(&self) -> Option<f32> {
+        Some(self.beta1)
+    }
+
+    fn set_momentum(&mut self, momentum: f32) {
+        self.beta1 = momentum;
+    }
+}
+
+// %% notebooks/13_optimizers.ipynb op-adamw
+/// Adam with weight decay apart from the gradient (Loshchilov and Hutter 2017), as `torch.optim.AdamW`:
+/// first p ← p (1 - lr · weight_decay), then a step of [`Adam`] with the gradient as it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// The learning rate; 1e-3 by default.
+    pub lr: f32,
+    /// How slowly the mean gradient changes; 0.9 by default. Schedules of the momentum change it.
+    pub beta1: f32,
+    /// How slowly the mean square changes; 0.999 by default.
+    pub beta2: f32,
+    /// Keeps the quotient finite; 1e-8 by default.
+    pub eps: f32,
+    /// How fast parameters shrink, times the learning rate; 0.01 by default.
     pub weight_decay: f32,
 }
 

@@ -1,37 +1,31 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a36c98e7c247d7bb
+// nbs:hash fb1a157ea9c2c358
 //! Learning rates that change from step to step, as PyTorch's schedulers compute them.
 
 // %% notebooks/13_optimizers.ipynb sc-schedules
-use minai::learner::{Callback, Flow, Learner, Task};
-use minai::nn::Mode;
 use std::f64::consts::PI;
-
-/// From `start` to `end` along half a cosine, `part` of the way from 0 to 1.
-fn cosine_between(start: f64, end: f64, part: f64) -> f64 {
-    end + (start - end) / 2.0 * (1.0 + (PI * part).cos())
-}
 
 /// A rate for each step of a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Schedule {
-    /// From `lr` along half a cosine down to `least` (Loshchilov and Hutter 2016; PyTorch's `CosineAnnealingLR`).
+    /// From `lr` along half a cosine down to `least`, which would be the rate after the last step (Loshchilov and
+    /// Hutter 2016; PyTorch's `CosineAnnealingLR`).
     Cosine {
         /// The first rate.
         lr: f64,
-        /// The rate after the last step.
+        /// The rate that it falls to.
         least: f64,
     },
-    /// Up to `lr` and down again, the momentum the other way round (Smith 2018; PyTorch's `OneCycleLR`).
+    /// Up to a highest rate and down again, the momentum the other way round (Smith 2018; PyTorch's `OneCycleLR`).
     OneCycle(OneCycle),
 }
 
-/// What the one-cycle schedule wants to know; the defaults are PyTorch's.
+/// What the one-cycle schedule wants to know; the defaults of [`new`](Self::new) are PyTorch's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OneCycle {
     /// The highest rate.
     pub lr: f64,
-    /// The share of steps that lead up; 0.3.
+    /// The share of steps that lead up, from 0 to 1; 0.3.
     pub warmup: f64,
     /// How many times lower the first rate is; 25.
     pub start: f64,
@@ -46,25 +40,54 @@ impl OneCycle {
     pub fn new(lr: f64) -> Self {
         OneCycle { lr, warmup: 0.3, start: 25.0, end: 1e4, momentum: (0.85, 0.95) }
     }
+
+    /// How far up, then how far down the step is: two numbers from 0 to 1. The top is at a step that may be a fraction.
+    fn parts(&self, step: usize, steps: usize) -> (f64, f64) {
+        let last = steps.saturating_sub(1) as f64;
+        let (step, top) = ((step as f64).min(last), self.warmup * steps as f64 - 1.0);
+        // With few steps there may be no way up (top ≤ 0) or no way down (top = last): nothing to divide by.
+        let share = |part: f64, of: f64| if of > 0.0 { part / of } else { 0.0 };
+        if step <= top && top > 0.0 { (share(step, top), 0.0) } else { (1.0, share(step - top, last - top)) }
+    }
+}
+
+/// From `start` to `end` along half a cosine, `part` of the way from 0 to 1.
+fn cosine_between(start: f64, end: f64, part: f64) -> f64 {
+    end + (start - end) / 2.0 * (1.0 + (PI * part).cos())
 }
 
 impl Schedule {
-    /// The learning rate, and the momentum if it changes too, of step number `step` (from 0) of `steps`.
+    /// The learning rate, and the momentum if it changes too, of step number `step` (from 0) of `steps`. Behind the
+    /// last step they stay as they are.
     pub fn at(&self, step: usize, steps: usize) -> (f64, Option<f64>) {
         match *self {
-            Schedule::Cosine { lr, least } => (cosine_between(lr, least, step as f64 / steps as f64), None),
-            Schedule::OneCycle(OneCycle { lr, warmup, start, end, momentum: (low, high) }) => {
-                let (step, top, last) = (step as f64, warmup * steps as f64 - 1.0, steps as f64 - 1.0);
-                let first = lr / start;
-                if step <= top {
-                    let part = step / top;
-                    (cosine_between(first, lr, part), Some(cosine_between(high, low, part)))
+            Schedule::Cosine { lr, least } => {
+                let part = step.min(steps) as f64 / steps.max(1) as f64;
+                (cosine_between(lr, least, part), None)
+            }
+            Schedule::OneCycle(cycle) => {
+                let (up, down) = cycle.parts(step, steps);
+                let (lr, first, (low, high)) = (cycle.lr, cycle.lr / cycle.start, cycle.momentum);
+                if up < 1.0 {
+                    (cosine_between(first, lr, up), Some(cosine_between(high, low, up)))
                 } else {
-                    let part = (step - top) / (last - top);
-                    (cosine_between(lr, first / end, part), Some(cosine_between(low, high, part)))
+                    let last = first / cycle.end;
+                    (cosine_between(lr, last, down), Some(cosine_between(low, high, down)))
                 }
             }
         }
+    }
+}
+
+// %% notebooks/13_optimizers.ipynb sc-callback
+use minai::learner::{Callback, Flow, Learner, Task};
+use minai::nn::Mode;
+use minai::optimizer::Rule;
+
+fn set(rule: &mut dyn Rule, (lr, momentum): (f64, Option<f64>)) {
+    rule.set_lr(lr as f32);
+    if let Some(momentum) = momentum {
+        rule.set_momentum(momentum as f32);
     }
 }
 
@@ -73,11 +96,7 @@ impl<T: Task> Callback<T> for Schedule {
     fn before_batch(&mut self, learner: &mut Learner<T>) -> Flow {
         if learner.mode == Mode::Train {
             let (step, steps) = learner.step();
-            let (lr, momentum) = self.at(step, steps);
-            learner.optimizer.rule.set_lr(lr as f32);
-            if let Some(momentum) = momentum {
-                learner.optimizer.rule.set_momentum(momentum as f32);
-            }
+            set(&mut *learner.optimizer.rule, self.at(step, steps));
         }
         Flow::Continue
     }

@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a3f27d575f9c491c
+// nbs:hash 84a95f340dab70fd
 //! Named arrays in safetensors files, the form in which models are published: read with care, written at once or not at all.
 
 use crate::nn::{AnyBuffer, Module, Parts};
@@ -133,7 +133,9 @@ const HEADER_LIMIT: u64 = 1 << 23;
 /// The whole file, if it can be a safetensors file and there is memory for it; else what is wrong.
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file; check the path, or fetch or save the file first".into(),
+        io::ErrorKind::NotFound => {
+            "there is no such file; check the path, or fetch or save the file first".into()
+        }
         _ => format!("{error}; check the file's permissions and its disk"),
     };
     let mut file = File::open(path).map_err(unreadable)?;
@@ -148,7 +150,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     file.read_exact(&mut first).map_err(unreadable)?;
     let header = u64::from_le_bytes(first);
     if header > HEADER_LIMIT.min(len - 8) {
-        return Err(format!("is no safetensors file, or cut short: it has {len} bytes, its header would have {header}; check that it is the right file, and fetch it again"));
+        return Err(format!(
+            "is no safetensors file, or cut short: it has {len} bytes, its header would have {header}; check that it is the right file, and fetch it again"
+        ));
     }
     let mut bytes = Vec::new();
     let room = usize::try_from(len).is_ok_and(|len| bytes.try_reserve_exact(len).is_ok());
@@ -180,7 +184,8 @@ fn count_names(json: &[u8]) -> usize {
 
 /// Whether an array of this shape can be: also without the zeros in it, which make any product zero.
 fn is_possible(shape: &[usize]) -> bool {
-    let product = shape.iter().filter(|&&size| size > 0).try_fold(1_usize, |product, &size| product.checked_mul(size));
+    let product =
+        shape.iter().filter(|&&size| size > 0).try_fold(1_usize, |product, &size| product.checked_mul(size));
     product.is_some_and(|product| product <= isize::MAX as usize)
 }
 
@@ -213,10 +218,17 @@ fn read_state(mut bytes: Vec<u8>) -> Result<(StateDict, Metadata), String> {
         let (from, to) = info.data_offsets;
         let array = match is_possible(&info.shape) {
             true => value(info.dtype, &info.shape, &bytes[start + from..start + to]),
-            false => return Err(format!("`{name:.200}` has an impossible shape; get the file from a source that you trust")),
+            false => {
+                return Err(format!(
+                    "`{name:.200}` has an impossible shape; get the file from a source that you trust"
+                ));
+            }
         };
         let Some(array) = array else {
-            return Err(format!("`{name:.200}` holds numbers of type {}, which are not read here; convert them to F32", info.dtype));
+            return Err(format!(
+                "`{name:.200}` holds numbers of type {}, which are not read here; convert them to F32",
+                info.dtype
+            ));
         };
         state.insert(name, array);
         bytes.truncate(start + from);
@@ -268,11 +280,15 @@ fn quoted(text: &str) -> String {
 
 /// A header with the metadata in front, filled up with spaces to a multiple of 8 bytes.
 fn header_with(metadata: &Metadata, header: &str) -> String {
-    let entries: Vec<_> = metadata.iter().map(|(key, text)| format!("{}:{}", quoted(key), quoted(text))).collect();
+    let entries: Vec<_> =
+        metadata.iter().map(|(key, text)| format!("{}:{}", quoted(key), quoted(text))).collect();
     let rest = header.trim_end().trim_start_matches('{');
     let comma = if rest == "}" { "" } else { "," };
     let header = format!("{{\"__metadata__\":{{{}}}{comma}{rest}", entries.join(","));
-    format!("{header:width$}", width = header.len().next_multiple_of(8) - header.len() + header.chars().count())
+    format!(
+        "{header:width$}",
+        width = header.len().next_multiple_of(8) - header.len() + header.chars().count()
+    )
 }
 
 /// Writes a file that is there as a whole or not at all; one that was there before is replaced at once.
@@ -317,8 +333,9 @@ pub fn save(path: impl AsRef<Path>, state: &StateDict, metadata: &Metadata) -> R
     if length > HEADER_LIMIT {
         return Err(fail("names and metadata have more than 8 MiB; nothing was saved, shorten them".into()));
     }
-    write_at_once(path, &[&length.to_le_bytes(), header.as_bytes(), data])
-        .map_err(|error| fail(format!("{error}; check the folder, its permissions, and the room on the disk")))
+    write_at_once(path, &[&length.to_le_bytes(), header.as_bytes(), data]).map_err(|error| {
+        fail(format!("{error}; check the folder, its permissions, and the room on the disk"))
+    })
 }
 
 // %% notebooks/06_training.ipynb st-module
@@ -363,23 +380,32 @@ fn compare(wanted: &StateDict, given: &StateDict) -> Result<(), StateError> {
     for (name, wanted) in wanted {
         match given.get(name) {
             None => trouble.push(format!("`{name}` is missing")),
-            Some(given) if (given.dtype(), given.shape()) != (wanted.dtype(), wanted.shape()) => trouble.push(format!(
-                "`{name}` is {} {:?}, the model has {} {:?}",
-                given.dtype(),
-                given.shape(),
-                wanted.dtype(),
-                wanted.shape()
-            )),
+            Some(given) if (given.dtype(), given.shape()) != (wanted.dtype(), wanted.shape()) => trouble
+                .push(format!(
+                    "`{name}` is {} {:?}, the model has {} {:?}",
+                    given.dtype(),
+                    given.shape(),
+                    wanted.dtype(),
+                    wanted.shape()
+                )),
             Some(_) => {}
         }
     }
-    trouble.extend(given.keys().filter(|name| !wanted.contains_key(*name)).map(|name| format!("`{name}` is not in the model")));
+    trouble.extend(
+        given
+            .keys()
+            .filter(|name| !wanted.contains_key(*name))
+            .map(|name| format!("`{name}` is not in the model")),
+    );
     if trouble.is_empty() {
         return Ok(());
     }
     let (shown, more) = (trouble.len().min(8), trouble.len().saturating_sub(8));
     let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
-    let what = format!("does not fit the model: {}{rest}. Build the model that was saved", trouble[..shown].join("; "));
+    let what = format!(
+        "does not fit the model: {}{rest}. Build the model that was saved",
+        trouble[..shown].join("; ")
+    );
     Err(StateError::new(Path::new(""), what))
 }
 
