@@ -17,6 +17,7 @@ use minai::loss::{
 };
 use minai::norm::{Running, batch_norm, batch_norm_eval, group_norm, layer_norm};
 use minai::pool::{Pool, avg_pool2d, max_pool2d, upsample_nearest};
+use minai::schedule::{OneCycle, Schedule};
 use minai::tensor::{Tensor, cat};
 use ndarray::s;
 use safetensors::{Dtype, SafeTensors};
@@ -51,7 +52,9 @@ fn load(name: &str) -> (BTreeMap<String, Golden>, serde_json::Map<String, Value>
                 let integers = data.as_chunks().0.iter().map(|&eight| i64::from_le_bytes(eight)).collect();
                 Golden::Integers(Array::new(integers, shape))
             }
-            Dtype::F64 => Golden::Schedule,
+            Dtype::F64 => {
+                Golden::Doubles(data.as_chunks().0.iter().map(|&eight| f64::from_le_bytes(eight)).collect())
+            }
             other => panic!("{name}: {other:?}"),
         };
         (name, golden)
@@ -63,7 +66,7 @@ fn load(name: &str) -> (BTreeMap<String, Golden>, serde_json::Map<String, Value>
 enum Golden {
     Floats(Array),
     Integers(Array<i64>),
-    Schedule,
+    Doubles(Vec<f64>),
 }
 
 /// A case of `ops.safetensors`.
@@ -274,8 +277,8 @@ fn optimisers_take_pytorchs_steps() {
     let (start, gradients) = (floats("p0"), floats("grads"));
     assert!(!manifest.is_empty());
     for (name, options) in &manifest {
-        if let Some(Golden::Schedule) = all.get(&format!("{name}.lr")) {
-            continue; // learning rates, not steps: these belong to the lesson that builds schedules
+        if all.contains_key(&format!("{name}.lr")) {
+            continue; // learning rates, not steps: see the next test
         }
         let real =
             |key: &str| options[key].as_f64().unwrap_or_else(|| panic!("{name}: no number {key}")) as f32;
@@ -320,6 +323,43 @@ fn optimisers_take_pytorchs_steps() {
         }
         println!("{name:20} {worst:.1e}");
     }
+}
+
+#[test]
+fn schedules_are_pytorchs() {
+    let (all, manifest) = load("optim");
+    let mut seen = 0;
+    for (name, options) in &manifest {
+        let rates = |what: &str| match all.get(&format!("{name}.{what}")) {
+            Some(Golden::Doubles(rates)) => Some(rates),
+            _ => None,
+        };
+        let Some(rate) = rates("lr") else { continue };
+        let beta1 = rates("beta1").unwrap_or_else(|| panic!("{name}: rates without beta1"));
+        let real = |key: &str| options[key].as_f64().unwrap_or_else(|| panic!("{name}: no number {key}"));
+        let (schedule, steps) = if options.get("T_max").is_some() {
+            (Schedule::Cosine { lr: real("lr"), least: real("eta_min") }, real("T_max"))
+        } else {
+            assert_eq!(options["anneal"], "cos", "{name}");
+            let momentum = (real("base_momentum"), real("max_momentum"));
+            let (warmup, start, end) = (real("pct_start"), real("div_factor"), real("final_div_factor"));
+            let cycle = OneCycle { lr: real("max_lr"), warmup, start, end, momentum };
+            (Schedule::OneCycle(cycle), real("total_steps"))
+        };
+        assert!(!rate.is_empty() && rate.len() == beta1.len(), "{name}");
+        let (mut worst, largest) = (0.0_f64, rate.iter().copied().fold(0.0, f64::max));
+        for (step, (&lr, &beta1_then)) in rate.iter().zip(beta1).enumerate() {
+            let (found, momentum) = schedule.at(step, steps as usize);
+            // A schedule that leaves the momentum alone leaves it as it was at first.
+            let off = (momentum.unwrap_or(beta1[0]) - beta1_then).abs();
+            let error = off.max((found - lr).abs() / largest);
+            assert!(error <= 1e-12, "{name}, step {step}: off by {error:.1e}");
+            worst = worst.max(error);
+        }
+        println!("{name:20} {worst:.1e}");
+        seen += 1;
+    }
+    assert!(seen > 0, "no schedule was compared");
 }
 
 /// A call such as `randint(0,1000,(20,))`: its name and the numbers in it.
