@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash c92ef55c8f12bd1a
+// nbs:hash 77ae209efd3ff741
 //! What notebooks/10_learner.ipynb claims.
 
 use minai::callbacks::{Metrics, Recorder};
@@ -81,7 +81,7 @@ fn an_interrupted_training_goes_on_to_the_same_bits() -> Result<(), Box<dyn std:
         let (mut whole, mut rows, mut losses) = (learner(1), Metrics::new(), Recorder::default());
         whole.fit(3, &loaders, &mut [&mut rows, &mut losses]).unwrap();
         let path = std::env::temp_dir().join(format!("minai-checkpoint-{}.safetensors", std::process::id()));
-        for (every, stop) in [(Some(1), 0), (Some(2), 3), (None, 6), (Some(3), 8), (None, 14)] {
+        for (every, stop) in [(Some(1), 2), (Some(2), 3), (None, 6), (Some(3), 8), (None, 14)] {
             let (mut first, mut second) = (learner(1), learner(2));
             first.checkpoint = Some(Checkpoint { path: path.clone(), every });
             first
