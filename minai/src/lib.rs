@@ -38,6 +38,7 @@ pub mod embedding;
 #[cfg(feature = "download")]
 pub mod fashion_download;
 pub mod generator;
+pub mod hooks;
 pub mod init;
 pub mod iter;
 pub mod learner;
