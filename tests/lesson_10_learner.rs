@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 77ae209efd3ff741
+// nbs:hash 08654dda13b44088
 //! What notebooks/10_learner.ipynb claims.
 
 use minai::callbacks::{Metrics, Recorder};
@@ -93,6 +93,18 @@ fn an_interrupted_training_goes_on_to_the_same_bits() -> Result<(), Box<dyn std:
             assert_eq!(state_dict(second.task.model()), state_dict(whole.task.model()), "{every:?} {stop}");
             assert_eq!((&some_rows.rows, &some_losses), (&rows.rows, &losses), "{every:?} {stop}");
         }
+        // Whoever starts anew over an unfinished training does not lose it.
+        let (mut first, mut anew, mut last) = (learner(1), learner(5), learner(2));
+        first.checkpoint = Some(Checkpoint::new(&path));
+        first.fit(3, &loaders, &mut [&mut StopAt(6)]).unwrap();
+        anew.checkpoint = Some(Checkpoint::new(&path));
+        anew.fit(3, &loaders, &mut []).unwrap();
+        let unfinished = path.with_extension("unfinished.safetensors");
+        last.resume(&unfinished).unwrap();
+        last.fit(3, &loaders, &mut []).unwrap();
+        assert_eq!(state_dict(last.task.model()), state_dict(whole.task.model()));
+        std::fs::remove_file(&unfinished).unwrap();
+
         let mut other = learner(3);
         other.resume(&path).unwrap();
         let error = other.fit(4, &loaders, &mut []).unwrap_err().to_string();
