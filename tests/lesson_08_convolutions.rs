@@ -1,8 +1,16 @@
 // Owned by notebooks/08_convolutions.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 97103444a86a06da
+// nbs:hash f21918f5c99dbd97
 //! What notebooks/08_convolutions.ipynb claims.
 
-use minai::conv::{ConvOptions, conv_transpose2d, conv2d};
+use minai::conv::{Conv2d, ConvOptions, conv_transpose2d, conv2d};
+
+// %% notebooks/08_convolutions.ipynb co-shapes
+#[test]
+#[should_panic]
+fn weights_for_other_channels_are_refused() {
+    use minai::tensor::Tensor;
+    conv2d(&Tensor::zeros(&[1, 3, 8, 8]), &Tensor::zeros(&[4, 2, 3, 3]), None, ConvOptions::default());
+}
 
 // %% notebooks/08_convolutions.ipynb co-grad
 #[test]
@@ -22,6 +30,67 @@ fn convolutions_pass_their_slopes_back() -> Result<(), Box<dyn std::error::Error
             println!("{options:?}: {error:.1e} and {back:.1e}");
             assert!(error < 1e-3 && back < 1e-3, "{options:?}: {error}, {back}");
         }
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/08_convolutions.ipynb co-test
+#[test]
+fn fast_convolution_is_the_sum_of_products() -> Result<(), Box<dyn std::error::Error>> {
+    use minai::generator::Generator;
+    {
+        let mut rng = Generator::manual_seed(1);
+        for (stride, padding, dilation, groups) in [(1, 0, 1, 1), (2, 1, 1, 1), (1, 2, 2, 2), (3, 1, 1, 2)] {
+            let (x, w, b) = (rng.randn(&[2, 4, 9, 7]), rng.randn(&[6, 4 / groups, 3, 2]), rng.randn(&[6]));
+            let options = ConvOptions { stride, padding, dilation, groups };
+            let y = conv2d(&x.clone().into(), &w.clone().into(), Some(&b.clone().into()), options).data;
+            let (oh, ow) = (
+                (9 + 2 * padding - 2 * dilation - 1) / stride + 1,
+                (7 + 2 * padding - dilation - 1) / stride + 1,
+            );
+            assert_eq!(y.shape(), [2, 6, oh, ow], "{options:?}");
+            for (n, o, i, j) in
+                (0..y.len()).map(|at| (at / (6 * oh * ow), at / (oh * ow) % 6, at / ow % oh, at % ow))
+            {
+                let mut sum = f64::from(b[[o]]);
+                for (c, p, q) in (0..4 / groups * 6).map(|at| (at / 6, at / 2 % 3, at % 2)) {
+                    let (row, column) = (stride * i + dilation * p, stride * j + dilation * q);
+                    if (padding..9 + padding).contains(&row) && (padding..7 + padding).contains(&column) {
+                        let channel = o / (6 / groups) * (4 / groups) + c;
+                        sum += f64::from(w[[o, c, p, q]] * x[[n, channel, row - padding, column - padding]]);
+                    }
+                }
+                assert!((sum - f64::from(y[[n, o, i, j]])).abs() < 1e-4, "{options:?} at {n} {o} {i} {j}");
+            }
+        }
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/08_convolutions.ipynb la-test
+#[test]
+fn a_layer_begins_with_the_weights_of_pytorch() -> Result<(), Box<dyn std::error::Error>> {
+    use minai::generator::Generator;
+    use minai::nn::{Layer, Pass, named_parameters};
+    use minai::tensor::Tensor;
+    {
+        // torch 2.15: torch.manual_seed(42); c = nn.Conv2d(3, 4, 3)
+        let rng = &mut Generator::manual_seed(42);
+        let layer = Conv2d::new(rng, 3, 4, 3, ConvOptions::default());
+        let parameters = named_parameters(&layer);
+        assert_eq!(parameters.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["weight", "bias"]);
+        let weight = layer.weight.data();
+        assert_eq!((weight.shape(), weight[[0, 0, 0, 0]]), (&[4, 3, 3, 3][..], 0.147_135_51));
+        assert_eq!((weight[[0, 0, 0, 2]], weight[[3, 2, 2, 2]]), (-0.045_085_76, -0.105_975_08));
+        let bias = parameters[1].1.data();
+        assert_eq!((bias.shape(), bias[[0]], bias[[3]]), (&[4][..], -0.168_434_65, 0.036_349_002));
+
+        let halves =
+            Conv2d::without_bias(rng, 4, 6, 3, ConvOptions { stride: 2, padding: 1, dilation: 1, groups: 2 });
+        assert_eq!(halves.weight.shape(), [6, 2, 3, 3]);
+        assert_eq!(halves.forward(&Tensor::zeros(&[5, 4, 7, 8]), &mut Pass::eval()).shape(), [5, 6, 4, 4]);
     }
     println!("passed");
     Ok(())

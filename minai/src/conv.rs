@@ -1,5 +1,5 @@
 // Owned by notebooks/08_convolutions.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e0ef032ef8ac6468
+// nbs:hash 7322a510d8631046
 //! Convolution and transposed convolution of images (n, channels, height, width).
 
 // %% notebooks/08_convolutions.ipynb co-options
@@ -155,4 +155,66 @@ pub fn conv_transpose2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, opti
         let to_bias = needs.get(2).map(|need| need.then(|| bias_gradient(&g)));
         [to_x, to_w].into_iter().chain(to_bias).collect()
     })
+}
+
+// %% notebooks/08_convolutions.ipynb la-conv
+use minai::generator::Generator;
+use minai::nn::{Layer, Module, Parameter, Parts, Pass, initial_bias, initial_weight};
+
+/// A convolution of images (n, channels, height, width) with weights of its own.
+pub struct Conv2d {
+    /// (output channels, input channels / groups, kernel, kernel)
+    pub weight: Parameter,
+    /// (output channels), or none.
+    pub bias: Option<Parameter>,
+    /// How the kernel moves.
+    pub options: ConvOptions,
+}
+
+impl Conv2d {
+    /// With PyTorch's first weights and biases; the kernel has `kernel` rows and columns.
+    ///
+    /// # Panics
+    /// If the groups do not divide the channels.
+    #[track_caller]
+    pub fn new(rng: &mut Generator, c_in: usize, c_out: usize, kernel: usize, options: ConvOptions) -> Self {
+        let layer = Self::without_bias(rng, c_in, c_out, kernel, options);
+        let fan_in = c_in / options.groups * kernel * kernel;
+        Conv2d { bias: Some(initial_bias(rng, c_out, fan_in)), ..layer }
+    }
+
+    /// The same without a bias, for layers that are followed by a norm.
+    ///
+    /// # Panics
+    /// If the groups do not divide the channels.
+    #[track_caller]
+    pub fn without_bias(
+        rng: &mut Generator,
+        c_in: usize,
+        c_out: usize,
+        kernel: usize,
+        options: ConvOptions,
+    ) -> Self {
+        let groups = options.groups;
+        let divides = groups > 0 && c_in.is_multiple_of(groups) && c_out.is_multiple_of(groups);
+        assert!(divides, "Conv2d: {groups} groups of {c_in} input and {c_out} output channels");
+        let weight = initial_weight(rng, &[c_out, c_in / groups, kernel, kernel]);
+        Conv2d { weight, bias: None, options }
+    }
+}
+
+impl Module for Conv2d {
+    fn parts(&self, parts: &mut Parts) {
+        parts.parameter("weight", &self.weight);
+        if let Some(bias) = &self.bias {
+            parts.parameter("bias", bias);
+        }
+    }
+}
+
+impl Layer for Conv2d {
+    fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
+        let bias = self.bias.as_ref().map(|bias| pass.get(bias));
+        conv2d(x, &pass.get(&self.weight), bias.as_ref(), self.options)
+    }
 }
