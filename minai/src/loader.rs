@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ff2e171a4dccda17
+// nbs:hash e6dbb24e3dbc61bd
 //! Examples in batches: data sets, their order, and loaders that prepare batches in other threads.
 
 use crate::generator::Generator;
@@ -179,12 +179,6 @@ impl<D: Dataset> DataLoader<D> {
         };
         order.chunks(self.options.batch_size).take(self.len()).map(<[usize]>::to_vec).collect()
     }
-
-    /// One epoch: every example once.
-    pub fn epoch(&self, rng: &mut Generator) -> Batches<D> {
-        let plan = self.plan(rng);
-        self.batches(&plan, 0)
-    }
 }
 
 // %% notebooks/06_training.ipynb lo-batches
@@ -210,6 +204,12 @@ pub struct Batches<D: Dataset> {
 }
 
 impl<D: Dataset> DataLoader<D> {
+    /// One epoch: every example once.
+    pub fn epoch(&self, rng: &mut Generator) -> Batches<D> {
+        let plan = self.plan(rng);
+        self.batches(&plan, 0)
+    }
+
     /// The batches of an epoch, from number `first` on.
     pub fn batches(&self, plan: &Plan, first: usize) -> Batches<D> {
         let indices = Arc::new(self.indices(plan));
