@@ -27,6 +27,7 @@ pub mod kernels;
 pub mod activation;
 pub mod array;
 pub mod attention;
+pub mod augment;
 pub mod backprop;
 pub mod callbacks;
 pub mod conv;
@@ -34,7 +35,9 @@ pub mod data;
 pub mod datasets;
 #[cfg(feature = "download")]
 pub mod download;
+pub mod dropout;
 pub mod embedding;
+pub mod ensemble;
 #[cfg(feature = "download")]
 pub mod fashion_download;
 pub mod generator;
@@ -59,9 +62,11 @@ pub mod plot;
 pub mod pool;
 #[cfg(feature = "progress")]
 pub mod progress;
+pub mod resnet;
 pub mod rng;
 pub mod schedule;
 pub mod state;
+pub mod summary;
 pub mod tensor;
 pub mod training;
 // nbs:modules end
