@@ -1,5 +1,5 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 464c65892ab7e9c7
+// nbs:hash c28017e70d815936
 //! What notebooks/13_optimizers.ipynb claims.
 
 use minai::optim::{Adam, AdamW, RmsProp, Sgd};
@@ -40,7 +40,7 @@ fn rules_take_the_steps_of_their_formulas() -> Result<(), Box<dyn std::error::Er
                             2 => m[i] / share(beta1) / (v[i] / share(beta2)).sqrt(),
                             _ => m[i] / share(beta1) / (v[i] / share(beta2)).sqrt() + decay * q[i],
                         };
-                    assert!((f64::from(p[i]) - q[i]).abs() < 2e-6, "{which}, step {step}: {p:?}, not {q:?}");
+                    assert!((f64::from(p[i]) - q[i]).abs() < 2e-5, "{which}, step {step}: {p:?}, not {q:?}");
                 }
             }
         }
