@@ -2,8 +2,12 @@
 """The first steps of three trainings in PyTorch on a CPU, for `cargo test --test training`.
 
 usage: make_training.py OUT DATA [SEED] [--config FILE.json]     DATA: ../../data/mnist_sample.pkl.gz
+       MINAI_GOLDEN=OUT cargo test --release --test training -- --ignored
+       make_training.py OUT DATA --answer
 
-Writes training.safetensors and training.json to the folder OUT. For each model:
+The first writes training.json, training.safetensors, and pytorch.safetensors: the residual network after its steps.
+The second trains that network in Rust and saves it as trained.safetensors; the third loads it and writes answers.safetensors,
+what PyTorch makes of it. In training.safetensors, for each model:
   NAME/bits.PARAMETER  a checksum of the first weights, exact: the sum of (i + 1) times the bits of number i, mod 2^64
   NAME/order           the indices of each batch, as DataLoader(shuffle=True) gives them
   NAME/losses          the loss before each step; NAME/losses64: the same training in double precision
@@ -12,13 +16,14 @@ Writes training.safetensors and training.json to the folder OUT. For each model:
 """
 import argparse, gzip, json, pathlib, pickle
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset
 
 parser = argparse.ArgumentParser()
 parser.add_argument("out", type=pathlib.Path)
 parser.add_argument("data", type=pathlib.Path)
 parser.add_argument("seed", type=int, nargs="?", default=42)
+parser.add_argument("--answer", action="store_true", help="only load trained.safetensors, and say what comes out of it")
 parser.add_argument("--config", type=pathlib.Path, help="replaces parts of MODELS")
 args = parser.parse_args()
 torch.set_num_threads(2)
@@ -26,7 +31,7 @@ torch.set_num_threads(2)
 MODELS = {
     "mlp": dict(sizes=[784, 50, 10], batch=50, steps=10, optimizer="sgd", lr=0.1, momentum=0.9),
     "cnn": dict(channels=[1, 4, 8, 16, 16, 10], batch=64, steps=10, optimizer="adam", lr=0.01),
-    "resnet": dict(blocks=[[1, 8, 1], [8, 16, 2], [16, 32, 2]], classes=10, batch=32, steps=10,
+    "resnet": dict(blocks=[[1, 8, 1], [8, 8, 2], [8, 16, 2], [16, 16, 2]], classes=10, batch=32, steps=10,
                    optimizer="adamw", max_lr=0.005, weight_decay=0.01),
 }
 IMAGES = 16
@@ -114,7 +119,18 @@ def train(model, options, order, dtype):
     return losses, rates, scores
 
 
+if args.answer:
+    manifest = json.loads((args.out / "training.json").read_text())
+    model = resnet(manifest["models"]["resnet"])
+    model.load_state_dict(load_file(args.out / "trained.safetensors"), strict=True)
+    with torch.no_grad():
+        scores = model.eval()(valid_x[:manifest["images"]].view(-1, 1, 28, 28))
+    print("classes", scores.argmax(1).tolist())
+    save_file({"scores": scores}, args.out / "answers.safetensors")
+    raise SystemExit
+
 tensors = {}
+args.out.mkdir(parents=True, exist_ok=True)
 for name, options in MODELS.items():
     torch.manual_seed(args.seed)
     model = {"mlp": mlp, "cnn": cnn, "resnet": resnet}[name](options)
@@ -122,6 +138,8 @@ for name, options in MODELS.items():
     loader = iter(DataLoader(Indices(), options["batch"], shuffle=True))
     order = [next(loader) for _ in range(options["steps"])]
     losses, rates, scores = train(model, options, order, torch.float32)
+    if name == "resnet":
+        save_file(model.state_dict(), args.out / "pytorch.safetensors", metadata={"format": "pt"})
     model.load_state_dict(first)
     exact, _, exact_scores = train(model, options, order, torch.float64)
     print(name, [round(loss, 4) for loss in losses])
@@ -133,7 +151,6 @@ for name, options in MODELS.items():
                 f"{name}/lr": torch.tensor([lr for lr, _ in rates], dtype=torch.float64),
                 f"{name}/beta1": torch.tensor([beta for _, beta in rates], dtype=torch.float64)}
 
-args.out.mkdir(parents=True, exist_ok=True)
 save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, args.out / "training.safetensors")
 manifest = {"seed": args.seed, "versions": {"torch": torch.__version__}, "images": IMAGES, "models": MODELS}
 (args.out / "training.json").write_text(json.dumps(manifest, indent=1) + "\n")
