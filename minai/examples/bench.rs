@@ -11,7 +11,7 @@ use clap::Parser;
 use minai::activation::{leaky_relu, silu};
 use minai::array::Array;
 use minai::attention::scaled_dot_product_attention;
-use minai::conv::{ConvOptions, conv2d};
+use minai::conv::{Conv2d, ConvOptions, conv2d};
 use minai::datasets::DataLoaders;
 use minai::generator::Generator;
 use minai::kernels::attention::Mask;
@@ -28,11 +28,12 @@ use minai::matmul::{
 };
 use minai::matrix::Matrix;
 use minai::meanshift::normal;
-use minai::nn::{self, Layer, Pass, Relu, Sequential};
+use minai::nn::{self, Flatten, Layer, Pass, Relu, Sequential};
 use minai::norm::{Running, batch_norm, group_norm, group_norm_silu};
 use minai::optim;
 use minai::optimizer::Optimizer;
 use minai::pool::{Pool, avg_pool2d};
+use minai::resnet::resnet;
 use minai::rng::WichmannHill;
 use minai::tensor::Tensor;
 use minai::training::Classes;
@@ -441,6 +442,21 @@ fn training_with_loader(bench: &mut Bench) {
             (model, optimizer)
         });
     }
+    with_loader(bench, "train_cnn_1_4_8_16_16_10_b256", 256, &[1, 28, 28], |rng| {
+        let options = ConvOptions { stride: 2, padding: 1, ..ConvOptions::default() };
+        let mut model = Sequential::new();
+        for c in [1, 4, 8, 16, 16].windows(2) {
+            model = model.add(Conv2d::new(rng, c[0], c[1], 3, options)).add(Relu);
+        }
+        let model = model.add(Conv2d::new(rng, 16, 10, 3, options)).add(Flatten);
+        let optimizer = Optimizer::new(&model, optim::Sgd { lr: 0.1, ..optim::Sgd::default() });
+        (model, optimizer)
+    });
+    with_loader(bench, "train_resnet_8_256_b256", 256, &[1, 28, 28], |rng| {
+        let model = resnet(rng, 1, &[8, 16, 32, 64, 128, 256], 10);
+        let optimizer = Optimizer::new(&model, optim::AdamW::default());
+        (model, optimizer)
+    });
 }
 
 /// Lesson 2's way, step by step: 256³ where it is slow, 1024³ where it is fast. One core unless the name says two.
