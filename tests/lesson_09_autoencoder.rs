@@ -1,5 +1,5 @@
 // Owned by notebooks/09_autoencoder.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9075c083af521ccb
+// nbs:hash 531b41bcf8dd71fb
 //! What notebooks/09_autoencoder.ipynb claims.
 
 use minai::pool::{Pool, avg_pool2d, max_pool2d, upsample_nearest};
@@ -23,6 +23,25 @@ fn pools_pass_their_slopes_back() -> Result<(), Box<dyn std::error::Error>> {
         for (name, f) in functions {
             let error = grad_check(f, &[image.clone()]);
             assert!(error < 1e-3, "{name}: {error}");
+        }
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/09_autoencoder.ipynb po-test
+#[test]
+fn upsampling_undoes_pooling_of_squares() -> Result<(), Box<dyn std::error::Error>> {
+    use minai::array::Array;
+    use minai::tensor::Tensor;
+    {
+        let x = Tensor::from(Array::new((0..36).map(|i| i as f32).collect(), &[1, 2, 3, 6]));
+        let large = upsample_nearest(&x, 3);
+        assert_eq!((large.shape(), large.data[[0, 1, 8, 17]]), (&[1, 2, 9, 18][..], 35.0));
+        for pooled in [avg_pool2d(&large, 3, Pool::default()), max_pool2d(&large, 3, Pool::default())] {
+            let worst =
+                pooled.data.iter().zip(x.data.iter()).fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs()));
+            assert!(worst < 1e-4, "off by {worst}");
         }
     }
     println!("passed");

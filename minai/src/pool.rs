@@ -1,5 +1,5 @@
 // Owned by notebooks/09_autoencoder.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 6efb49d7da35c1c5
+// nbs:hash c0cee635c3c71a2f
 //! Pooling and upsampling of images (n, channels, height, width).
 
 // %% notebooks/09_autoencoder.ipynb po-pool
@@ -76,4 +76,62 @@ pub fn upsample_nearest(x: &Tensor, scale: usize) -> Tensor {
     from_op("upsample_nearest", Array::new(y, &shape), &[x], move |g, _| {
         vec![Some(Array::new(kernels::pool::upsample_nearest_backward(scale, elements(&g), size), &before))]
     })
+}
+
+// %% notebooks/09_autoencoder.ipynb la-layers
+use minai::nn::{Layer, Module, Parts, Pass};
+
+/// [`avg_pool2d`] as a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct AvgPool2d {
+    /// Rows and columns of the window.
+    pub kernel: usize,
+    /// How it moves.
+    pub options: Pool,
+}
+
+/// [`max_pool2d`] as a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPool2d {
+    /// Rows and columns of the window.
+    pub kernel: usize,
+    /// How it moves.
+    pub options: Pool,
+}
+
+/// [`upsample_nearest`] as a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Upsample {
+    /// Rows and columns that each number becomes.
+    pub scale: usize,
+}
+
+impl Module for AvgPool2d {
+    fn parts(&self, _: &mut Parts) {}
+}
+
+impl Module for MaxPool2d {
+    fn parts(&self, _: &mut Parts) {}
+}
+
+impl Module for Upsample {
+    fn parts(&self, _: &mut Parts) {}
+}
+
+impl Layer for AvgPool2d {
+    fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
+        avg_pool2d(x, self.kernel, self.options)
+    }
+}
+
+impl Layer for MaxPool2d {
+    fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
+        max_pool2d(x, self.kernel, self.options)
+    }
+}
+
+impl Layer for Upsample {
+    fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
+        upsample_nearest(x, self.scale)
+    }
 }
