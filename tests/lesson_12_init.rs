@@ -1,5 +1,5 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash db53bfc56f44b97d
+// nbs:hash 1628ef8629431674
 //! What notebooks/12_init.ipynb claims.
 
 use minai::activation::{gelu, gelu_tanh, leaky_relu, quick_gelu, silu, softplus};
@@ -41,7 +41,8 @@ fn lsuv_gives_every_layer_mean_0_and_spread_1() -> Result<(), Box<dyn std::error
     use minai::tensor::Tensor;
     {
         let mut rng = Generator::manual_seed(1);
-        let inner = Sequential::new().add(Linear::new(&mut rng, 30, 20)).add(Relu).add(Linear::new(&mut rng, 20, 7));
+        let inner =
+            Sequential::new().add(Linear::new(&mut rng, 30, 20)).add(Relu).add(Linear::new(&mut rng, 20, 7));
         let net = Sequential::new().add(Linear::new(&mut rng, 50, 30)).add(Relu).add(inner);
         let x = Tensor::from(rng.normal(&[64, 50], 3.0, 10.0));
         let paths: Vec<String> = lsuv(&net, &x).into_iter().map(|before| before.path).collect();
@@ -102,7 +103,8 @@ fn fast_norms_are_those_by_hand() -> Result<(), Box<dyn std::error::Error>> {
         };
         let run = |f: &dyn Fn(&Tensor, [&Tensor; 2]) -> Tensor| {
             let mut rng = Generator::manual_seed(3);
-            let [x, w, b] = [vec![5, 6, 7, 4], vec![6], vec![6]].map(|shape| Tensor::parameter(rng.normal(&shape, 2.0, 3.0)));
+            let [x, w, b] = [vec![5, 6, 7, 4], vec![6], vec![6]]
+                .map(|shape| Tensor::parameter(rng.normal(&shape, 2.0, 3.0)));
             let y = f(&x, [&w, &b]);
             y.backward_from(rng.randn(y.shape()));
             [y.data, x.grad().unwrap(), w.grad().unwrap(), b.grad().unwrap()]
@@ -110,7 +112,8 @@ fn fast_norms_are_those_by_hand() -> Result<(), Box<dyn std::error::Error>> {
         let compare = |name: &str, fast: [Array; 4], slow: [Array; 4]| {
             for (fast, slow) in fast.iter().zip(&slow) {
                 let largest = slow.iter().fold(0f32, |m, v| m.max(v.abs()));
-                let difference = fast.iter().zip(slow.iter()).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / largest;
+                let difference =
+                    fast.iter().zip(slow.iter()).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / largest;
                 println!("{name} {:?}: {difference:.1e}", slow.shape());
                 assert!(difference < 2e-5, "{name}: {difference}");
             }

@@ -1,5 +1,5 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash cac313dfc180271a
+// nbs:hash ba0d5aa809f1fafb
 //! First weights: by formula (Xavier, Kaiming), or measured and corrected (LSUV).
 
 // %% notebooks/12_init.ipynb in-functions
@@ -103,7 +103,9 @@ pub struct Before {
 
 /// The layer's own weight of two or more axes, and its bias.
 fn weight_and_bias(layer: &dyn Layer) -> Option<(Parameter, Option<Parameter>)> {
-    let find = |name: &str| Parts::of(layer).parameters.into_iter().find(|(path, _)| path == name).map(|found| found.1);
+    let find = |name: &str| {
+        Parts::of(layer).parameters.into_iter().find(|(path, _)| path == name).map(|found| found.1)
+    };
     let weight = find("weight").filter(|weight| weight.shape().len() >= 2)?;
     Some((weight, find("bias")))
 }
@@ -111,7 +113,10 @@ fn weight_and_bias(layer: &dyn Layer) -> Option<(Parameter, Option<Parameter>)> 
 /// Changes a linear layer such that `y`, its output, would have had the mean 0 and the standard deviation 1.
 fn standardise(path: &str, (weight, bias): (Parameter, Option<Parameter>), y: &Tensor) -> Before {
     let (mean, std) = (y.mean(..).item(), y.std(..).item());
-    assert!(std > 0.0 && std.is_finite(), "lsuv: the outputs of layer {path} have the standard deviation {std}");
+    assert!(
+        std > 0.0 && std.is_finite(),
+        "lsuv: the outputs of layer {path} have the standard deviation {std}"
+    );
     weight.update(|weight| weight.iter_mut().for_each(|w| *w /= std));
     if let Some(bias) = bias {
         bias.update(|bias| bias.iter_mut().for_each(|b| *b = (*b - mean) / std));

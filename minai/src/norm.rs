@@ -1,5 +1,5 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 7201a9c15d497cc1
+// nbs:hash ec19c70a3a113a72
 //! Layer, group and batch normalisation.
 
 // %% notebooks/12_init.ipynb no-layer
@@ -163,7 +163,8 @@ use minai::nn::{Buffer, Layer, Mode, Module, Parameter, Parts, Pass};
 
 /// The weight 1 and the bias 0, with which a norm begins.
 fn ones_and_zeros(shape: &[usize]) -> (Parameter, Parameter) {
-    let [one, zero] = [1.0, 0.0].map(|value| Parameter::new(Array::new(vec![value; shape.iter().product()], shape)));
+    let [one, zero] =
+        [1.0, 0.0].map(|value| Parameter::new(Array::new(vec![value; shape.iter().product()], shape)));
     (one, zero)
 }
 
