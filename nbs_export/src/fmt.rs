@@ -135,6 +135,11 @@ fn message_about(messages: &str, file: &str) -> Option<String> {
     Some(message.lines().map(|l| format!("    {l}")).collect::<Vec<_>>().join("\n"))
 }
 
+/// Whether a cell's outputs were made by its text and that of the cells above.
+fn is_fresh(notebook: &Notebook, cell: &Cell) -> bool {
+    cell.stored_hash() == Some(notebook.source_hash(cell.index).as_str())
+}
+
 /// `nbs fmt`. `Ok(false)` if `check` found something to do, or a cell cannot be read.
 pub fn fmt(workspace: &Workspace, names: &[String], check: bool) -> Result<bool> {
     let mut fine = true;
@@ -145,6 +150,8 @@ pub fn fmt(workspace: &Workspace, names: &[String], check: bool) -> Result<bool>
             eprintln!("{place}, {problem}");
             fine = false;
         }
+        let fresh: Vec<usize> =
+            notebook.code_cells().filter(|c| is_fresh(&notebook, c)).map(|c| c.index).collect();
         for (index, label, source) in &formatted.changed {
             if check {
                 let old = notebook.cells().nth(*index).map(|c| c.source()).unwrap_or_default();
@@ -159,6 +166,11 @@ pub fn fmt(workspace: &Workspace, names: &[String], check: bool) -> Result<bool>
             }
         }
         if !check && !formatted.changed.is_empty() {
+            // The code does what it did, so outputs that belonged to it still do.
+            for index in fresh {
+                let hash = notebook.source_hash(index);
+                notebook.cell_mut(index).set_hash(&hash);
+            }
             notebook.save()?;
         }
     }

@@ -234,7 +234,8 @@ impl CellMut<'_> {
         }
     }
 
-    /// Records that the outputs belong to this [`Notebook::source_hash`]. Only `nbs run` may do so.
+    /// Records that the outputs belong to this [`Notebook::source_hash`]. Only `nbs run` may do so, and
+    /// `nbs fmt`, which changes nothing but white space.
     pub fn set_hash(&mut self, hash: &str) {
         self.set_metadata("nbs", json!({ "hash": hash }));
     }

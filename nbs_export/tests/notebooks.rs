@@ -105,6 +105,20 @@ fn only_cells_below_a_change_are_stale() {
 }
 
 #[test]
+fn formatting_does_not_make_outputs_stale() {
+    let fixture = Fixture::new();
+    fixture.write(NB, &notebook(&[("a", "let x  = 1;"), ("b", "let y = x;"), ("c", "let z=y;")]));
+    stamp(&fixture, NB);
+    fixture.ok(&["fmt"]);
+    assert_eq!(fixture.source(NB, "a"), "let x = 1;");
+    fixture.ok(&["check"]);
+    fixture.set_cell(NB, "b", "let y=x+1;");
+    fixture.ok(&["fmt"]);
+    let text = fixture.fails(&["check"], &["cells `b`, `c`"]);
+    assert!(!text.contains("`a`"), "{text}");
+}
+
+#[test]
 fn code_is_brought_into_rustfmts_form() {
     let fixture = Fixture::new();
     let cells = [
