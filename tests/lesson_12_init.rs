@@ -1,10 +1,12 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 1628ef8629431674
+// nbs:hash f869887611c67a8e
 //! What notebooks/12_init.ipynb claims.
 
 use minai::activation::{gelu, gelu_tanh, leaky_relu, quick_gelu, silu, softplus};
 use minai::init::{Fan, kaiming_normal, kaiming_uniform, lsuv, xavier_normal, xavier_uniform};
-use minai::norm::{BatchNorm2d, Running, batch_norm, batch_norm_eval, group_norm, group_norm_silu, layer_norm};
+use minai::norm::{
+    BatchNorm2d, Running, batch_norm, batch_norm_eval, group_norm, group_norm_silu, layer_norm,
+};
 
 // %% notebooks/12_init.ipynb in-test
 #[test]

@@ -158,7 +158,8 @@ fn use_block(root: &str, attribute: Attribute, modules: Names, width: usize) -> 
 /// `path{a, b, …};` on one line, or as many names to a line as fit, as rustfmt does it.
 fn use_list(path: &str, names: &[&str], width: usize) -> String {
     let joined = format!("{path}{{{}}};", names.join(", "));
-    if joined.len() <= width {
+    // rustfmt keeps two places free.
+    if joined.len() + 2 <= width {
         return joined;
     }
     let mut lines = vec![String::new()];

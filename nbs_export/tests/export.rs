@@ -316,6 +316,15 @@ fn long_lines_are_broken_where_rustfmt_breaks_them() {
             cells
                 .push((format!("user-{n}"), format!("//| export user_{n}\npub fn user_{n}() {{\n{calls}}}")));
         }
+        // Imports that end at each of the last places of a line: `use crate::names_0::{a0, bbb…};`.
+        for short in 0..5 {
+            let long = "b".repeat(width - "use crate::names_0::{a0, };".len() - short);
+            cells.push((format!("names-{short}"), format!("//| export names_{short}\n/// Nothing.\npub fn a{short}() {{}}\n/// Nothing.\npub fn {long}() {{}}")));
+            cells.push((
+                format!("uses-{short}"),
+                format!("//| export uses_{short}\npub fn uses_{short}() {{\na{short}();\n{long}();\n}}"),
+            ));
+        }
         let cells: Vec<_> = cells.iter().map(|(id, text)| (id.as_str(), text.as_str())).collect();
         fixture.write(NB, &notebook(&cells));
         fixture.ok(&["fmt"]);
