@@ -167,7 +167,7 @@ fn use_list(path: &str, names: &[&str], width: usize) -> String {
         let line = lines.last_mut().expect("there is always one");
         if line.is_empty() {
             *line = format!("    {name},");
-        } else if line.len() + name.len() + 2 < width {
+        } else if line.len() + name.len() + 2 <= width {
             *line += &format!(" {name},");
         } else {
             lines.push(format!("    {name},"));
