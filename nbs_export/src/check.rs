@@ -95,7 +95,7 @@ fn failures(place: &str, notebook: &Notebook) -> Vec<String> {
 fn stale(place: &str, notebook: &Notebook) -> Option<String> {
     let is_stale = |cell: &crate::notebook::Cell| {
         let runs = cell.directives().is_ok_and(|d| d.eval()) && !cell.source().trim().is_empty();
-        runs && cell.stored_hash() != Some(notebook.source_hash(cell.index).as_str())
+        runs && !notebook.is_fresh(cell)
     };
     let cells: Vec<_> =
         notebook.code_cells().filter(is_stale).map(|c| c.id().unwrap_or("?").to_owned()).collect();

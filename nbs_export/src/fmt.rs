@@ -135,11 +135,6 @@ fn message_about(messages: &str, file: &str) -> Option<String> {
     Some(message.lines().map(|l| format!("    {l}")).collect::<Vec<_>>().join("\n"))
 }
 
-/// Whether a cell's outputs were made by its text and that of the cells above.
-fn is_fresh(notebook: &Notebook, cell: &Cell) -> bool {
-    cell.stored_hash() == Some(notebook.source_hash(cell.index).as_str())
-}
-
 /// `nbs fmt`. `Ok(false)` if `check` found something to do, or a cell cannot be read.
 pub fn fmt(workspace: &Workspace, names: &[String], check: bool) -> Result<bool> {
     let mut fine = true;
@@ -151,7 +146,7 @@ pub fn fmt(workspace: &Workspace, names: &[String], check: bool) -> Result<bool>
             fine = false;
         }
         let fresh: Vec<usize> =
-            notebook.code_cells().filter(|c| is_fresh(&notebook, c)).map(|c| c.index).collect();
+            notebook.code_cells().filter(|c| notebook.is_fresh(c)).map(|c| c.index).collect();
         for (index, label, source) in &formatted.changed {
             if check {
                 let old = notebook.cells().nth(*index).map(|c| c.source()).unwrap_or_default();

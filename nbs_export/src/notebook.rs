@@ -89,6 +89,11 @@ impl Notebook {
         hex16(&sha.finalize())
     }
 
+    /// Whether the outputs of one of its cells were made by the cell's text and that of the code cells above.
+    pub fn is_fresh(&self, cell: &Cell) -> bool {
+        cell.stored_hash() == Some(self.source_hash(cell.index).as_str())
+    }
+
     /// The notebook in the form in which Jupyter saves it: sorted keys, one space of indent, text split at line ends.
     pub fn to_text(&self) -> String {
         let mut json = self.json.clone();
@@ -235,7 +240,7 @@ impl CellMut<'_> {
     }
 
     /// Records that the outputs belong to this [`Notebook::source_hash`]. Only `nbs run` may do so, and
-    /// `nbs fmt`, which changes nothing but white space.
+    /// `nbs fmt`, which changes only the form of the code, not what it does.
     pub fn set_hash(&mut self, hash: &str) {
         self.set_metadata("nbs", json!({ "hash": hash }));
     }
