@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 1eeceaab4767a75b
+// nbs:hash c1fe51d317b06456
 //! Networks: parameters in handles, modules that name them, layers, and what a forward pass carries along.
 
 use crate::generator::Generator;
@@ -12,31 +12,58 @@ use crate::loader::Dataset;
 use minai::array::Array;
 use minai::tensor::Tensor;
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 
+/// Makes a parameter's numbers when they are wanted: from a file, or from a shorter type.
+pub type Source = Rc<dyn Fn() -> Array>;
+
+/// What a parameter holds.
+enum Store {
+    Own(Tensor),
+    Lent(Vec<usize>, Source),
+}
+
 /// Numbers that training changes, in a handle: a clone is the same parameter, not a copy of it.
-#[derive(Clone, Debug)]
-pub struct Parameter(Rc<RefCell<Tensor>>);
+#[derive(Clone)]
+pub struct Parameter(Rc<RefCell<Store>>);
 
 impl Parameter {
     /// A parameter that begins with these numbers.
     pub fn new(data: Array) -> Self {
-        Parameter(Rc::new(RefCell::new(Tensor::parameter(data))))
+        Parameter(Rc::new(RefCell::new(Store::Own(Tensor::parameter(data)))))
     }
 
-    /// The parameter as a tensor: gradients flow into it.
+    /// A parameter of this shape whose numbers `source` makes at each use, until something wants to change them.
+    pub fn lent(shape: &[usize], source: Source) -> Self {
+        Parameter(Rc::new(RefCell::new(Store::Lent(shape.to_vec(), source))))
+    }
+
+    /// The same parameter with numbers that `source` makes, of the shape that the parameter has; it is not asked yet.
+    pub fn lend(&self, source: Source) {
+        let shape = self.shape();
+        *self.0.borrow_mut() = Store::Lent(shape, source);
+    }
+
+    /// The parameter as a tensor: gradients flow into it. Numbers that were lent become its own.
     pub fn tensor(&self) -> Tensor {
-        self.0.borrow().clone()
+        self.own(|tensor| tensor.clone())
     }
 
     /// The numbers as they are now; the memory is shared until one of the two changes.
     pub fn data(&self) -> Array {
-        self.0.borrow().data.clone()
+        match &*self.0.borrow() {
+            Store::Own(tensor) => tensor.data.clone(),
+            Store::Lent(_, source) => source(),
+        }
     }
 
     /// The size of each axis.
     pub fn shape(&self) -> Vec<usize> {
-        self.0.borrow().shape().to_vec()
+        match &*self.0.borrow() {
+            Store::Own(tensor) => tensor.shape().to_vec(),
+            Store::Lent(shape, _) => shape.clone(),
+        }
     }
 
     /// Replaces the numbers.
@@ -45,20 +72,26 @@ impl Parameter {
     /// If the shapes differ.
     #[track_caller]
     pub fn set(&self, data: Array) {
-        let mut tensor = self.0.borrow_mut();
-        let (now, new) = (tensor.shape(), data.shape());
+        let (now, new) = (self.shape(), data.shape());
         assert!(now == new, "Parameter::set: shape {new:?} for a parameter of shape {now:?}");
-        tensor.data = data;
+        let mut store = self.0.borrow_mut();
+        match &mut *store {
+            Store::Own(tensor) => tensor.data = data,
+            Store::Lent(..) => *store = Store::Own(Tensor::parameter(data)),
+        }
     }
 
     /// Changes the numbers in place: nothing is copied, unless something else still holds them.
     pub fn update(&self, change: impl FnOnce(&mut [f32])) {
-        change(self.0.borrow_mut().data.as_slice_mut().expect("parameters lie in row-major order"));
+        self.own(|tensor| change(tensor.data.as_slice_mut().expect("parameters lie in row-major order")));
     }
 
     /// The gradient that the backward pass left; `None` before the first one.
     pub fn grad(&self) -> Option<Array> {
-        self.0.borrow().grad()
+        match &*self.0.borrow() {
+            Store::Own(tensor) => tensor.grad(),
+            Store::Lent(..) => None,
+        }
     }
 
     /// Replaces the gradient, for example by a clipped one.
@@ -67,17 +100,40 @@ impl Parameter {
     /// If the shapes differ.
     #[track_caller]
     pub fn set_grad(&self, gradient: Array) {
-        self.0.borrow().set_grad(gradient);
+        self.own(|tensor| tensor.set_grad(gradient));
     }
 
     /// Forgets the gradient.
     pub fn zero_grad(&self) {
-        self.0.borrow().zero_grad();
+        if let Store::Own(tensor) = &*self.0.borrow() {
+            tensor.zero_grad();
+        }
     }
 
     /// Whether the two are one parameter.
     pub fn is(&self, other: &Parameter) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Does something with the parameter's own numbers; such as were lent are read now.
+    fn own<T>(&self, work: impl FnOnce(&mut Tensor) -> T) -> T {
+        let mut store = self.0.borrow_mut();
+        if let Store::Lent(_, source) = &*store {
+            *store = Store::Own(Tensor::parameter(source()));
+        }
+        match &mut *store {
+            Store::Own(tensor) => work(tensor),
+            Store::Lent(..) => unreachable!("read above"),
+        }
+    }
+}
+
+impl fmt::Debug for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &*self.0.borrow() {
+            Store::Own(tensor) => f.debug_tuple("Parameter").field(tensor).finish(),
+            Store::Lent(shape, _) => write!(f, "Parameter(lent, shape {shape:?})"),
+        }
     }
 }
 
@@ -200,7 +256,7 @@ pub fn named_parameters(module: &dyn Module) -> Vec<(String, Parameter)> {
 
 /// How many numbers a module's parameters have.
 pub fn parameter_count(module: &dyn Module) -> usize {
-    named_parameters(module).iter().map(|(_, parameter)| parameter.data().len()).sum()
+    named_parameters(module).iter().map(|(_, parameter)| parameter.shape().iter().product::<usize>()).sum()
 }
 
 // %% notebooks/06_training.ipynb nn-pass
