@@ -69,4 +69,5 @@ pub mod state;
 pub mod summary;
 pub mod tensor;
 pub mod training;
+pub mod weights;
 // nbs:modules end

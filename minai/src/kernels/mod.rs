@@ -11,6 +11,7 @@ pub mod elementwise;
 #[cfg(feature = "plot")]
 pub mod font;
 pub mod gemm;
+pub mod half;
 pub mod math;
 pub mod memory;
 pub mod norm;
