@@ -30,6 +30,7 @@ pub mod attention;
 pub mod augment;
 pub mod backprop;
 pub mod callbacks;
+pub mod clip;
 pub mod conv;
 pub mod data;
 pub mod datasets;
@@ -69,5 +70,6 @@ pub mod state;
 pub mod summary;
 pub mod tensor;
 pub mod training;
+pub mod vae;
 pub mod weights;
 // nbs:modules end
