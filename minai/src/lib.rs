@@ -70,6 +70,7 @@ pub mod state;
 pub mod summary;
 pub mod tensor;
 pub mod training;
+pub mod unet;
 pub mod vae;
 pub mod weights;
 // nbs:modules end

@@ -1,0 +1,235 @@
+//! The conditional U-Net against diffusers: the tiny model of `data/tiny-sd`, and small ones of other shapes. Another set
+//! of references may be in the folder that `MINAI_GOLDEN` names.
+//!
+//! Differences are relative to a tensor's largest value. `--nocapture` shows them.
+
+use minai::array::Array;
+use minai::generator::Generator;
+use minai::nn::{Parts, Pass, parameter_count};
+use minai::state::{Value, load};
+use minai::tensor::{Tensor, elements, grad_check};
+use minai::unet::{BlockKind, UNet, UNetConfig, geglu, time_features};
+use minai::weights::{Config, Keep, WeightFile, initialize, load_weights};
+use std::path::PathBuf;
+
+fn golden(name: &str) -> PathBuf {
+    let own = || concat!(env!("CARGO_MANIFEST_DIR"), "/golden").into();
+    std::env::var_os("MINAI_GOLDEN").map_or_else(own, PathBuf::from).join(name)
+}
+
+fn tiny_sd() -> PathBuf {
+    let own = || concat!(env!("CARGO_MANIFEST_DIR"), "/../data").into();
+    std::env::var_os("MINAI_GOLDEN").map_or_else(own, PathBuf::from).join("tiny-sd/unet")
+}
+
+fn tiny(keep: Keep) -> UNet {
+    let config = UNetConfig::from_config(&Config::open(tiny_sd().join("config.json")).unwrap()).unwrap();
+    let unet = UNet::new(&config);
+    let file = tiny_sd().join("diffusion_pytorch_model.safetensors");
+    load_weights(&unet, file, keep, &|name| Some(name.into())).unwrap();
+    unet
+}
+
+/// The largest difference, as a part of the largest value expected.
+#[track_caller]
+fn difference(found: &Tensor, expected: &Array) -> f32 {
+    assert_eq!(found.shape(), expected.shape());
+    let largest = |numbers: &mut dyn Iterator<Item = f32>| numbers.fold(0.0_f32, |most, x| most.max(x.abs()));
+    let apart = largest(&mut found.data.iter().zip(expected.iter()).map(|(x, y)| x - y));
+    assert!(found.data.iter().all(|x| x.is_finite()));
+    apart / largest(&mut expected.iter().copied())
+}
+
+/// (x, t, context) and what diffusers predicts.
+fn tiny_example() -> (Tensor, Vec<f32>, Tensor, Array) {
+    let (mut parts, _) = load(golden("sd_parts.safetensors")).unwrap();
+    let mut floats = |name: &str| match parts.remove(name) {
+        Some(Value::F32(array)) => array,
+        Some(Value::I64(array)) => Array::new(array.iter().map(|&t| t as f32).collect(), array.shape()),
+        other => panic!("{name}: {other:?}"),
+    };
+    let [x, context] = ["x", "text_embeddings"].map(|name| floats(name).into());
+    (x, elements(&floats("t")).to_vec(), context, floats("noise_pred"))
+}
+
+#[test]
+fn the_tiny_model_predicts_what_diffusers_does() {
+    let (x, t, context, expected) = tiny_example();
+    let unet = tiny(Keep::Single);
+    let error = difference(&unet.forward(&x, &t, &context, &mut Pass::eval()), &expected);
+    println!("tiny-sd: {error:.1e}");
+    assert!(error < 1e-5, "{error}");
+    // Recording for training changes nothing.
+    let trained = unet.forward(&x, &t, &context, &mut Pass::train(Generator::manual_seed(0)));
+    assert!(difference(&trained, &expected) < 1e-5);
+}
+
+#[test]
+fn half_weights_cost_little_accuracy() {
+    let (x, t, context, expected) = tiny_example();
+    let error = difference(&tiny(Keep::Half).forward(&x, &t, &context, &mut Pass::eval()), &expected);
+    println!("tiny-sd with weights of 16 bits: {error:.1e}");
+    assert!(1e-7 < error && error < 5e-3, "{error}");
+}
+
+#[test]
+fn other_shapes_predict_what_diffusers_does() {
+    let file = WeightFile::open(golden("unet.safetensors")).unwrap();
+    let (_, metadata) = load(golden("unet.safetensors")).unwrap();
+    assert!(metadata.len() >= 3);
+    for (case, json) in &metadata {
+        let unet = UNet::new(&UNetConfig::from_config(&Config::parse(case, json).unwrap()).unwrap());
+        let prefix = format!("{case}/net/");
+        let rename = |name: &str| name.strip_prefix(&prefix).map(String::from);
+        load_weights(&unet, file.path(), Keep::Single, &rename).unwrap();
+        let array = |name: &str| file.array(&format!("{case}/{name}")).unwrap();
+        let (x, context) = (array("in.x").into(), array("in.context").into());
+        let y = unet.forward(&x, elements(&array("in.t")), &context, &mut Pass::eval());
+        let error = difference(&y, &array("out"));
+        println!("{case} {:?}: {error:.1e}", x.shape());
+        assert!(error < 1e-5, "{case}: {error}");
+    }
+}
+
+#[test]
+fn a_batch_is_its_parts_and_one_time_serves_all() {
+    let (x, t, context, _) = tiny_example();
+    let (unet, pass) = (tiny(Keep::Single), &mut Pass::eval());
+    let all = unet.forward(&x, &t, &context, pass);
+    for (i, &t) in t.iter().enumerate() {
+        let one = |x: &Tensor| x.slice(ndarray::s![i..i + 1]);
+        let alone = unet.forward(&one(&x), &[t], &one(&context), pass);
+        assert!(difference(&alone, &one(&all).data) < 1e-5);
+    }
+    let same = unet.forward(&x, &[t[0]; 3][..t.len().min(3)], &context, pass);
+    assert!(difference(&unet.forward(&x, &[t[0]], &context, pass), &same.data) < 1e-6);
+}
+
+/// A small config, with some entries replaced.
+fn config(change: &str) -> Result<UNetConfig, String> {
+    let base = r#""block_out_channels": [8, 16], "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"], "layers_per_block": 1, "cross_attention_dim": 6,
+        "attention_head_dim": 2, "norm_num_groups": 4, "act_fn": "silu", "num_class_embeds": null"#;
+    // Of two entries of one name the last one counts.
+    let json = format!("{{{base}{}{change}}}", if change.is_empty() { "" } else { ", " });
+    UNetConfig::from_config(&Config::parse("unet.json", &json).unwrap()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn configs_are_read_or_refused_by_name() {
+    let plain = config("").unwrap();
+    assert_eq!((plain.heads.as_slice(), plain.layers_per_block.as_slice()), (&[2, 2][..], &[1, 1][..]));
+    assert_eq!(plain.down_blocks, [BlockKind::CrossAttention, BlockKind::Plain]);
+    assert_eq!(config(r#""attention_head_dim": [2, 4]"#).unwrap().heads, [2, 4]);
+    let refused = [
+        (r#""act_fn": "gelu""#, "`act_fn` is gelu"),
+        (r#""class_embed_type": "timestep""#, "`class_embed_type`"),
+        (r#""num_class_embeds": 10"#, "`num_class_embeds`"),
+        (r#""mid_block_type": "UNetMidBlock2D""#, "`mid_block_type` is UNetMidBlock2D"),
+        (
+            r#""down_block_types": ["AttnDownBlock2D", "DownBlock2D"]"#,
+            "`down_block_types` names AttnDownBlock2D",
+        ),
+        (r#""up_block_types": ["UpBlock2D"]"#, "`up_block_types` has 1 entries"),
+        (r#""layers_per_block": [1, 2, 3]"#, "`layers_per_block` has 3 entries"),
+        (r#""layers_per_block": 2000000000"#, "`layers_per_block` is 2000000000"),
+        (r#""attention_head_dim": 3"#, "`attention_head_dim` is 3"),
+        (r#""attention_head_dim": "two""#, "`attention_head_dim` is \"two\""),
+        (r#""norm_num_groups": 3"#, "`norm_num_groups` is 3"),
+        (r#""norm_num_groups": 0"#, "`norm_num_groups` is 0"),
+        (r#""block_out_channels": []"#, "`block_out_channels` 0"),
+        (r#""resnet_time_scale_shift": "scale_shift""#, "`resnet_time_scale_shift` is scale_shift"),
+        (r#""only_cross_attention": true"#, "`only_cross_attention` is true"),
+        (r#""conv_in_kernel": 1"#, "`conv_in_kernel` is 1"),
+        (r#""in_channels": 0"#, "`in_channels`"),
+        (r#""transformer_layers_per_block": [1, 2]"#, "`transformer_layers_per_block`"),
+    ];
+    for (change, what) in refused {
+        let error = config(change).unwrap_err();
+        assert!(error.starts_with("unet.json: ") && error.contains(what), "{change}: {error}");
+    }
+}
+
+#[test]
+fn the_published_shape_is_made_without_its_numbers() {
+    // As published; 3.4 GB if they were there.
+    assert_eq!(parameter_count(&UNet::new(&UNetConfig::sd15())), 859_520_964);
+    let mut names: Vec<String> =
+        Parts::of(&UNet::new(&UNetConfig::sd15())).parameters.into_iter().map(|(name, _)| name).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 686);
+}
+
+#[test]
+fn every_parameter_learns() {
+    let unet = UNet::new(&config("").unwrap());
+    initialize(&unet, &mut Generator::manual_seed(1), Keep::Single);
+    let rng = &mut Generator::manual_seed(2);
+    let (x, context) = (rng.randn(&[2, 4, 5, 6]).into(), rng.randn(&[2, 3, 6]).into());
+    let loss = |unet: &UNet| {
+        let y = unet.forward(&x, &[10.0, 700.0], &context, &mut Pass::train(Generator::manual_seed(0)));
+        (&y * &y).mean(..)
+    };
+    let before = loss(&unet);
+    before.backward();
+    for (name, parameter) in Parts::of(&unet).parameters {
+        let gradient = parameter.grad().unwrap_or_else(|| panic!("no gradient for {name}"));
+        assert!(gradient.iter().any(|&g| g != 0.0), "{name} learns nothing");
+        parameter.update(|numbers| numbers.iter_mut().zip(gradient.iter()).for_each(|(x, g)| *x -= 0.01 * g));
+    }
+    assert!(loss(&unet).item() < before.item());
+}
+
+#[test]
+fn geglu_is_a_gate_and_its_gradient_is_right() {
+    let rng = &mut Generator::manual_seed(3);
+    let x = rng.randn(&[2, 3, 8]);
+    assert_eq!(geglu(&x.clone().into()).shape(), [2, 3, 4]);
+    // gelu(0) = 0 closes the gate.
+    let closed = Array::new(vec![5.0, 7.0, 0.0, 0.0], &[1, 4]);
+    assert_eq!(elements(&geglu(&closed.into()).data), [0.0, 0.0]);
+    assert!(grad_check(|x| geglu(&x[0]), &[x]) < 1e-3);
+}
+
+#[test]
+fn time_features_are_waves() {
+    let features = time_features(&[0.0, 1.0], 4, true, 0.0);
+    assert_eq!(features.shape(), [2, 4]);
+    let expected = [1.0, 1.0, 0.0, 0.0, 1_f64.cos(), 0.01_f64.cos(), 1_f64.sin(), 0.01_f64.sin()];
+    elements(&features.data)
+        .iter()
+        .zip(expected)
+        .for_each(|(x, y)| assert!((f64::from(*x) - y).abs() < 1e-7));
+    let sines_first = time_features(&[1.0], 4, false, 0.0);
+    assert_eq!(elements(&sines_first.data)[..2], elements(&features.data)[6..]);
+}
+
+fn run(x: &[usize], t: &[f32], context: &[usize]) {
+    let unet = UNet::new(&config("").unwrap());
+    initialize(&unet, &mut Generator::manual_seed(1), Keep::Single);
+    unet.forward(&Tensor::zeros(x), t, &Tensor::zeros(context), &mut Pass::eval());
+}
+
+#[test]
+#[should_panic(expected = "UNet: x of shape [1, 3, 8, 8]")]
+fn other_channels_are_refused() {
+    run(&[1, 3, 8, 8], &[1.0], &[1, 2, 6]);
+}
+
+#[test]
+#[should_panic(expected = "UNet: context of shape [1, 2, 7]")]
+fn another_context_is_refused() {
+    run(&[1, 4, 8, 8], &[1.0], &[1, 2, 7]);
+}
+
+#[test]
+#[should_panic(expected = "UNet: 3 times for x of shape [2, 4, 8, 8]")]
+fn too_many_times_are_refused() {
+    run(&[2, 4, 8, 8], &[1.0; 3], &[2, 2, 6]);
+}
+
+#[test]
+fn the_smallest_picture_passes() {
+    run(&[1, 4, 1, 1], &[1.0], &[1, 1, 6]);
+}
