@@ -34,6 +34,7 @@ pub mod clip;
 pub mod conv;
 pub mod data;
 pub mod datasets;
+pub mod denoiser;
 #[cfg(feature = "download")]
 pub mod download;
 pub mod dropout;
@@ -55,6 +56,7 @@ pub mod meanshift;
 #[cfg(feature = "nb")]
 pub mod nb;
 pub mod nn;
+pub mod noise;
 pub mod norm;
 pub mod optim;
 pub mod optimizer;
@@ -65,6 +67,7 @@ pub mod pool;
 pub mod progress;
 pub mod resnet;
 pub mod rng;
+pub mod samplers;
 pub mod schedule;
 pub mod state;
 pub mod summary;

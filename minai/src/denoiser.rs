@@ -1,0 +1,181 @@
+//! The exact denoiser of a data set: what a network that is trained to remove noise would say if it learned perfectly.
+
+use minai::array::Array;
+use minai::loss::softmax;
+use minai::noise::NoiseSchedule;
+use minai::tensor::{Tensor, elements};
+
+/// All images of a data set, and for any noisy image what it must have been, on average.
+///
+/// If x = xᵢ + σ n, with each xᵢ as likely as any other and n normal, then by Bayes' rule xᵢ has the probability
+/// softmaxᵢ(-|x - xᵢ|² / 2σ²), and the best guess is D(x, σ) = Σᵢ softmaxᵢ xᵢ (Karras et al. 2022, equation 57).
+#[derive(Clone, Debug)]
+pub struct ExactDenoiser {
+    /// (n, pixels)
+    images: Tensor,
+    /// -|xᵢ|² / 2: (n,)
+    half_squares: Tensor,
+    /// One image's.
+    shape: Vec<usize>,
+}
+
+impl ExactDenoiser {
+    /// `images`: (n, …), of any shape.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn new(images: &Array) -> Self {
+        let shape = images.shape();
+        assert!(shape.len() > 1 && !images.is_empty(), "ExactDenoiser: no images in shape {shape:?}");
+        let flat = Tensor::from(images.clone()).reshape(&[shape[0] as isize, -1]);
+        let half_squares = (&flat * &flat).sum(1) * -0.5;
+        ExactDenoiser { images: flat, half_squares, shape: shape[1..].to_vec() }
+    }
+
+    /// The number of images.
+    pub fn images(&self) -> usize {
+        self.images.shape()[0]
+    }
+
+    /// Image `i`, in its own shape.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn image(&self, i: usize) -> Tensor {
+        let index = Array::new(vec![i as i64], &[1]);
+        self.like(&self.images.index_select(0, &index)).squeeze(0)
+    }
+
+    /// The denoiser of some of the images.
+    ///
+    /// # Panics
+    /// If there are none, or one is not there.
+    #[track_caller]
+    pub fn subset(&self, indices: &[usize]) -> Self {
+        assert!(!indices.is_empty(), "subset: no images");
+        let indices = Array::new(indices.iter().map(|&i| i as i64).collect(), &[indices.len()]);
+        let half_squares = self.half_squares.index_select(0, &indices);
+        ExactDenoiser {
+            images: self.images.index_select(0, &indices),
+            half_squares,
+            shape: self.shape.clone(),
+        }
+    }
+
+    /// What each of the noisy images x (b, …) was, on average, at noise level `sigma`: (b, …).
+    ///
+    /// # Panics
+    /// If the shapes do not fit, or `sigma` is not above 0.
+    #[track_caller]
+    pub fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.like(&self.probabilities(x, sigma).matmul(&self.images))
+    }
+
+    /// The same, where row `b` of x can only have been image `i` if `allowed(b, i)`.
+    ///
+    /// # Panics
+    /// As [`denoise`](Self::denoise), and if a row is allowed no image.
+    #[track_caller]
+    pub fn denoise_among(&self, x: &Tensor, sigma: f64, allowed: impl Fn(usize, usize) -> bool) -> Tensor {
+        self.like(&self.probabilities_among(x, sigma, allowed).matmul(&self.images))
+    }
+
+    /// How likely each of the n images is behind each noisy one: (b, n).
+    ///
+    /// # Panics
+    /// As [`denoise`](Self::denoise).
+    #[track_caller]
+    pub fn probabilities(&self, x: &Tensor, sigma: f64) -> Tensor {
+        softmax(&self.scores(x, sigma), -1)
+    }
+
+    /// The same, where row `b` of x can only have been image `i` if `allowed(b, i)`.
+    ///
+    /// # Panics
+    /// As [`denoise_among`](Self::denoise_among).
+    #[track_caller]
+    pub fn probabilities_among(
+        &self,
+        x: &Tensor,
+        sigma: f64,
+        allowed: impl Fn(usize, usize) -> bool,
+    ) -> Tensor {
+        let (rows, n) = (x.shape()[0], self.images());
+        let refused: Vec<bool> = (0..rows * n).map(|at| !allowed(at / n, at % n)).collect();
+        let none = refused.chunks(n).position(|row| row.iter().all(|&refused| refused));
+        assert!(none.is_none(), "denoise_among: row {} may be none of the images", none.unwrap_or(0));
+        softmax(&self.scores(x, sigma).masked_fill(&Array::new(refused, &[rows, n]), f32::NEG_INFINITY), -1)
+    }
+
+    /// -|x - xᵢ|² / 2σ², but for |x|² / 2σ², which is the same for all images: (b, n).
+    #[track_caller]
+    fn scores(&self, x: &Tensor, sigma: f64) -> Tensor {
+        assert!(sigma > 0.0, "denoise: the noise level is {sigma}, and must be above 0");
+        (self.products(x) + &self.half_squares) * (sigma * sigma).recip() as f32
+    }
+
+    /// x · xᵢ: (b, n).
+    #[track_caller]
+    fn products(&self, x: &Tensor) -> Tensor {
+        let fits = x.shape().len() > 1 && x.shape()[1..] == self.shape[..];
+        assert!(fits, "denoise: x has shape {:?}, and each image {:?}", x.shape(), self.shape);
+        x.reshape(&[x.shape()[0] as isize, -1]).matmul(&self.images.t())
+    }
+
+    /// The noise in `x` (b, …), as a network would say it to a [`Sampler`](minai::samplers::Sampler): x is what
+    /// `scale_input` gives, t a time of the schedule, and eps = (x √(1 + σ²) - D) / σ.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn noise(&self, schedule: &NoiseSchedule, x: &Tensor, t: f64) -> Tensor {
+        let sigma = schedule.sigma(t);
+        let x = x * sigma.hypot(1.0) as f32;
+        noise_in(&x, &self.denoise(&x, sigma), sigma)
+    }
+
+    /// The same, where row `b` of x can only have been image `i` if `allowed(b, i)`.
+    ///
+    /// # Panics
+    /// If the shapes do not fit, or a row is allowed no image.
+    #[track_caller]
+    pub fn noise_among(
+        &self,
+        schedule: &NoiseSchedule,
+        x: &Tensor,
+        t: f64,
+        allowed: impl Fn(usize, usize) -> bool,
+    ) -> Tensor {
+        let sigma = schedule.sigma(t);
+        let x = x * sigma.hypot(1.0) as f32;
+        noise_in(&x, &self.denoise_among(&x, sigma, allowed), sigma)
+    }
+
+    /// For each of x (b, …), which image is nearest, and how far away: the square root of the sum of squared
+    /// differences.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn nearest(&self, x: &Tensor) -> Vec<(usize, f32)> {
+        let best = (self.products(x) + &self.half_squares).argmax(1);
+        let rows = x.reshape(&[x.shape()[0] as isize, -1]);
+        let apart = &rows - self.images.index_select(0, &best);
+        let distances = (&apart * &apart).sum(1).sqrt();
+        best.iter().zip(elements(&distances.data)).map(|(&i, &distance)| (i as usize, distance)).collect()
+    }
+
+    /// Rows of pixels as images.
+    fn like(&self, rows: &Tensor) -> Tensor {
+        let sizes: Vec<isize> =
+            rows.shape()[..1].iter().chain(&self.shape).map(|&size| size as isize).collect();
+        rows.reshape(&sizes)
+    }
+}
+
+/// The noise eps in x = x₀ + σ eps, if x₀ is `denoised`.
+pub fn noise_in(x: &Tensor, denoised: &Tensor, sigma: f64) -> Tensor {
+    (x - denoised) / sigma as f32
+}
