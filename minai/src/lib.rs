@@ -72,6 +72,7 @@ pub mod schedule;
 pub mod state;
 pub mod summary;
 pub mod tensor;
+pub mod tokenizer;
 pub mod training;
 pub mod unet;
 pub mod vae;

@@ -1,0 +1,536 @@
+//! CLIP's tokenizer: a prompt is cleaned, cut into words, and each word into pieces by byte-pair encoding.
+
+use flate2::read::MultiGzDecoder;
+use htmlize::ENTITIES;
+use minai::array::Array;
+use minai::state::StateError;
+use regex::{Captures, Regex};
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use unicode_normalization::UnicodeNormalization;
+
+// ---- bytes
+
+/// The sign by which vocabularies write each byte: itself if it is printable Latin-1, else one from U+0100 on; and the
+/// bytes in the order in which their tokens are numbered.
+fn byte_signs() -> ([char; 256], Vec<u8>) {
+    let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    let (mut order, others): (Vec<u8>, Vec<u8>) = (0..=255).partition(printable);
+    let mut signs: [char; 256] = std::array::from_fn(|byte| byte as u8 as char);
+    for (&byte, sign) in others.iter().zip('\u{100}'..) {
+        signs[byte as usize] = sign;
+    }
+    order.extend(others);
+    (signs, order)
+}
+
+// ---- html
+
+/// What Windows means by the bytes 0x80 to 0x9F, which in Latin-1 and Unicode are control characters without a use.
+const WINDOWS_1252: [char; 32] = [
+    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8D}', 'Ž', '\u{8F}', '\u{90}',
+    '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9D}', 'ž', 'Ÿ',
+];
+
+/// The character that HTML means by a number: U+FFFD for one that cannot be, nothing for one that has no business in a text.
+fn character(number: Option<u32>) -> Option<char> {
+    match number {
+        Some(c1 @ 0x80..=0x9F) => Some(WINDOWS_1252[c1 as usize - 0x80]),
+        Some(0x01..=0x08 | 0x0B | 0x0E..=0x1F | 0x7F | 0xFDD0..=0xFDEF) => None,
+        Some(number) if number & 0xFFFE == 0xFFFE && number <= 0x10_FFFF => None,
+        Some(number) if number != 0 => Some(char::from_u32(number).unwrap_or(char::REPLACEMENT_CHARACTER)),
+        _ => Some(char::REPLACEMENT_CHARACTER),
+    }
+}
+
+/// What an entity stands for: `&amp;`, or `&amp` for those that older pages write so.
+fn entity(text: &str) -> Option<&'static str> {
+    ENTITIES.get(text.as_bytes()).map(|bytes| str::from_utf8(bytes).expect("entities are text"))
+}
+
+// ---- ftfy
+
+/// The patterns that cleaning and cutting look for.
+struct Patterns {
+    /// An entity as HTML's readers see it, with or without semicolon.
+    reference: Regex,
+    /// An entity beyond doubt.
+    entity: Regex,
+    /// What colours a terminal's text.
+    escape: Regex,
+    /// A word, for the purpose of counting tokens.
+    word: Regex,
+}
+
+impl Patterns {
+    fn new() -> Self {
+        let regex = |pattern: &str| Regex::new(pattern).expect("a pattern of our own");
+        Patterns {
+            reference: regex(r"&(#[0-9]+;?|#[xX][0-9a-fA-F]+;?|[^\t\n\x0C <&#;]{1,32};?)"),
+            entity: regex("&#?[0-9A-Za-z]{1,24};"),
+            escape: regex(r"\x1B\[[\d;]*[a-zA-Z]"),
+            word: regex(
+                r"(?i)<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+",
+            ),
+        }
+    }
+
+    /// Replaces HTML's entities as browsers do: also such as lack their semicolon.
+    fn unescape<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.reference.replace_all(text, |found: &Captures| {
+            let (all, name) = (&found[0], found[1].trim_end_matches(';'));
+            let number = match name.as_bytes() {
+                [b'#', b'x' | b'X', ..] => u32::from_str_radix(&name[2..], 16).ok(),
+                [b'#', ..] => name[1..].parse().ok(),
+                _ => {
+                    // The longest beginning that is an entity.
+                    let ends = all.char_indices().map(|(at, c)| at + c.len_utf8()).filter(|&end| end > 2);
+                    let known = ends.rev().find_map(|end| Some((entity(&all[..end])?, &all[end..])));
+                    return known.map_or_else(|| all.to_owned(), |(text, rest)| format!("{text}{rest}"));
+                }
+            };
+            character(number).map(String::from).unwrap_or_default()
+        })
+    }
+
+    /// Replaces the entities that are meant beyond doubt: those with a semicolon, and such as were put in capitals.
+    fn unescape_sure<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.entity.replace_all(text, |found: &Captures| {
+            let all = &found[0];
+            if let Some(text) = entity(all) {
+                return text.to_owned();
+            }
+            let unescaped = self.unescape(all);
+            if all.starts_with("&#") {
+                return if unescaped.contains(';') { all.to_owned() } else { unescaped.into_owned() };
+            }
+            let capitals = !all.contains(|c: char| c.is_ascii_lowercase()) && unescaped == all;
+            let lower = capitals.then(|| entity(&all.to_ascii_lowercase())).flatten();
+            lower.map_or_else(|| all.to_owned(), str::to_uppercase)
+        })
+    }
+}
+
+/// Appends what is to stand for a character: plain quotes, letters for ligatures, usual widths and line breaks.
+fn push_plain(c: char, text: &mut String) {
+    match c {
+        '\u{80}'..='\u{9F}' => match WINDOWS_1252[c as usize - 0x80] {
+            c @ '\u{80}'..='\u{9F}' => text.push(c),
+            c => push_plain(c, text),
+        },
+        'Ĳ' => text.push_str("IJ"),
+        'ĳ' => text.push_str("ij"),
+        'ŉ' => text.push_str("'n"),
+        'Ǳ' => text.push_str("DZ"),
+        'ǲ' => text.push_str("Dz"),
+        'ǳ' => text.push_str("dz"),
+        'Ǆ' => text.push_str("DŽ"),
+        'ǅ' => text.push_str("Dž"),
+        'ǆ' => text.push_str("dž"),
+        'Ǉ' => text.push_str("LJ"),
+        'ǈ' => text.push_str("Lj"),
+        'ǉ' => text.push_str("lj"),
+        'Ǌ' => text.push_str("NJ"),
+        'ǋ' => text.push_str("Nj"),
+        'ǌ' => text.push_str("nj"),
+        'ﬀ' => text.push_str("ff"),
+        'ﬁ' => text.push_str("fi"),
+        'ﬂ' => text.push_str("fl"),
+        'ﬃ' => text.push_str("ffi"),
+        'ﬄ' => text.push_str("ffl"),
+        'ﬅ' => text.push_str("ſt"),
+        'ﬆ' => text.push_str("st"),
+        '\u{3000}' => text.push(' '),
+        '\u{FF01}'..='\u{FFEF}' => text.extend(c.nfkc()),
+        '\u{2BC}' | '\u{2018}'..='\u{201B}' => text.push('\''),
+        '\u{201C}'..='\u{201F}' => text.push('"'),
+        '\r' | '\u{2028}' | '\u{2029}' => text.push('\n'),
+        c => text.push(c),
+    }
+}
+
+/// Characters that show nothing and that nobody means to have in a text.
+fn is_control(c: char) -> bool {
+    matches!(c, '\0'..='\u{8}' | '\u{B}' | '\u{E}'..='\u{1F}' | '\u{7F}')
+        || matches!(c, '\u{206A}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFC}')
+}
+
+/// How often a line is gone over at most, if each time something changes: entities inside of entities inside of …
+const ROUNDS: usize = 100;
+
+impl Patterns {
+    /// One line without what goes wrong with texts on their way through programs.
+    fn fix_line(&self, line: &str, unescape: bool) -> String {
+        let mut text = line.to_owned();
+        for _ in 0..ROUNDS {
+            let before = text.clone();
+            if unescape {
+                text = self.unescape_sure(&text).into_owned();
+            }
+            let mut plain = String::with_capacity(text.len());
+            text.replace("\r\n", "\n").chars().for_each(|c| push_plain(c, &mut plain));
+            text = self.escape.replace_all(&plain, "").chars().filter(|&c| !is_control(c)).nfc().collect();
+            if text == before {
+                break;
+            }
+        }
+        text
+    }
+
+    /// A prompt in the form that CLIP was trained with: repaired, without HTML, with single spaces, in small letters.
+    fn clean(&self, prompt: &str) -> String {
+        let mut fixed = String::with_capacity(prompt.len());
+        let mut unescape = true;
+        for line in prompt.split_inclusive('\n') {
+            unescape &= !line.contains('<'); // from here on this is HTML, whose entities have their meaning
+            fixed += &self.fix_line(line, unescape);
+        }
+        let text = self.unescape(&fixed).into_owned();
+        let text = self.unescape(&text);
+        text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+    }
+}
+
+// ---- vocabulary
+
+/// Two neighbours that become one token, and when: merges of a lower rank come first.
+#[derive(Clone, Copy)]
+struct Merge {
+    rank: u32,
+    token: u32,
+}
+
+/// How many tokens a prompt has for CLIP, start and end included.
+pub const CONTEXT: usize = 77;
+
+/// How many merges CLIP's vocabulary has; the file in which they came has more.
+const MERGES: usize = 49_152 - 256 - 2;
+
+/// What a vocabulary's file may have at most, in bytes.
+const FILE_LIMIT: u64 = 16 << 20;
+
+/// CLIP's tokenizer: texts to token numbers and back.
+///
+/// Texts are cleaned as those that CLIP was trained with: plain quotes, ligatures taken apart, full-width letters
+/// narrowed, HTML's entities and terminals' escapes resolved, composed characters (NFC), small letters, single spaces.
+/// What open_clip does besides, and this does not: to repair text that was decoded by the wrong table (`schÃ¶n`).
+pub struct Tokenizer {
+    /// What each token stands for.
+    bytes: Vec<Vec<u8>>,
+    /// Whether a word ends with it.
+    ends: Vec<bool>,
+    /// The tokens of the bytes: inside of a word, and at its end.
+    inside: Vec<u32>,
+    last: Vec<u32>,
+    merges: HashMap<(u32, u32), Merge>,
+    start: u32,
+    end: u32,
+    patterns: Patterns,
+}
+
+/// A whole file, if it is one and not longer than vocabularies are.
+fn read_text(path: &Path) -> Result<String, StateError> {
+    let fail = |what: String| StateError::new(path, what);
+    let read = || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(FILE_LIMIT + 1).read_to_end(&mut bytes)?;
+        if bytes.starts_with(&[0x1F, 0x8B]) {
+            let packed = std::mem::take(&mut bytes);
+            MultiGzDecoder::new(&packed[..]).take(FILE_LIMIT + 1).read_to_end(&mut bytes)?;
+        }
+        Ok::<_, std::io::Error>(bytes)
+    };
+    let bytes = read().map_err(|error| {
+        fail(format!("{error}; check that it is there and whole, or fetch CLIP's vocabulary again"))
+    })?;
+    if bytes.len() as u64 > FILE_LIMIT {
+        return Err(fail(
+            "has more than 16 MiB, which is no vocabulary's size; check that it is the right file".into(),
+        ));
+    }
+    String::from_utf8(bytes).map_err(|_| fail("is no text (UTF-8); fetch CLIP's vocabulary again".into()))
+}
+
+/// The two tokens in each line of a list of merges, whose first line may be a heading.
+fn read_merges(text: &str) -> Result<Vec<(&str, &str)>, String> {
+    let mut merges = Vec::new();
+    for (number, line) in text.trim_end_matches(['\r', '\n']).lines().enumerate() {
+        match line.split_once(' ') {
+            _ if number == 0 && line.contains("#version") => {}
+            Some((one, two)) if !one.is_empty() && !two.is_empty() && !two.contains(' ') => {
+                merges.push((one, two))
+            }
+            _ => {
+                return Err(format!(
+                    "line {}: \"{line:.40}\" is no pair of tokens; fetch CLIP's vocabulary again",
+                    number + 1
+                ));
+            }
+        }
+    }
+    Ok(merges)
+}
+
+impl Tokenizer {
+    /// Reads a vocabulary: from a folder with `vocab.json` and `merges.txt`, or with `bpe_simple_vocab_16e6.txt.gz`; or
+    /// from one of these files (`merges.txt` is looked for beside `vocab.json`, and the other way round).
+    ///
+    /// # Errors
+    /// When a file is missing or unreadable, or is no vocabulary of CLIP's kind; the error says which line or token.
+    pub fn open(path: impl AsRef<Path>) -> Result<Tokenizer, StateError> {
+        let path = path.as_ref();
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+        let [json, txt, packed] =
+            ["vocab.json", "merges.txt", "bpe_simple_vocab_16e6.txt.gz"].map(|name| folder.join(name));
+        match path {
+            path if path == json || path == txt => Self::open_pair(&json, &txt),
+            path if !path.is_dir() => Self::from_merges(path, &read_text(path)?),
+            _ if json.exists() || txt.exists() => Self::open_pair(&json, &txt),
+            _ if packed.exists() => Self::from_merges(&packed, &read_text(&packed)?),
+            _ => Err(StateError::new(
+                path,
+                "has neither `vocab.json` and `merges.txt` nor `bpe_simple_vocab_16e6.txt.gz`; name a model's folder `tokenizer`",
+            )),
+        }
+    }
+
+    fn open_pair(json: &Path, txt: &Path) -> Result<Tokenizer, StateError> {
+        Self::from_texts(json, &read_text(json)?, txt, &read_text(txt)?)
+    }
+
+    /// From the text of OpenAI's list of merges, of which the first 48,894 count, and which numbers the tokens by their
+    /// order; errors call it `name`.
+    ///
+    /// # Errors
+    /// When it is not such a list.
+    pub fn from_merges(name: impl AsRef<Path>, merges: &str) -> Result<Tokenizer, StateError> {
+        let build = || {
+            let mut merges = read_merges(merges)?;
+            if merges.len() < MERGES {
+                return Err(format!(
+                    "has {} merges, CLIP's vocabulary has {MERGES}; fetch it again",
+                    merges.len()
+                ));
+            }
+            merges.truncate(MERGES);
+            let (signs, order) = byte_signs();
+            let single = order.iter().map(|&byte| signs[byte as usize].to_string());
+            let last = order.iter().map(|&byte| format!("{}</w>", signs[byte as usize]));
+            let merged = merges.iter().map(|(one, two)| format!("{one}{two}"));
+            let special = ["<|startoftext|>", "<|endoftext|>"].map(str::to_owned);
+            let names = single.chain(last).chain(merged).chain(special);
+            let ids: HashMap<String, u32> = names.zip(0..).collect();
+            Self::build(ids, &merges)
+        };
+        build().map_err(|what| StateError::new(name.as_ref(), what))
+    }
+
+    /// From the texts of `vocab.json` and `merges.txt`; errors call them `name` and `merges_name`.
+    ///
+    /// # Errors
+    /// When they are no vocabulary, or not of one vocabulary.
+    pub fn from_texts(
+        name: impl AsRef<Path>,
+        vocabulary: &str,
+        merges_name: impl AsRef<Path>,
+        merges: &str,
+    ) -> Result<Tokenizer, StateError> {
+        let ids = serde_json::from_str(vocabulary).map_err(|error| {
+            let what =
+                format!("is no list of tokens with their numbers ({error}); fetch CLIP's vocabulary again");
+            StateError::new(name.as_ref(), what)
+        })?;
+        let merges = read_merges(merges).and_then(|merges| Self::build(ids, &merges));
+        merges.map_err(|what| StateError::new(merges_name.as_ref(), what))
+    }
+
+    /// From the tokens' names with their numbers, and the merges in order.
+    fn build(ids: HashMap<String, u32>, merges: &[(&str, &str)]) -> Result<Tokenizer, String> {
+        let id = |name: &str| {
+            let known = ids.get(name).copied();
+            known.ok_or_else(|| {
+                format!("the vocabulary has no token `{name:.80}`; fetch CLIP's vocabulary again")
+            })
+        };
+        let mut names = vec![""; ids.len()];
+        for (name, &id) in &ids {
+            match names.get_mut(id as usize) {
+                Some(free) if free.is_empty() => *free = name,
+                Some(taken) => {
+                    return Err(format!("the tokens `{taken:.80}` and `{name:.80}` have one number, {id}"));
+                }
+                None => {
+                    return Err(format!("token `{name:.80}` has number {id} of only {} tokens", ids.len()));
+                }
+            }
+        }
+        let (signs, _) = byte_signs();
+        let inside: Vec<u32> = signs.iter().map(|sign| id(&sign.to_string())).collect::<Result<_, _>>()?;
+        let last: Vec<u32> = signs.iter().map(|sign| id(&format!("{sign}</w>"))).collect::<Result<_, _>>()?;
+        // A token is made in one way only, of such as were made before: so the order of merges is all that matters.
+        let mut made: HashSet<u32> = inside.iter().chain(&last).copied().collect();
+        let mut table = HashMap::with_capacity(merges.len());
+        for (&(one, two), rank) in merges.iter().zip(0..) {
+            let (left, right, token) = (id(one)?, id(two)?, id(&format!("{one}{two}"))?);
+            if !made.contains(&left) || !made.contains(&right) || !made.insert(token) {
+                return Err(format!(
+                    "merge {}, `{one:.40} {two:.40}`, is out of order or there twice; fetch CLIP's vocabulary again",
+                    rank + 1
+                ));
+            }
+            table.insert((left, right), Merge { rank, token });
+        }
+        let byte_of: HashMap<char, u8> = signs.iter().copied().zip(0..=255).collect();
+        let (start, end) = (id("<|startoftext|>")?, id("<|endoftext|>")?);
+        let ends: Vec<bool> = names.iter().map(|name| name.ends_with("</w>")).collect();
+        let bytes = names.iter().enumerate().map(|(id, name)| {
+            let special = id as u32 == start || id as u32 == end;
+            let stem = name.strip_suffix("</w>").unwrap_or(name);
+            if special {
+                return name.bytes().collect();
+            }
+            stem.chars().filter_map(|sign| byte_of.get(&sign).copied()).collect()
+        });
+        let bytes = bytes.collect();
+        Ok(Tokenizer { bytes, ends, inside, last, merges: table, start, end, patterns: Patterns::new() })
+    }
+}
+
+// ---- encode
+
+/// No place: before the first, or behind the last part of a word.
+const NOWHERE: usize = usize::MAX;
+
+impl Tokenizer {
+    /// Appends the tokens of a word. The time goes with the word's length, and little more.
+    fn encode_word(&self, word: &[u8], ids: &mut Vec<u32>) {
+        let Some((&last, inside)) = word.split_last() else { return };
+        let mut parts: Vec<u32> = inside.iter().map(|&byte| self.inside[byte as usize]).collect();
+        parts.push(self.last[last as usize]);
+        // Parts in a chain: a merge puts the new token in the left one's place and leaves the right one out.
+        let mut next: Vec<usize> = (1..parts.len()).chain([NOWHERE]).collect();
+        let mut before: Vec<usize> = [NOWHERE].into_iter().chain(0..parts.len() - 1).collect();
+        let merge = |parts: &[u32], next: &[usize], at: usize| {
+            let right = *next.get(at).filter(|&&right| right != NOWHERE)?;
+            let merge = self.merges.get(&(parts[at], parts[right]))?;
+            Some(Reverse((merge.rank, at, merge.token)))
+        };
+        let first = (0..parts.len()).filter_map(|at| merge(&parts, &next, at));
+        let mut queue: BinaryHeap<_> = first.collect();
+        while let Some(Reverse((rank, at, token))) = queue.pop() {
+            // One of the two may have been merged with another neighbour meanwhile.
+            if merge(&parts, &next, at) != Some(Reverse((rank, at, token))) {
+                continue;
+            }
+            let right = next[at];
+            parts[at] = token;
+            next[at] = next[right];
+            next[right] = NOWHERE;
+            parts[right] = u32::MAX; // no merge begins here any more
+            if next[at] != NOWHERE {
+                before[next[at]] = at;
+            }
+            queue.extend(merge(&parts, &next, at));
+            if before[at] != NOWHERE {
+                queue.extend(merge(&parts, &next, before[at]));
+            }
+        }
+        let mut at = 0;
+        while at != NOWHERE {
+            ids.push(parts[at]);
+            at = next[at];
+        }
+    }
+
+    /// The tokens of a text, without start and end: as open_clip's, which takes `<start_of_text>` and `<end_of_text>` in
+    /// a text for start and end, and `<|startoftext|>` for text.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        let (text, mut ids) = (self.clean(text), Vec::new());
+        for word in self.patterns.word.find_iter(&text) {
+            match word.as_str() {
+                "<start_of_text>" => ids.push(self.start),
+                "<end_of_text>" => ids.push(self.end),
+                word => self.encode_word(word.as_bytes(), &mut ids),
+            }
+        }
+        ids
+    }
+
+    /// A text as it is before it is cut into words.
+    pub fn clean(&self, text: &str) -> String {
+        self.patterns.clean(text)
+    }
+
+    /// The text that tokens stand for, with a space behind each word. Start and end are shown as `<|startoftext|>` and
+    /// `<|endoftext|>`, bytes that make no character as U+FFFD, and so are numbers that are no token's.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let mut bytes = Vec::new();
+        for &id in ids {
+            match self.bytes.get(id as usize) {
+                Some(token) => bytes.extend(token),
+                None => bytes.extend("\u{FFFD}".as_bytes()),
+            }
+            if self.ends.get(id as usize) == Some(&true) {
+                bytes.push(b' ');
+            }
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// How many tokens there are.
+    pub fn vocabulary_size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The token that begins each prompt.
+    pub fn start(&self) -> u32 {
+        self.start
+    }
+
+    /// The token that ends each prompt.
+    pub fn end(&self) -> u32 {
+        self.end
+    }
+}
+
+// ---- tokens
+
+/// A prompt as CLIP reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// Start, the prompt's tokens, and the end's token up to the 77th place.
+    pub ids: [u32; CONTEXT],
+    /// If the prompt was too long: a warning that says what of it does not count.
+    pub cut: Option<String>,
+}
+
+impl Tokenizer {
+    /// The 77 tokens of a prompt. Of a longer one the first 75 count, between start and end.
+    pub fn tokens(&self, prompt: &str) -> Tokens {
+        let found = self.encode(prompt);
+        let (kept, cut) = found.split_at(found.len().min(CONTEXT - 2));
+        let mut ids = [self.end; CONTEXT];
+        ids[0] = self.start;
+        ids[1..=kept.len()].copy_from_slice(kept);
+        let warning = || {
+            let (text, count) = (self.decode(&cut[..cut.len().min(100)]), found.len());
+            let more = if cut.len() > 100 { "…" } else { "" };
+            format!(
+                "the prompt has {count} tokens, of which {} count; shorten it, for this is left out: \"{}{more}\"",
+                kept.len(),
+                text.trim_end()
+            )
+        };
+        Tokens { ids, cut: (!cut.is_empty()).then(warning) }
+    }
+}
+
+/// Prompts in the form that a text encoder takes: (n, 77).
+pub fn batch(prompts: &[Tokens]) -> Array<i64> {
+    let ids = prompts.iter().flat_map(|tokens| tokens.ids.map(i64::from));
+    Array::new(ids.collect(), &[prompts.len(), CONTEXT])
+}
