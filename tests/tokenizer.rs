@@ -12,7 +12,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-const PACKED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/tiny-sd/tokenizer/bpe_simple_vocab_16e6.txt.gz");
+const PACKED: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../data/tiny-sd/tokenizer/bpe_simple_vocab_16e6.txt.gz");
 
 static CLIP: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::open(PACKED).unwrap());
 
@@ -91,7 +92,8 @@ fn both_forms_of_the_vocabulary_give_the_same_tokens() {
     let folder = tempfile::tempdir().unwrap();
     write_pair(folder.path());
     let texts = json(&golden("tokenizer_texts.json"));
-    for path in [folder.path().to_owned(), folder.path().join("vocab.json"), folder.path().join("merges.txt")] {
+    for path in [folder.path().to_owned(), folder.path().join("vocab.json"), folder.path().join("merges.txt")]
+    {
         let pair = Tokenizer::open(path).unwrap();
         assert_eq!((pair.vocabulary_size(), pair.start(), pair.end()), (49_408, 49_406, 49_407));
         for case in &texts {
@@ -116,7 +118,8 @@ fn decoding_gives_the_cleaned_text_back() {
     assert_eq!(CLIP.decode(&CLIP.encode("a cat")), "a cat ");
     assert_eq!(CLIP.decode(&[CLIP.start(), 320, 2368, CLIP.end()]), "<|startoftext|>a cat <|endoftext|>");
     assert_eq!(CLIP.decode(&[49_408, u32::MAX]), "\u{FFFD}\u{FFFD}");
-    assert_eq!(CLIP.decode(&CLIP.encode("😀")[..1]), "\u{FFFD}", "a part of a character");
+    let parts = CLIP.encode("𓀀");
+    assert!(parts.len() > 1 && CLIP.decode(&parts[..1]) == "\u{FFFD}", "a part of a character");
     // Every byte, alone and at a word's end.
     for id in 0..512 {
         CLIP.decode(&[id]);
@@ -186,15 +189,18 @@ fn vocabularies_that_are_none() {
     assert_helpful(&with("vocab.json", ""), &["vocab.json", "no list of tokens"]);
     assert_helpful(&with("vocab.json", "[1, 2]"), &["no list of tokens"]);
     assert_helpful(&with("vocab.json", &vocabulary[..1000]), &["no list of tokens"]);
-    assert_helpful(&with("vocab.json", "{}"), &["no token"]);
-    assert_helpful(&with("vocab.json", &vocabulary.replace("\"cat</w>\":2368,", "")), &["2368", "of only"].map(|_| "token"));
+    assert_helpful(&with("vocab.json", "{}"), &["vocab.json", "no token"]);
+    assert_helpful(
+        &with("vocab.json", &vocabulary.replace("\"cat</w>\":2368,", "")),
+        &["vocab.json", "only 49407 tokens"],
+    );
     assert_helpful(&with("vocab.json", &vocabulary.replace(":2368,", ":2367,")), &["one number"]);
     assert_helpful(&with("vocab.json", &vocabulary.replace(":2368,", ":4000000000,")), &["4000000000"]);
     assert_helpful(&with("vocab.json", &vocabulary.replace("<|endoftext|>", "<|end|>")), &["<|endoftext|>"]);
     assert_helpful(&with("merges.txt", "#version: 0.2\ni n\nt\n"), &["merges.txt", "line 3", "no pair"]);
     assert_helpful(&with("merges.txt", "#version: 0.2\ni n\ni n\n"), &["merge 2", "twice"]);
     assert_helpful(&with("merges.txt", "in g</w>\n"), &["merge 1", "out of order"]);
-    assert_helpful(&with("merges.txt", "x qqqqq\n"), &["no token"]);
+    assert_helpful(&with("merges.txt", "x qqqqq\n"), &["vocab.json", "no token"]);
     fs::write(at("merges.txt"), [0xFF, 0xFE, 0]).unwrap();
     assert_helpful(&open(folder.path()), &["no text"]);
 
@@ -203,7 +209,7 @@ fn vocabularies_that_are_none() {
         fs::write(at("cut.gz"), &packed[..cut]).unwrap();
         assert_helpful(&open(&at("cut.gz")), &["cut.gz", "fetch"]);
     }
-    fs::write(at("page.gz"), "<html>Sign in</html>").unwrap();
+    fs::write(at("page.gz"), "<html>\n<body>\n").unwrap();
     assert_helpful(&open(&at("page.gz")), &["line 1", "no pair"]);
     fs::write(at("short.txt"), "#version: 0.2\ni n\nt h\n").unwrap();
     assert_helpful(&open(&at("short.txt")), &["2 merges", "48894"]);
@@ -220,7 +226,13 @@ fn mutated_vocabularies_never_panic() {
         assert!(text.len() > 1_000);
         let mut map: HashMap<u32, String> = HashMap::new();
         let merges = list();
-        for (id, sign) in (33..=126).chain(161..=172).chain(174..=255).chain(256..324).filter_map(char::from_u32).enumerate() {
+        for (id, sign) in (33..=126)
+            .chain(161..=172)
+            .chain(174..=255)
+            .chain(256..324)
+            .filter_map(char::from_u32)
+            .enumerate()
+        {
             map.insert(id as u32, sign.to_string());
             map.insert(id as u32 + 256, format!("{sign}</w>"));
         }
@@ -233,7 +245,8 @@ fn mutated_vocabularies_never_panic() {
     }
     names.insert(532, "<|startoftext|>".into());
     names.insert(533, "<|endoftext|>".into());
-    let entries: Vec<String> = (0..534).map(|id| format!("{}:{id}", Value::from(names[&id].clone()))).collect();
+    let entries: Vec<String> =
+        (0..534).map(|id| format!("{}:{id}", Value::from(names[&id].clone()))).collect();
     let (vocabulary, merges) = (format!("{{{}}}", entries.join(",")), merges.join("\n"));
     assert!(Tokenizer::from_texts("v", &vocabulary, "m", &merges).is_ok());
     let mut accepted = 0;

@@ -6,12 +6,12 @@ use minai::conv::ConvOptions;
 use minai::generator::Generator;
 use minai::nn::{Buffer, Layer, Linear, Module, Parameter, Parts, Pass, parameter_count};
 use minai::norm::BatchNorm2d;
-use minai::optimizer::Optimizer;
+use minai::optimizer::{GradientDescent, Optimizer};
 use minai::state::{Metadata, StateDict, StateError, Value, save, state_dict};
 use minai::tensor::Tensor;
 use minai::weights::{
-    Config, Keep, Loaded, WeightFile, conv2d, group_norm, initialize, layer_norm, linear, linear_without_bias,
-    load_weights, pending,
+    Config, Keep, Loaded, WeightFile, conv2d, group_norm, initialize, layer_norm, linear,
+    linear_without_bias, load_weights, pending,
 };
 use minai_tests::files::Rng;
 use safetensors::tensor::TensorView;
@@ -60,9 +60,9 @@ fn saved(model: &dyn Module) -> (TempDir, PathBuf) {
 
 /// A file with these tensors: name, type, shape, bytes.
 fn write(path: &Path, tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) {
-    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
-        (*name, TensorView::new(*dtype, shape.to_vec(), bytes).unwrap())
-    });
+    let views = tensors
+        .iter()
+        .map(|(name, dtype, shape, bytes)| (*name, TensorView::new(*dtype, shape.to_vec(), bytes).unwrap()));
     fs::write(path, serialize(views, None).unwrap()).unwrap();
 }
 
@@ -119,7 +119,8 @@ fn halves_stay_halves_and_are_what_they_are() {
             ("norm.bias", Dtype::F64, &[4], f64s),
         ],
     );
-    for (keep, bytes) in [(Keep::Single, 128), (Keep::Stored, 2 * 20 + 4 * 12), (Keep::Half, 2 * 20 + 4 * 12)] {
+    for (keep, bytes) in [(Keep::Single, 128), (Keep::Stored, 2 * 20 + 4 * 12), (Keep::Half, 2 * 20 + 4 * 12)]
+    {
         let model = model();
         assert_eq!(load_weights(&model, &path, keep, &same).unwrap().bytes, bytes);
         let state = state_dict(&model);
@@ -175,7 +176,7 @@ fn names_are_mapped_and_harmless_ones_left_out() {
     assert_helpful(&error, &["`model.one.bias` is not in the model", "5 more", "renamed.safetensors"]);
     let all_one = |_: &str| Some("one.weight".to_owned());
     let error = load_weights(&model, &path, Keep::Stored, &all_one).unwrap_err();
-    assert_helpful(&error, &["`one.weight` (`model.norm.weight` in the file) has shape [4], the model expects [4, 3]"]);
+    assert_helpful(&error, &["`one.weight` (`model.norm.bias` in the file) is there twice", "4 more"]);
 }
 
 #[test]
@@ -187,7 +188,11 @@ fn weights_of_another_model_change_nothing() {
     let error = load_weights(&wider, &path, Keep::Half, &same).unwrap_err();
     assert_helpful(
         &error,
-        &["`one.weight` has shape [4, 3], the model expects [5, 3]", "`one.bias` has shape [4]", "of one model"],
+        &[
+            "`one.weight` has shape [4, 3], the model expects [5, 3]",
+            "`one.bias` has shape [4]",
+            "of one model",
+        ],
     );
     assert_eq!(state_dict(&wider), before);
 
@@ -197,7 +202,10 @@ fn weights_of_another_model_change_nothing() {
     let path = folder.path().join("other.safetensors");
     save(&path, &state, &Metadata::new()).unwrap();
     let error = load_weights(&model(), &path, Keep::Half, &same).unwrap_err();
-    assert_helpful(&error, &["`two.weight` of shape [2, 4] is missing", "`three.weight` is not in the model"]);
+    assert_helpful(
+        &error,
+        &["`two.weight` of shape [2, 4] is missing", "`three.weight` is not in the model"],
+    );
 
     let mut state = state_dict(&filled(3));
     state.insert("two.weight".into(), Value::I64(Array::new(vec![0; 8], &[2, 4])));
@@ -211,7 +219,10 @@ fn numbers_that_are_none_or_too_large() {
     let (_folder, path) = saved(&filled(5));
     for bad in [f32::NAN, f32::INFINITY, -f32::INFINITY, 1e5] {
         let mut state = state_dict(&filled(5));
-        state.insert("two.weight".into(), Value::F32(Array::new(vec![0.0, 1.0, 0.0, bad, 0.0, 0.0, 0.0, 0.0], &[2, 4])));
+        state.insert(
+            "two.weight".into(),
+            Value::F32(Array::new(vec![0.0, 1.0, 0.0, bad, 0.0, 0.0, 0.0, 0.0], &[2, 4])),
+        );
         save(&path, &state, &Metadata::new()).unwrap();
         let model = filled(6);
         for keep in [Keep::Single, Keep::Stored, Keep::Half] {
@@ -286,7 +297,7 @@ fn random_numbers_at_the_usual_scale() {
     assert!(model.1.weight.data().iter().all(|&x| x == 1.0) && model.1.bias.data().iter().all(|&x| x == 0.0));
     // The same seed gives the same model, kept in whatever way.
     for (one, two) in Parts::of(&model).parameters.iter().zip(Parts::of(&half).parameters) {
-        let close = one.1.data().iter().zip(two.1.data().iter()).all(|(x, y)| (x - y).abs() <= 2e-5);
+        let close = one.1.data().iter().zip(two.1.data().iter()).all(|(x, y)| (x - y).abs() <= 4e-5);
         assert!(close, "{}", one.0);
     }
     let torch_like = Linear::new(&mut Generator::manual_seed(7), 400, 300);
@@ -300,12 +311,12 @@ fn half_weights_can_be_trained_further() {
     initialize(&layer, &mut Generator::manual_seed(8), Keep::Half);
     let x: Tensor = Generator::manual_seed(9).randn(&[16, 6]).into();
     let before = layer.forward(&x, &mut Pass::eval());
-    let mut optimizer = Optimizer::new(&layer, minai::optim::sgd());
+    let mut optimizer = Optimizer::new(&layer, GradientDescent { lr: 0.1 });
     for _ in 0..3 {
         let mut pass = Pass::train(Generator::manual_seed(0));
         let y = layer.forward(&x, &mut pass);
-        (&y * &y).mean(()).backward();
-        optimizer.step(0.1);
+        (&y * &y).mean(..).backward();
+        optimizer.step();
         optimizer.zero_grad();
     }
     let loss = |y: &Tensor| y.data.iter().map(|y| y * y).sum::<f32>();
@@ -364,16 +375,16 @@ fn headers_that_lie() {
     let (a, b) = (one("a", "[2]", 0, 8), one("b", "[2]", 8, 16));
     open(&format!("{{{a},{b}}}"), 16).unwrap();
     let lies = [
-        (format!("{{{a},{}}}", one("b", "[2]", 4, 12)), 16),                 // overlap
-        (format!("{{{a},{}}}", one("b", "[2]", 12, 20)), 20),                // a gap
-        (format!("{{{a},{b}}}"), 12),                                        // cut short
-        (format!("{{{a},{b}}}"), 20),                                        // goes on
-        (format!("{{{}}}", one("a", "[3]", 0, 8)), 8),                       // another size
-        (format!("{{{}}}", one("a", "[2]", 8, 0)), 8),                       // backwards
-        (format!("{{{}}}", one("a", "[4611686018427387905]", 0, 4)), 4),     // overflows
+        (format!("{{{a},{}}}", one("b", "[2]", 4, 12)), 16), // overlap
+        (format!("{{{a},{}}}", one("b", "[2]", 12, 20)), 20), // a gap
+        (format!("{{{a},{b}}}"), 12),                        // cut short
+        (format!("{{{a},{b}}}"), 20),                        // goes on
+        (format!("{{{}}}", one("a", "[3]", 0, 8)), 8),       // another size
+        (format!("{{{}}}", one("a", "[2]", 8, 0)), 8),       // backwards
+        (format!("{{{}}}", one("a", "[4611686018427387905]", 0, 4)), 4), // overflows
         (format!("{{{}}}", one("a", "[0,18446744073709551615,3]", 0, 0)), 0), // overflows behind a zero
         (format!("{{{}}}", one("a", "[-1]", 0, 4)), 4),
-        (format!("{{{a},{a}}}"), 8),                                         // twice
+        (format!("{{{a},{a}}}"), 8), // twice
         ("{".to_owned(), 0),
         ("[]".to_owned(), 0),
         ("{\"a\":1}".to_owned(), 0),
@@ -446,9 +457,15 @@ fn configs() {
     let text = r#"{"width": 320, "eps": 1e-5, "one": 1, "flip": true, "act": "silu", "sizes": [1, 2], "kinds": ["A", "B"], "none": null, "big": 4294967296, "minus": -1, "half": 0.5}"#;
     fs::write(&path, text).unwrap();
     let config = Config::open(&path).unwrap();
-    assert_eq!((config.usize("width").unwrap(), config.f64("eps").unwrap(), config.f64("one").unwrap()), (320, 1e-5, 1.0));
+    assert_eq!(
+        (config.usize("width").unwrap(), config.f64("eps").unwrap(), config.f64("one").unwrap()),
+        (320, 1e-5, 1.0)
+    );
     assert_eq!((config.bool("flip").unwrap(), config.text("act").unwrap()), (true, "silu".to_owned()));
-    assert_eq!((config.usizes("sizes").unwrap(), config.texts("kinds").unwrap()), (vec![1, 2], vec!["A".to_owned(), "B".to_owned()]));
+    assert_eq!(
+        (config.usizes("sizes").unwrap(), config.texts("kinds").unwrap()),
+        (vec![1, 2], vec!["A".to_owned(), "B".to_owned()])
+    );
     assert_eq!((config.usize_or("none", 3).unwrap(), config.usize_or("other", 4).unwrap()), (3, 4));
     assert_eq!(config.f64_or("other", 0.5).unwrap(), 0.5);
     assert_eq!(config.text_or("none", "x").unwrap(), "x");
@@ -474,7 +491,9 @@ fn configs() {
         assert_helpful(&error, &parts);
         assert_eq!(error.path, path);
     }
-    for (text, part) in [("", "no JSON"), ("[1]", "no object"), ("{\"a\":", "no JSON"), (&"[".repeat(100_000), "no JSON")] {
+    for (text, part) in
+        [("", "no JSON"), ("[1]", "no object"), ("{\"a\":", "no JSON"), (&"[".repeat(100_000), "no JSON")]
+    {
         fs::write(&path, text).unwrap();
         assert_helpful(&Config::open(&path).unwrap_err(), &[part]);
         assert_helpful(&Config::parse("given", text).unwrap_err(), &["given", part]);

@@ -256,7 +256,7 @@ fn read_text(path: &Path) -> Result<String, StateError> {
 }
 
 /// The two tokens in each line of a list of merges, whose first line may be a heading.
-fn read_merges(text: &str) -> Result<Vec<(&str, &str)>, String> {
+fn read_merges<'a>(path: &Path, text: &'a str) -> Result<Vec<(&'a str, &'a str)>, StateError> {
     let mut merges = Vec::new();
     for (number, line) in text.trim_end_matches(['\r', '\n']).lines().enumerate() {
         match line.split_once(' ') {
@@ -265,14 +265,37 @@ fn read_merges(text: &str) -> Result<Vec<(&str, &str)>, String> {
                 merges.push((one, two))
             }
             _ => {
-                return Err(format!(
-                    "line {}: \"{line:.40}\" is no pair of tokens; fetch CLIP's vocabulary again",
-                    number + 1
-                ));
+                let what = format!("line {}: \"{line:.40}\" is no pair of tokens", number + 1);
+                return Err(StateError::new(path, what + "; fetch CLIP's vocabulary again"));
             }
         }
     }
     Ok(merges)
+}
+
+/// Tokens' names with their numbers.
+type Ids = HashMap<String, u32>;
+
+/// How vocabularies write the tokens before and behind each prompt, and the end of a word.
+const START: &str = "<|startoftext|>";
+const END: &str = "<|endoftext|>";
+const WORD_END: &str = "</w>";
+
+/// The names in the order of their numbers, which must run from 0 on without a gap.
+fn by_number(ids: &Ids) -> Result<Vec<&str>, String> {
+    let mut names = vec![""; ids.len()];
+    for (name, &id) in ids {
+        let what = match names.get_mut(id as usize) {
+            Some(free) if free.is_empty() => {
+                *free = name;
+                continue;
+            }
+            Some(taken) => format!("gives the tokens `{taken:.80}` and `{name:.80}` one number, {id}"),
+            None => format!("gives token `{name:.80}` the number {id}, and has only {} tokens", ids.len()),
+        };
+        return Err(format!("{what}; fetch CLIP's vocabulary again"));
+    }
+    Ok(names)
 }
 
 impl Tokenizer {
@@ -308,25 +331,20 @@ impl Tokenizer {
     /// # Errors
     /// When it is not such a list.
     pub fn from_merges(name: impl AsRef<Path>, merges: &str) -> Result<Tokenizer, StateError> {
-        let build = || {
-            let mut merges = read_merges(merges)?;
-            if merges.len() < MERGES {
-                return Err(format!(
-                    "has {} merges, CLIP's vocabulary has {MERGES}; fetch it again",
-                    merges.len()
-                ));
-            }
-            merges.truncate(MERGES);
-            let (signs, order) = byte_signs();
-            let single = order.iter().map(|&byte| signs[byte as usize].to_string());
-            let last = order.iter().map(|&byte| format!("{}</w>", signs[byte as usize]));
-            let merged = merges.iter().map(|(one, two)| format!("{one}{two}"));
-            let special = ["<|startoftext|>", "<|endoftext|>"].map(str::to_owned);
-            let names = single.chain(last).chain(merged).chain(special);
-            let ids: HashMap<String, u32> = names.zip(0..).collect();
-            Self::build(ids, &merges)
-        };
-        build().map_err(|what| StateError::new(name.as_ref(), what))
+        let path = name.as_ref();
+        let mut pairs = read_merges(path, merges)?;
+        if pairs.len() < MERGES {
+            let what = format!("has {} merges, CLIP's vocabulary has {MERGES}; fetch it again", pairs.len());
+            return Err(StateError::new(path, what));
+        }
+        pairs.truncate(MERGES);
+        let (signs, order) = byte_signs();
+        let single = order.iter().map(|&byte| signs[byte as usize].to_string());
+        let last = order.iter().map(|&byte| format!("{}</w>", signs[byte as usize]));
+        let merged = pairs.iter().map(|(one, two)| format!("{one}{two}"));
+        let special = [START, END].map(str::to_owned);
+        let names = single.chain(last).chain(merged).chain(special);
+        Self::build((path, &names.zip(0..).collect()), (path, &pairs))
     }
 
     /// From the texts of `vocab.json` and `merges.txt`; errors call them `name` and `merges_name`.
@@ -339,35 +357,25 @@ impl Tokenizer {
         merges_name: impl AsRef<Path>,
         merges: &str,
     ) -> Result<Tokenizer, StateError> {
-        let ids = serde_json::from_str(vocabulary).map_err(|error| {
+        let (path, merges_path) = (name.as_ref(), merges_name.as_ref());
+        let ids: Ids = serde_json::from_str(vocabulary).map_err(|error| {
             let what =
                 format!("is no list of tokens with their numbers ({error}); fetch CLIP's vocabulary again");
-            StateError::new(name.as_ref(), what)
+            StateError::new(path, what)
         })?;
-        let merges = read_merges(merges).and_then(|merges| Self::build(ids, &merges));
-        merges.map_err(|what| StateError::new(merges_name.as_ref(), what))
+        Self::build((path, &ids), (merges_path, &read_merges(merges_path, merges)?))
     }
 
-    /// From the tokens' names with their numbers, and the merges in order.
-    fn build(ids: HashMap<String, u32>, merges: &[(&str, &str)]) -> Result<Tokenizer, String> {
+    /// From the tokens' names with their numbers, and the merges in order; and where these are from.
+    fn build(
+        (path, ids): (&Path, &Ids),
+        (merges_path, merges): (&Path, &[(&str, &str)]),
+    ) -> Result<Tokenizer, StateError> {
+        let names = by_number(ids).map_err(|what| StateError::new(path, what))?;
         let id = |name: &str| {
-            let known = ids.get(name).copied();
-            known.ok_or_else(|| {
-                format!("the vocabulary has no token `{name:.80}`; fetch CLIP's vocabulary again")
-            })
+            let what = || format!("has no token `{name:.80}`; fetch CLIP's vocabulary again");
+            ids.get(name).copied().ok_or_else(|| StateError::new(path, what()))
         };
-        let mut names = vec![""; ids.len()];
-        for (name, &id) in &ids {
-            match names.get_mut(id as usize) {
-                Some(free) if free.is_empty() => *free = name,
-                Some(taken) => {
-                    return Err(format!("the tokens `{taken:.80}` and `{name:.80}` have one number, {id}"));
-                }
-                None => {
-                    return Err(format!("token `{name:.80}` has number {id} of only {} tokens", ids.len()));
-                }
-            }
-        }
         let (signs, _) = byte_signs();
         let inside: Vec<u32> = signs.iter().map(|sign| id(&sign.to_string())).collect::<Result<_, _>>()?;
         let last: Vec<u32> = signs.iter().map(|sign| id(&format!("{sign}</w>"))).collect::<Result<_, _>>()?;
@@ -377,26 +385,33 @@ impl Tokenizer {
         for (&(one, two), rank) in merges.iter().zip(0..) {
             let (left, right, token) = (id(one)?, id(two)?, id(&format!("{one}{two}"))?);
             if !made.contains(&left) || !made.contains(&right) || !made.insert(token) {
-                return Err(format!(
+                let what = format!(
                     "merge {}, `{one:.40} {two:.40}`, is out of order or there twice; fetch CLIP's vocabulary again",
                     rank + 1
-                ));
+                );
+                return Err(StateError::new(merges_path, what));
             }
             table.insert((left, right), Merge { rank, token });
         }
+        let (start, end) = (id(START)?, id(END)?);
         let byte_of: HashMap<char, u8> = signs.iter().copied().zip(0..=255).collect();
-        let (start, end) = (id("<|startoftext|>")?, id("<|endoftext|>")?);
-        let ends: Vec<bool> = names.iter().map(|name| name.ends_with("</w>")).collect();
-        let bytes = names.iter().enumerate().map(|(id, name)| {
-            let special = id as u32 == start || id as u32 == end;
-            let stem = name.strip_suffix("</w>").unwrap_or(name);
-            if special {
-                return name.bytes().collect();
+        let meaning = |name: &&str| match *name {
+            START | END => name.bytes().collect(),
+            name => {
+                let stem = name.strip_suffix(WORD_END).unwrap_or(name);
+                stem.chars().filter_map(|sign| byte_of.get(&sign).copied()).collect()
             }
-            stem.chars().filter_map(|sign| byte_of.get(&sign).copied()).collect()
-        });
-        let bytes = bytes.collect();
-        Ok(Tokenizer { bytes, ends, inside, last, merges: table, start, end, patterns: Patterns::new() })
+        };
+        Ok(Tokenizer {
+            bytes: names.iter().map(meaning).collect(),
+            ends: names.iter().map(|name| name.ends_with(WORD_END)).collect(),
+            inside,
+            last,
+            merges: table,
+            start,
+            end,
+            patterns: Patterns::new(),
+        })
     }
 }
 
