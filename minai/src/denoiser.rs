@@ -1,8 +1,12 @@
+// Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 6c9af1d52d65fb0f
 //! The exact denoiser of a data set: what a network that is trained to remove noise would say if it learned perfectly.
 
+use crate::noise::NoiseSchedule;
+
+// %% notebooks/16_samplers.ipynb de-exact
 use minai::array::Array;
 use minai::loss::softmax;
-use minai::noise::NoiseSchedule;
 use minai::tensor::{Tensor, elements};
 
 /// All images of a data set, and for any noisy image what it must have been, on average.
@@ -73,15 +77,6 @@ impl ExactDenoiser {
         self.like(&self.probabilities(x, sigma).matmul(&self.images))
     }
 
-    /// The same, where row `b` of x can only have been image `i` if `allowed(b, i)`.
-    ///
-    /// # Panics
-    /// As [`denoise`](Self::denoise), and if a row is allowed no image.
-    #[track_caller]
-    pub fn denoise_among(&self, x: &Tensor, sigma: f64, allowed: impl Fn(usize, usize) -> bool) -> Tensor {
-        self.like(&self.probabilities_among(x, sigma, allowed).matmul(&self.images))
-    }
-
     /// How likely each of the n images is behind each noisy one: (b, n).
     ///
     /// # Panics
@@ -89,24 +84,6 @@ impl ExactDenoiser {
     #[track_caller]
     pub fn probabilities(&self, x: &Tensor, sigma: f64) -> Tensor {
         softmax(&self.scores(x, sigma), -1)
-    }
-
-    /// The same, where row `b` of x can only have been image `i` if `allowed(b, i)`.
-    ///
-    /// # Panics
-    /// As [`denoise_among`](Self::denoise_among).
-    #[track_caller]
-    pub fn probabilities_among(
-        &self,
-        x: &Tensor,
-        sigma: f64,
-        allowed: impl Fn(usize, usize) -> bool,
-    ) -> Tensor {
-        let (rows, n) = (x.shape()[0], self.images());
-        let refused: Vec<bool> = (0..rows * n).map(|at| !allowed(at / n, at % n)).collect();
-        let none = refused.chunks(n).position(|row| row.iter().all(|&refused| refused));
-        assert!(none.is_none(), "denoise_among: row {} may be none of the images", none.unwrap_or(0));
-        softmax(&self.scores(x, sigma).masked_fill(&Array::new(refused, &[rows, n]), f32::NEG_INFINITY), -1)
     }
 
     /// -|x - xᵢ|² / 2σ², but for |x|² / 2σ², which is the same for all images: (b, n).
@@ -122,35 +99,6 @@ impl ExactDenoiser {
         let fits = x.shape().len() > 1 && x.shape()[1..] == self.shape[..];
         assert!(fits, "denoise: x has shape {:?}, and each image {:?}", x.shape(), self.shape);
         x.reshape(&[x.shape()[0] as isize, -1]).matmul(&self.images.t())
-    }
-
-    /// The noise in `x` (b, …), as a network would say it to a [`Sampler`](minai::samplers::Sampler): x is what
-    /// `scale_input` gives, t a time of the schedule, and eps = (x √(1 + σ²) - D) / σ.
-    ///
-    /// # Panics
-    /// If the shapes do not fit.
-    #[track_caller]
-    pub fn noise(&self, schedule: &NoiseSchedule, x: &Tensor, t: f64) -> Tensor {
-        let sigma = schedule.sigma(t);
-        let x = x * sigma.hypot(1.0) as f32;
-        noise_in(&x, &self.denoise(&x, sigma), sigma)
-    }
-
-    /// The same, where row `b` of x can only have been image `i` if `allowed(b, i)`.
-    ///
-    /// # Panics
-    /// If the shapes do not fit, or a row is allowed no image.
-    #[track_caller]
-    pub fn noise_among(
-        &self,
-        schedule: &NoiseSchedule,
-        x: &Tensor,
-        t: f64,
-        allowed: impl Fn(usize, usize) -> bool,
-    ) -> Tensor {
-        let sigma = schedule.sigma(t);
-        let x = x * sigma.hypot(1.0) as f32;
-        noise_in(&x, &self.denoise_among(&x, sigma, allowed), sigma)
     }
 
     /// For each of x (b, …), which image is nearest, and how far away: the square root of the sum of squared
@@ -175,7 +123,77 @@ impl ExactDenoiser {
     }
 }
 
+// %% notebooks/16_samplers.ipynb de-model
 /// The noise eps in x = x₀ + σ eps, if x₀ is `denoised`.
 pub fn noise_in(x: &Tensor, denoised: &Tensor, sigma: f64) -> Tensor {
     (x - denoised) / sigma as f32
+}
+
+/// The noise in x = x₀ + σ n, in the form in which a network says it.
+impl ExactDenoiser {
+    /// The noise in `x` (b, …), as a network would say it to a `Sampler`: x is what
+    /// `scale_input` gives, t a time of the schedule, and eps = (x √(1 + σ²) - D) / σ.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn noise(&self, schedule: &NoiseSchedule, x: &Tensor, t: f64) -> Tensor {
+        let sigma = schedule.sigma(t);
+        let x = x * sigma.hypot(1.0) as f32;
+        noise_in(&x, &self.denoise(&x, sigma), sigma)
+    }
+}
+
+// %% notebooks/16_samplers.ipynb de-among
+/// Which of the n images each row can't have been.
+#[track_caller]
+fn refused(rows: usize, n: usize, allowed: impl Fn(usize, usize) -> bool) -> Array<bool> {
+    let refused: Vec<bool> = (0..rows * n).map(|at| !allowed(at / n, at % n)).collect();
+    let none = refused.chunks(n).position(|row| row.iter().all(|&refused| refused));
+    assert!(none.is_none(), "denoise_among: row {} may be none of the images", none.unwrap_or(0));
+    Array::new(refused, &[rows, n])
+}
+
+/// Each row of x for itself: some of one class, say, and some of another.
+impl ExactDenoiser {
+    /// As [`denoise`](Self::denoise), where row `b` of x can only have been image `i` if `allowed(b, i)`.
+    ///
+    /// # Panics
+    /// As [`denoise`](Self::denoise), and if a row is allowed no image.
+    #[track_caller]
+    pub fn denoise_among(&self, x: &Tensor, sigma: f64, allowed: impl Fn(usize, usize) -> bool) -> Tensor {
+        self.like(&self.probabilities_among(x, sigma, allowed).matmul(&self.images))
+    }
+
+    /// As [`probabilities`](Self::probabilities), where row `b` of x can only have been image `i` if `allowed(b, i)`.
+    ///
+    /// # Panics
+    /// As [`denoise_among`](Self::denoise_among).
+    #[track_caller]
+    pub fn probabilities_among(
+        &self,
+        x: &Tensor,
+        sigma: f64,
+        allowed: impl Fn(usize, usize) -> bool,
+    ) -> Tensor {
+        let refused = refused(x.shape()[0], self.images(), allowed);
+        softmax(&self.scores(x, sigma).masked_fill(&refused, f32::NEG_INFINITY), -1)
+    }
+
+    /// As [`noise`](Self::noise), where row `b` of x can only have been image `i` if `allowed(b, i)`.
+    ///
+    /// # Panics
+    /// If the shapes do not fit, or a row is allowed no image.
+    #[track_caller]
+    pub fn noise_among(
+        &self,
+        schedule: &NoiseSchedule,
+        x: &Tensor,
+        t: f64,
+        allowed: impl Fn(usize, usize) -> bool,
+    ) -> Tensor {
+        let sigma = schedule.sigma(t);
+        let x = x * sigma.hypot(1.0) as f32;
+        noise_in(&x, &self.denoise_among(&x, sigma, allowed), sigma)
+    }
 }

@@ -1,5 +1,8 @@
+// Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash add2df537e80ef44
 //! Noise schedules: how strong the noise is at each time step of a training, and which levels to visit when sampling.
 
+// %% notebooks/16_samplers.ipynb no-schedule
 /// A training's noise levels, the weakest first.
 ///
 /// At time step t a training mixes an image x₀ with noise n of variance 1 as √ᾱₜ x₀ + √(1 - ᾱₜ) n (Ho et al. 2020,
@@ -131,6 +134,7 @@ impl NoiseSchedule {
     }
 }
 
+// %% notebooks/16_samplers.ipynb no-karras
 /// `n` noise levels from `max` down to `min`, and then 0: many small ones and few large ones, the more so the greater
 /// `rho` is; 7 is usual (Karras et al. 2022, equation 5).
 ///

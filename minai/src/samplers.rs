@@ -1,23 +1,16 @@
+// Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 4145f61df5c2166c
 //! Samplers: from noise to an image, step by step, by asking a network again and again what is noise.
 //!
-//! All of them solve one equation. Where x = x₀ + σ n, and the network's answer is the noise eps in x, the path of x as
-//! the noise level σ falls to 0 is dx/dσ = eps (Karras et al. 2022, equation 3; Song et al. 2021, equation 14). They
-//! differ in how many earlier answers they make use of for a step, in which levels they visit, in whether they put new
-//! noise in on the way, and in the units in which they keep x.
+//! All of them solve one equation. Where x = x₀ + σ n, and the network's answer is the noise eps in x, the path of x
+//! as the noise level σ falls to 0 is dx/dσ = eps (Karras et al. 2022, equation 3; Song et al. 2021, equation 14).
+//! They differ in how many earlier answers they make use of for a step, in which levels they visit, in whether they
+//! put new noise in on the way, and in the units in which they keep x.
 
-use minai::noise::{NoiseSchedule, karras};
+use crate::noise::{NoiseSchedule, karras};
+
+// %% notebooks/16_samplers.ipynb sa-spacing
 use minai::tensor::Tensor;
-
-/// How x is kept from call to call, and what the network gets to see.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Units {
-    /// x = x₀ + σ n, and the network sees it so.
-    Plain,
-    /// x = x₀ + σ n; the network sees it divided by √(1 + σ²), so that its variance is about 1.
-    Exploding,
-    /// x = (x₀ + σ n) / √(1 + σ²) = √ᾱ x₀ + √(1 - ᾱ) n, and the network sees it so.
-    Preserving,
-}
 
 /// Which of the schedule's time steps are visited: `timestep_spacing` of published configurations, or Karras's levels.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,16 +29,55 @@ pub enum Spacing {
     Karras,
 }
 
-/// What a sampler made by name may be told; the default is what the published Stable Diffusion v1 is used with.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Options {
-    /// None: what is usual for the sampler. DDIM and PNDM lead with an offset of 1, DDPM with one of 0.
-    pub spacing: Option<Spacing>,
-    /// DDIM and PNDM: whether the last step goes all the way to no noise (`set_alpha_to_one`), or to the schedule's
-    /// weakest level.
-    pub last: Last,
-    /// DDIM: how much new noise is put in at each step, from 0 to 1.
-    pub eta: f64,
+/// The times and levels of `steps` steps, the noisiest first.
+#[track_caller]
+fn visited(schedule: &NoiseSchedule, steps: usize, spacing: Spacing) -> (Vec<f64>, Vec<f64>) {
+    let all = schedule.steps();
+    assert!(
+        0 < steps && steps <= all,
+        "a sampler takes from 1 to {all} steps with this schedule, not {steps}"
+    );
+    if spacing == Spacing::Karras {
+        let mut sigmas = karras(steps, schedule.sigma(0.0), schedule.sigma(all as f64), 7.0);
+        sigmas.pop();
+        return (sigmas.iter().map(|&sigma| schedule.time(sigma)).collect(), sigmas);
+    }
+    let times = spaced(all, steps, spacing);
+    let sigmas = times.iter().map(|&t| schedule.sigma(t)).collect();
+    (times, sigmas)
+}
+
+/// `n` of the times 0 to `all` - 1, the last one first.
+fn spaced(all: usize, n: usize, spacing: Spacing) -> Vec<f64> {
+    let last = all - 1;
+    let leading = |offset: usize| {
+        let each = (all / n).max(1);
+        let room = last.saturating_sub((n - 1) * each);
+        (0..n).rev().map(|i| (i * each + offset.min(room)).min(last) as f64).collect()
+    };
+    match spacing {
+        // A single step begins where there is most noise.
+        Spacing::Linspace if n == 1 => vec![last as f64],
+        Spacing::Linspace => (0..n).rev().map(|i| i as f64 * last as f64 / (n - 1) as f64).collect(),
+        Spacing::Leading { offset } => leading(offset),
+        Spacing::Trailing => {
+            let back = |i: usize| all as f64 - i as f64 * all as f64 / n as f64;
+            (0..n).map(|i| back(i).round_ties_even() - 1.0).collect()
+        }
+        Spacing::Karras => unreachable!("its levels come first, and its times from them"),
+    }
+}
+
+// %% notebooks/16_samplers.ipynb sa-grid
+/// How x is kept from call to call, and what the network gets to see.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Units {
+    /// x = x₀ + σ n, and the network sees it so.
+    Plain,
+    /// x = x₀ + σ n; the network sees it divided by √(1 + σ²), so that its variance is about 1.
+    Exploding,
+    /// x = (x₀ + σ n) / √(1 + σ²) = √ᾱ x₀ + √(1 - ᾱ) n, and the network sees it so.
+    Preserving,
 }
 
 /// Where DDIM and PNDM end.
@@ -182,45 +214,7 @@ impl Grid {
     }
 }
 
-/// The times and levels of `steps` steps, the noisiest first.
-#[track_caller]
-fn visited(schedule: &NoiseSchedule, steps: usize, spacing: Spacing) -> (Vec<f64>, Vec<f64>) {
-    let all = schedule.steps();
-    assert!(
-        0 < steps && steps <= all,
-        "a sampler takes from 1 to {all} steps with this schedule, not {steps}"
-    );
-    if spacing == Spacing::Karras {
-        let mut sigmas = karras(steps, schedule.sigma(0.0), schedule.sigma(all as f64), 7.0);
-        sigmas.pop();
-        return (sigmas.iter().map(|&sigma| schedule.time(sigma)).collect(), sigmas);
-    }
-    let times = spaced(all, steps, spacing);
-    let sigmas = times.iter().map(|&t| schedule.sigma(t)).collect();
-    (times, sigmas)
-}
-
-/// `n` of the times 0 to `all` - 1, the last one first.
-fn spaced(all: usize, n: usize, spacing: Spacing) -> Vec<f64> {
-    let last = all - 1;
-    let leading = |offset: usize| {
-        let each = (all / n).max(1);
-        let room = last.saturating_sub((n - 1) * each);
-        (0..n).rev().map(|i| (i * each + offset.min(room)).min(last) as f64).collect()
-    };
-    match spacing {
-        // A single step begins where there is most noise.
-        Spacing::Linspace if n == 1 => vec![last as f64],
-        Spacing::Linspace => (0..n).rev().map(|i| i as f64 * last as f64 / (n - 1) as f64).collect(),
-        Spacing::Leading { offset } => leading(offset),
-        Spacing::Trailing => {
-            let back = |i: usize| all as f64 - i as f64 * all as f64 / n as f64;
-            (0..n).map(|i| back(i).round_ties_even() - 1.0).collect()
-        }
-        Spacing::Karras => unreachable!("its levels come first, and its times from them"),
-    }
-}
-
+// %% notebooks/16_samplers.ipynb sa-sampler
 /// A way from noise to an image.
 ///
 /// The network is called once for each index i of [`times`](Self::times):
@@ -321,6 +315,7 @@ pub trait Sampler {
     }
 }
 
+// %% notebooks/16_samplers.ipynb sa-sample
 /// Runs a sampler: `x` is where it begins (noise times [`Sampler::initial_scale`]), `model(x, t)` the noise that the
 /// network finds in x, `noise(shape)` draws new noise. After each call, `callback(i, t, x)` sees x.
 pub fn sample(
@@ -351,69 +346,10 @@ pub fn sample_from(
     x
 }
 
+// %% notebooks/16_samplers.ipynb sa-euler
 /// Euler's step along dx/dσ = eps.
 fn euler(x: &Tensor, eps: &Tensor, from: f64, to: f64) -> Tensor {
     x + eps * (to - from) as f32
-}
-
-/// Euler's step down to less than `to`, and noise that makes up for it. The sum of the two variances is that of `to`;
-/// `eta` is how much of the noise that may be put in is (Song et al. 2021, equation 16).
-fn ancestral(
-    x: &Tensor,
-    eps: &Tensor,
-    (from, to): (f64, f64),
-    eta: f64,
-    noise: &mut dyn FnMut(&[usize]) -> Tensor,
-) -> Tensor {
-    let (down, up) = down_and_up(from, to, eta);
-    with_noise(euler(x, eps, from, down), up, noise)
-}
-
-/// The level to step down to, and that of the noise to be added: down² + up² = to².
-fn down_and_up(from: f64, to: f64, eta: f64) -> (f64, f64) {
-    let up = eta * to * (1.0 - (to / from).powi(2)).max(0.0).sqrt();
-    ((to * to - up * up).max(0.0).sqrt(), up)
-}
-
-/// `x + up · noise`; none is drawn if there is none to be added.
-fn with_noise(x: Tensor, up: f64, noise: &mut dyn FnMut(&[usize]) -> Tensor) -> Tensor {
-    if up > 0.0 {
-        let fresh = noise(x.shape());
-        x + fresh * up as f32
-    } else {
-        x
-    }
-}
-
-/// What earlier calls of the same run left behind, the latest first.
-struct History<T> {
-    next: usize,
-    kept: Vec<T>,
-}
-
-impl<T> Default for History<T> {
-    fn default() -> Self {
-        History { next: 0, kept: vec![] }
-    }
-}
-
-impl<T> History<T> {
-    /// For call `i`: emptied, unless the last one was `i - 1`.
-    fn at(&mut self, i: usize) -> &mut Vec<T> {
-        if i != self.next {
-            self.kept.clear();
-        }
-        self.next = i + 1;
-        &mut self.kept
-    }
-
-    /// With one more, and no more than `most`.
-    fn push(&mut self, i: usize, value: T, most: usize) -> &[T] {
-        let kept = self.at(i);
-        kept.insert(0, value);
-        kept.truncate(most);
-        kept
-    }
 }
 
 /// Euler's method: from each level along the tangent to the next (Karras et al. 2022, algorithm 1 without its
@@ -457,6 +393,311 @@ impl Sampler for Euler {
     }
 }
 
+// %% notebooks/16_samplers.ipynb sa-heun
+/// What earlier calls of the same run left behind, the latest first.
+struct History<T> {
+    next: usize,
+    kept: Vec<T>,
+}
+
+impl<T> Default for History<T> {
+    fn default() -> Self {
+        History { next: 0, kept: vec![] }
+    }
+}
+
+impl<T> History<T> {
+    /// For call `i`: emptied, unless the last one was `i - 1`.
+    fn at(&mut self, i: usize) -> &mut Vec<T> {
+        if i != self.next {
+            self.kept.clear();
+        }
+        self.next = i + 1;
+        &mut self.kept
+    }
+
+    /// With one more, and no more than `most`.
+    fn push(&mut self, i: usize, value: T, most: usize) -> &[T] {
+        let kept = self.at(i);
+        kept.insert(0, value);
+        kept.truncate(most);
+        kept
+    }
+}
+
+/// Heun's method (Karras et al. 2022, algorithm 1): a step of Euler's, a second call where it leads, and the same step
+/// again with the mean of both answers. Two calls a step, but for the last.
+pub struct Heun {
+    grid: Grid,
+    /// x at the step's beginning, and the first answer.
+    first: History<(Tensor, Tensor)>,
+}
+
+impl Heun {
+    /// `steps` steps over the whole schedule; panics if they are none, or more than the schedule has.
+    #[track_caller]
+    pub fn new(schedule: &NoiseSchedule, steps: usize) -> Self {
+        Self::on(Grid::exploding(schedule, steps, Spacing::Linspace))
+    }
+
+    /// Through the given levels: see [`Grid::from_sigmas`].
+    #[track_caller]
+    pub fn from_sigmas(sigmas: &[f64]) -> Self {
+        Self::on(Grid::from_sigmas(sigmas))
+    }
+
+    /// On any grid of steps.
+    pub fn on(grid: Grid) -> Self {
+        Heun { grid: grid.with_middle(|_, to| to), first: History::default() }
+    }
+}
+
+impl Sampler for Heun {
+    fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    fn integrate(
+        &mut self,
+        i: usize,
+        eps: &Tensor,
+        x: &Tensor,
+        _: &mut dyn FnMut(&[usize]) -> Tensor,
+    ) -> Tensor {
+        let (sigmas, first) = (&self.grid.sigmas, self.first.at(i));
+        match first.pop() {
+            None => {
+                first.push((x.clone(), eps.clone()));
+                euler(x, eps, sigmas[i], sigmas[i + 1])
+            }
+            Some((start, before)) => euler(&start, &((before + eps) / 2.0), sigmas[i - 1], sigmas[i]),
+        }
+    }
+}
+
+// %% notebooks/16_samplers.ipynb sa-dpm2
+/// DPM-Solver-2 as k-diffusion has it: a call in the middle of the step, where "middle" is that of the logarithms, and
+/// the whole step with its answer (Lu et al. 2022a; Karras et al. 2022, algorithm 2). Two calls a step, but for the last.
+pub struct Dpm2 {
+    grid: Grid,
+    /// x at the step's beginning.
+    start: History<Tensor>,
+}
+
+impl Dpm2 {
+    /// `steps` steps over the whole schedule; panics if they are none, or more than the schedule has.
+    #[track_caller]
+    pub fn new(schedule: &NoiseSchedule, steps: usize) -> Self {
+        Self::on(Grid::exploding(schedule, steps, Spacing::Linspace))
+    }
+
+    /// Through the given levels: see [`Grid::from_sigmas`].
+    #[track_caller]
+    pub fn from_sigmas(sigmas: &[f64]) -> Self {
+        Self::on(Grid::from_sigmas(sigmas))
+    }
+
+    /// On any grid of steps.
+    pub fn on(grid: Grid) -> Self {
+        Dpm2 { grid: grid.with_middle(|from, to| (from * to).sqrt()), start: History::default() }
+    }
+}
+
+impl Sampler for Dpm2 {
+    fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    fn integrate(
+        &mut self,
+        i: usize,
+        eps: &Tensor,
+        x: &Tensor,
+        _: &mut dyn FnMut(&[usize]) -> Tensor,
+    ) -> Tensor {
+        let (sigmas, start) = (&self.grid.sigmas, self.start.at(i));
+        match start.pop() {
+            None => {
+                start.push(x.clone());
+                euler(x, eps, sigmas[i], sigmas[i + 1])
+            }
+            Some(start) => euler(&start, eps, sigmas[i - 1], sigmas[i + 1]),
+        }
+    }
+}
+
+// %% notebooks/16_samplers.ipynb sa-lms
+/// A linear multistep method (Adams and Bashforth): a curve of degree three through the last four answers, and the area
+/// below it up to the next level. One call a step.
+pub struct Lms {
+    grid: Grid,
+    answers: History<Tensor>,
+}
+
+impl Lms {
+    /// `steps` steps over the whole schedule; panics if they are none, or more than the schedule has.
+    #[track_caller]
+    pub fn new(schedule: &NoiseSchedule, steps: usize) -> Self {
+        Self::on(Grid::exploding(schedule, steps, Spacing::Linspace))
+    }
+
+    /// Through the given levels: see [`Grid::from_sigmas`].
+    #[track_caller]
+    pub fn from_sigmas(sigmas: &[f64]) -> Self {
+        Self::on(Grid::from_sigmas(sigmas))
+    }
+
+    /// On any grid.
+    pub fn on(grid: Grid) -> Self {
+        Lms { grid, answers: History::default() }
+    }
+}
+
+impl Sampler for Lms {
+    fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    fn integrate(
+        &mut self,
+        i: usize,
+        eps: &Tensor,
+        x: &Tensor,
+        _: &mut dyn FnMut(&[usize]) -> Tensor,
+    ) -> Tensor {
+        let answers = self.answers.push(i, eps.clone(), 4);
+        let weights = lms_weights(&self.grid.sigmas, i, answers.len());
+        x + weighted_sum(&weights, answers)
+    }
+}
+
+/// How much each of the last `order` answers, the latest first, counts in the step from level `i` to the next: the
+/// integral of the polynomial that is 1 at its level and 0 at those of the others.
+pub fn lms_weights(sigmas: &[f64], i: usize, order: usize) -> Vec<f64> {
+    let (middle, half) = ((sigmas[i] + sigmas[i + 1]) / 2.0, (sigmas[i + 1] - sigmas[i]) / 2.0);
+    let weight = |j: usize| {
+        let others = || (0..order).filter(move |&k| k != j);
+        let polynomial = |sigma: f64| -> f64 {
+            others().map(|k| (sigma - sigmas[i - k]) / (sigmas[i - j] - sigmas[i - k])).product()
+        };
+        // Gauss: two points are enough for the exact integral of a cubic.
+        let apart = half / 3_f64.sqrt();
+        half * (polynomial(middle - apart) + polynomial(middle + apart))
+    };
+    (0..order).map(weight).collect()
+}
+
+fn weighted_sum(weights: &[f64], tensors: &[Tensor]) -> Tensor {
+    let mut terms = weights.iter().zip(tensors).map(|(&weight, tensor)| tensor * weight as f32);
+    let first = terms.next().expect("at least one");
+    terms.fold(first, |sum, term| sum + term)
+}
+
+// %% notebooks/16_samplers.ipynb sa-2m
+/// Towards the image `x0`: of what is left to it, the share that the noise level falls. The same step as Euler's, but
+/// exact for an x0 that stays what it is.
+fn towards(x: &Tensor, x0: &Tensor, from: f64, to: f64) -> Tensor {
+    x * (to / from) as f32 + x0 * (1.0 - to / from) as f32
+}
+
+/// DPM-Solver++(2M) (Lu et al. 2022b, algorithm 2): steps towards the image, which is drawn on in a straight line
+/// through the last two guesses, over -ln σ. One call a step. The last one goes to the last guess itself.
+pub struct DpmPp2M {
+    grid: Grid,
+    images: History<Tensor>,
+}
+
+impl DpmPp2M {
+    /// `steps` steps over the whole schedule, on whole time steps, in the units of √ᾱ x₀ + √(1 - ᾱ) n; panics if they
+    /// are none, or more than the schedule has.
+    #[track_caller]
+    pub fn new(schedule: &NoiseSchedule, steps: usize) -> Self {
+        Self::spaced(schedule, steps, Spacing::Linspace)
+    }
+
+    /// As [`new`](Self::new), with times of your choice.
+    #[track_caller]
+    pub fn spaced(schedule: &NoiseSchedule, steps: usize, spacing: Spacing) -> Self {
+        let mut grid = Grid::preserving(schedule, steps, spacing, Last::Zero);
+        if let Spacing::Linspace | Spacing::Leading { .. } = spacing {
+            // It counts time 0, where it ends, as one of the times.
+            let mut times = spaced(schedule.steps(), steps + 1, spacing);
+            times.pop();
+            grid = Grid::whole(schedule, times, None, Last::Zero);
+        }
+        Self::on(grid)
+    }
+
+    /// Through the given levels: see [`Grid::from_sigmas`].
+    #[track_caller]
+    pub fn from_sigmas(sigmas: &[f64]) -> Self {
+        Self::on(Grid::from_sigmas(sigmas))
+    }
+
+    /// On any grid.
+    pub fn on(grid: Grid) -> Self {
+        DpmPp2M { grid, images: History::default() }
+    }
+}
+
+impl Sampler for DpmPp2M {
+    fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    fn integrate(
+        &mut self,
+        i: usize,
+        eps: &Tensor,
+        x: &Tensor,
+        _: &mut dyn FnMut(&[usize]) -> Tensor,
+    ) -> Tensor {
+        let sigmas = &self.grid.sigmas;
+        let (from, to) = (sigmas[i], sigmas[i + 1]);
+        let images = self.images.push(i, x - eps * from as f32, 2);
+        let image = match images {
+            [now, before] if to > 0.0 => {
+                // Steps of -ln σ: this one, and the one before.
+                let (h, h_before) = ((from / to).ln(), (sigmas[i - 1] / from).ln());
+                let ahead = if h_before > 0.0 { h / (2.0 * h_before) } else { 0.0 };
+                now * (1.0 + ahead) as f32 - before * ahead as f32
+            }
+            _ => images[0].clone(),
+        };
+        towards(x, &image, from, to)
+    }
+}
+
+// %% notebooks/16_samplers.ipynb sa-anc
+/// Euler's step down to less than `to`, and noise that makes up for it. The sum of the two variances is that of `to`;
+/// `eta` is how much of the noise that may be put in is (Song et al. 2021, equation 16).
+fn ancestral(
+    x: &Tensor,
+    eps: &Tensor,
+    (from, to): (f64, f64),
+    eta: f64,
+    noise: &mut dyn FnMut(&[usize]) -> Tensor,
+) -> Tensor {
+    let (down, up) = down_and_up(from, to, eta);
+    with_noise(euler(x, eps, from, down), up, noise)
+}
+
+/// The level to step down to, and that of the noise to be added: down² + up² = to².
+fn down_and_up(from: f64, to: f64, eta: f64) -> (f64, f64) {
+    let up = eta * to * (1.0 - (to / from).powi(2)).max(0.0).sqrt();
+    ((to * to - up * up).max(0.0).sqrt(), up)
+}
+
+/// `x + up · noise`; none is drawn if there is none to be added.
+fn with_noise(x: Tensor, up: f64, noise: &mut dyn FnMut(&[usize]) -> Tensor) -> Tensor {
+    if up > 0.0 {
+        let fresh = noise(x.shape());
+        x + fresh * up as f32
+    } else {
+        x
+    }
+}
+
 /// Euler's steps, each further down than the next level, and new noise to come up to it.
 pub struct EulerAncestral {
     grid: Grid,
@@ -497,6 +738,7 @@ impl Sampler for EulerAncestral {
     }
 }
 
+// %% notebooks/16_samplers.ipynb sa-ddim
 /// DDIM (Song et al. 2021, equation 12): with `eta` 0 Euler's method, with 1 Euler ancestral, in the units in which the
 /// variance of x stays 1, and on whole time steps.
 pub struct Ddim {
@@ -577,172 +819,7 @@ impl Sampler for Ddpm {
     }
 }
 
-/// Heun's method (Karras et al. 2022, algorithm 1): a step of Euler's, a second call where it leads, and the same step
-/// again with the mean of both answers. Two calls a step, but for the last.
-pub struct Heun {
-    grid: Grid,
-    /// x at the step's beginning, and the first answer.
-    first: History<(Tensor, Tensor)>,
-}
-
-impl Heun {
-    /// `steps` steps over the whole schedule; panics if they are none, or more than the schedule has.
-    #[track_caller]
-    pub fn new(schedule: &NoiseSchedule, steps: usize) -> Self {
-        Self::on(Grid::exploding(schedule, steps, Spacing::Linspace))
-    }
-
-    /// Through the given levels: see [`Grid::from_sigmas`].
-    #[track_caller]
-    pub fn from_sigmas(sigmas: &[f64]) -> Self {
-        Self::on(Grid::from_sigmas(sigmas))
-    }
-
-    /// On any grid of steps.
-    pub fn on(grid: Grid) -> Self {
-        Heun { grid: grid.with_middle(|_, to| to), first: History::default() }
-    }
-}
-
-impl Sampler for Heun {
-    fn grid(&self) -> &Grid {
-        &self.grid
-    }
-
-    fn integrate(
-        &mut self,
-        i: usize,
-        eps: &Tensor,
-        x: &Tensor,
-        _: &mut dyn FnMut(&[usize]) -> Tensor,
-    ) -> Tensor {
-        let (sigmas, first) = (&self.grid.sigmas, self.first.at(i));
-        match first.pop() {
-            None => {
-                first.push((x.clone(), eps.clone()));
-                euler(x, eps, sigmas[i], sigmas[i + 1])
-            }
-            Some((start, before)) => euler(&start, &((before + eps) / 2.0), sigmas[i - 1], sigmas[i]),
-        }
-    }
-}
-
-/// DPM-Solver-2 as k-diffusion has it: a call in the middle of the step, where "middle" is that of the logarithms, and
-/// the whole step with its answer (Lu et al. 2022a; Karras et al. 2022, algorithm 2). Two calls a step, but for the last.
-pub struct Dpm2 {
-    grid: Grid,
-    /// x at the step's beginning.
-    start: History<Tensor>,
-}
-
-impl Dpm2 {
-    /// `steps` steps over the whole schedule; panics if they are none, or more than the schedule has.
-    #[track_caller]
-    pub fn new(schedule: &NoiseSchedule, steps: usize) -> Self {
-        Self::on(Grid::exploding(schedule, steps, Spacing::Linspace))
-    }
-
-    /// Through the given levels: see [`Grid::from_sigmas`].
-    #[track_caller]
-    pub fn from_sigmas(sigmas: &[f64]) -> Self {
-        Self::on(Grid::from_sigmas(sigmas))
-    }
-
-    /// On any grid of steps.
-    pub fn on(grid: Grid) -> Self {
-        Dpm2 { grid: grid.with_middle(|from, to| (from * to).sqrt()), start: History::default() }
-    }
-}
-
-impl Sampler for Dpm2 {
-    fn grid(&self) -> &Grid {
-        &self.grid
-    }
-
-    fn integrate(
-        &mut self,
-        i: usize,
-        eps: &Tensor,
-        x: &Tensor,
-        _: &mut dyn FnMut(&[usize]) -> Tensor,
-    ) -> Tensor {
-        let (sigmas, start) = (&self.grid.sigmas, self.start.at(i));
-        match start.pop() {
-            None => {
-                start.push(x.clone());
-                euler(x, eps, sigmas[i], sigmas[i + 1])
-            }
-            Some(start) => euler(&start, eps, sigmas[i - 1], sigmas[i + 1]),
-        }
-    }
-}
-
-/// A linear multistep method (Adams and Bashforth): a curve of degree three through the last four answers, and the area
-/// below it up to the next level. One call a step.
-pub struct Lms {
-    grid: Grid,
-    answers: History<Tensor>,
-}
-
-impl Lms {
-    /// `steps` steps over the whole schedule; panics if they are none, or more than the schedule has.
-    #[track_caller]
-    pub fn new(schedule: &NoiseSchedule, steps: usize) -> Self {
-        Self::on(Grid::exploding(schedule, steps, Spacing::Linspace))
-    }
-
-    /// Through the given levels: see [`Grid::from_sigmas`].
-    #[track_caller]
-    pub fn from_sigmas(sigmas: &[f64]) -> Self {
-        Self::on(Grid::from_sigmas(sigmas))
-    }
-
-    /// On any grid.
-    pub fn on(grid: Grid) -> Self {
-        Lms { grid, answers: History::default() }
-    }
-}
-
-impl Sampler for Lms {
-    fn grid(&self) -> &Grid {
-        &self.grid
-    }
-
-    fn integrate(
-        &mut self,
-        i: usize,
-        eps: &Tensor,
-        x: &Tensor,
-        _: &mut dyn FnMut(&[usize]) -> Tensor,
-    ) -> Tensor {
-        let answers = self.answers.push(i, eps.clone(), 4);
-        let weights = lms_weights(&self.grid.sigmas, i, answers.len());
-        x + weighted_sum(&weights, answers)
-    }
-}
-
-/// How much each of the last `order` answers, the latest first, counts in the step from level `i` to the next: the
-/// integral of the polynomial that is 1 at its level and 0 at those of the others.
-pub fn lms_weights(sigmas: &[f64], i: usize, order: usize) -> Vec<f64> {
-    let (middle, half) = ((sigmas[i] + sigmas[i + 1]) / 2.0, (sigmas[i + 1] - sigmas[i]) / 2.0);
-    let weight = |j: usize| {
-        let others = || (0..order).filter(move |&k| k != j);
-        let polynomial = |sigma: f64| -> f64 {
-            others().map(|k| (sigma - sigmas[i - k]) / (sigmas[i - j] - sigmas[i - k])).product()
-        };
-        // Gauss: two points are enough for the exact integral of a cubic.
-        let apart = half / 3_f64.sqrt();
-        half * (polynomial(middle - apart) + polynomial(middle + apart))
-    };
-    (0..order).map(weight).collect()
-}
-
-fn weighted_sum(weights: &[f64], tensors: &[Tensor]) -> Tensor {
-    let mut terms = weights.iter().zip(tensors).map(|(&weight, tensor)| tensor * weight as f32);
-    let first = terms.next().expect("at least one");
-    terms.fold(first, |sum, term| sum + term)
-}
-
+// %% notebooks/16_samplers.ipynb sa-pndm
 /// PNDM without its Runge-Kutta steps (Liu et al. 2022, equation 12), as it is published with Stable Diffusion: DDIM's
 /// step with a mix of the last four answers, whose weights are those for equal steps. The first step is done twice, as
 /// Heun's, so there is one call more than there are steps.
@@ -802,80 +879,7 @@ impl Sampler for Pndm {
     }
 }
 
-/// Towards the image `x0`: of what is left to it, the share that the noise level falls. The same step as Euler's, but
-/// exact for an x0 that stays what it is.
-fn towards(x: &Tensor, x0: &Tensor, from: f64, to: f64) -> Tensor {
-    x * (to / from) as f32 + x0 * (1.0 - to / from) as f32
-}
-
-/// DPM-Solver++(2M) (Lu et al. 2022b, algorithm 2): steps towards the image, which is drawn on in a straight line
-/// through the last two guesses, over -ln σ. One call a step. The last one goes to the last guess itself.
-pub struct DpmPp2M {
-    grid: Grid,
-    images: History<Tensor>,
-}
-
-impl DpmPp2M {
-    /// `steps` steps over the whole schedule, on whole time steps, in the units of √ᾱ x₀ + √(1 - ᾱ) n; panics if they
-    /// are none, or more than the schedule has.
-    #[track_caller]
-    pub fn new(schedule: &NoiseSchedule, steps: usize) -> Self {
-        Self::spaced(schedule, steps, Spacing::Linspace)
-    }
-
-    /// As [`new`](Self::new), with times of your choice.
-    #[track_caller]
-    pub fn spaced(schedule: &NoiseSchedule, steps: usize, spacing: Spacing) -> Self {
-        let mut grid = Grid::preserving(schedule, steps, spacing, Last::Zero);
-        if let Spacing::Linspace | Spacing::Leading { .. } = spacing {
-            // It counts time 0, where it ends, as one of the times.
-            let mut times = spaced(schedule.steps(), steps + 1, spacing);
-            times.pop();
-            grid = Grid::whole(schedule, times, None, Last::Zero);
-        }
-        Self::on(grid)
-    }
-
-    /// Through the given levels: see [`Grid::from_sigmas`].
-    #[track_caller]
-    pub fn from_sigmas(sigmas: &[f64]) -> Self {
-        Self::on(Grid::from_sigmas(sigmas))
-    }
-
-    /// On any grid.
-    pub fn on(grid: Grid) -> Self {
-        DpmPp2M { grid, images: History::default() }
-    }
-}
-
-impl Sampler for DpmPp2M {
-    fn grid(&self) -> &Grid {
-        &self.grid
-    }
-
-    fn integrate(
-        &mut self,
-        i: usize,
-        eps: &Tensor,
-        x: &Tensor,
-        _: &mut dyn FnMut(&[usize]) -> Tensor,
-    ) -> Tensor {
-        let sigmas = &self.grid.sigmas;
-        let (from, to) = (sigmas[i], sigmas[i + 1]);
-        let images = self.images.push(i, x - eps * from as f32, 2);
-        let image = match images {
-            [now, before] if to > 0.0 => {
-                // Steps of -ln σ: this one, and the one before.
-                let (h, h_before) = ((from / to).ln(), (sigmas[i - 1] / from).ln());
-                let ahead = if h_before > 0.0 { h / (2.0 * h_before) } else { 0.0 };
-                now * (1.0 + ahead) as f32 - before * ahead as f32
-            }
-            _ => images[0].clone(),
-        };
-        towards(x, &image, from, to)
-    }
-}
-
+// %% notebooks/16_samplers.ipynb sa-2s
 /// DPM-Solver++(2S), ancestral, as k-diffusion has it (Lu et al. 2022b, algorithm 1): a call in the middle of the step,
 /// and the whole step towards the image found there, further down than the next level; then new noise. Two calls a
 /// step, but for the last.
@@ -930,6 +934,19 @@ impl Sampler for DpmPp2SAncestral {
             }
         }
     }
+}
+
+// %% notebooks/16_samplers.ipynb sa-names
+/// What a sampler made by name may be told; the default is what the published Stable Diffusion v1 is used with.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Options {
+    /// None: what is usual for the sampler. DDIM and PNDM lead with an offset of 1, DDPM with one of 0.
+    pub spacing: Option<Spacing>,
+    /// DDIM and PNDM: whether the last step goes all the way to no noise (`set_alpha_to_one`), or to the schedule's
+    /// weakest level.
+    pub last: Last,
+    /// DDIM: how much new noise is put in at each step, from 0 to 1.
+    pub eta: f64,
 }
 
 /// The names that [`by_name`] knows.

@@ -1,0 +1,230 @@
+// Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash f0bb4394e1ee1e07
+//! What notebooks/16_samplers.ipynb claims.
+
+use minai::denoiser::ExactDenoiser;
+use minai::noise::{NoiseSchedule, karras};
+use minai::samplers::{
+    Ddim, Ddpm, Dpm2, DpmPp2M, Euler, Heun, Lms, NAMES, Options, Sampler, Spacing, by_name, sample,
+    sample_from,
+};
+
+// %% notebooks/16_samplers.ipynb test-noise
+#[test]
+fn a_schedule_and_its_inverse() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let schedule = NoiseSchedule::stable_diffusion();
+        assert_eq!(schedule.steps(), 1000);
+        assert!(
+            (schedule.sigma(999.0) - 14.6146).abs() < 1e-3 && (schedule.sigma(0.0) - 0.0292).abs() < 1e-4
+        );
+        for t in (0..999).step_by(7) {
+            let t = f64::from(t);
+            assert!((schedule.time(schedule.sigma(t)) - t).abs() < 1e-6, "{t}");
+            assert!((schedule.time(schedule.sigma(t + 0.5)) - t - 0.5).abs() < 0.05, "{t}");
+            let between = (schedule.sigma(t) + schedule.sigma(t + 1.0)) / 2.0;
+            assert!((schedule.sigma(t + 0.5) / between - 1.0).abs() < 1e-12, "{t}");
+        }
+        // Beyond the ends it goes no further.
+        assert_eq!([schedule.sigma(-3.0), schedule.sigma(2000.0)], [0.0, 999.0].map(|t| schedule.sigma(t)));
+        assert_eq!([schedule.time(1e-9), schedule.time(0.0), schedule.time(99.0)], [0.0, 0.0, 999.0]);
+        let cosine = NoiseSchedule::cosine(50);
+        let (u, v) = (0.5_f64 + 0.008, 0.008_f64);
+        let half = ((u / 1.008 * std::f64::consts::FRAC_PI_2).cos()
+            / (v / 1.008 * std::f64::consts::FRAC_PI_2).cos())
+        .powi(2);
+        assert!((cosine.alphas_cumprod[24] - half).abs() < 1e-6, "the first is left out: it is 1");
+        assert!(
+            NoiseSchedule::by_name("linear", 1000, 1e-4, 0.02) == Ok(NoiseSchedule::linear(1000, 1e-4, 0.02))
+        );
+        for (name, steps, start, end) in [
+            ("sigmoid", 9, 0.1, 0.2),
+            ("linear", 1, 0.1, 0.2),
+            ("linear", 9, 0.0, 0.2),
+            ("linear", 9, 0.1, f64::NAN),
+        ] {
+            assert!(NoiseSchedule::by_name(name, steps, start, end).is_err(), "{name} {steps} {start} {end}");
+        }
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/16_samplers.ipynb test-denoiser
+#[test]
+fn the_denoiser_is_bayes_rule() -> Result<(), Box<dyn std::error::Error>> {
+    use minai::generator::Generator;
+    use minai::tensor::Tensor;
+    {
+        let mut rng = Generator::manual_seed(7);
+        let (images, x) = (rng.randn(&[9, 2, 3]), Tensor::from(rng.randn(&[4, 2, 3])));
+        let denoiser = ExactDenoiser::new(&images);
+        let at = |array: &minai::array::Array, i: usize| -> Vec<f64> {
+            array.iter().skip(i * 6).take(6).map(|&x| f64::from(x)).collect()
+        };
+        let squared = |b: usize, i: usize| -> f64 {
+            at(&x.data, b).iter().zip(at(&images, i)).map(|(x, y)| (x - y).powi(2)).sum()
+        };
+        for sigma in [0.05, 0.7, 20.0] {
+            let found = denoiser.denoise(&x, sigma);
+            assert_eq!(found.shape(), x.shape());
+            for b in 0..4 {
+                let least = (0..9).map(|i| squared(b, i)).fold(f64::MAX, f64::min);
+                let weights = [0, 1, 2, 3, 4, 5, 6, 7, 8]
+                    .map(|i| ((least - squared(b, i)) / (2.0 * sigma * sigma)).exp());
+                for (pixel, found) in at(&found.data, b).into_iter().enumerate() {
+                    let mean = (0..9).map(|i| weights[i] * at(&images, i)[pixel]).sum::<f64>()
+                        / weights.iter().sum::<f64>();
+                    assert!(
+                        (mean - found).abs() < 1e-4,
+                        "level {sigma}, row {b}, pixel {pixel}: {found}, not {mean}"
+                    );
+                }
+                let (nearest, distance) = denoiser.nearest(&x)[b];
+                assert!(
+                    (squared(b, nearest) - least).abs() < 1e-6
+                        && (f64::from(distance) - least.sqrt()).abs() < 1e-5
+                );
+            }
+        }
+        let some = denoiser.subset(&[8, 2]);
+        assert_eq!(some.image(0).data, denoiser.image(8).data);
+        assert_eq!(some.denoise(&x, 1e-3).data.shape(), [4, 2, 3]);
+        let only = ExactDenoiser::new(&images.reshape(&[9, 6])).subset(&[3]);
+        assert_eq!(
+            only.denoise(&x.reshape(&[4, 6]), 5.0).data.iter().skip(6).take(6).copied().collect::<Vec<_>>(),
+            only.image(0).data.iter().copied().collect::<Vec<_>>()
+        );
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/16_samplers.ipynb test-orders
+#[test]
+fn errors_shrink_with_the_order() -> Result<(), Box<dyn std::error::Error>> {
+    use minai::tensor::{Tensor, tensor};
+    {
+        // Data of mean 2 and deviation 0.5; the exact solution is a square root.
+        let network = |x: &Tensor, sigma: f64| (x - 2.0) * (sigma / (0.25 + sigma * sigma)) as f32;
+        let error = |make: &dyn Fn(&[f64]) -> Box<dyn Sampler>, n: usize| {
+            let mut sigmas = karras(n + 1, 0.1, 10.0, 7.0);
+            sigmas.pop();
+            let end = sample(&mut *make(&sigmas), tensor(30.0), network, |_| unreachable!(), |_, _, _| ());
+            (f64::from(end.item()) - 2.0 - 28.0 * 0.1_f64.hypot(0.5) / 10_f64.hypot(0.5)).abs()
+        };
+        let ratio = |make: &dyn Fn(&[f64]) -> Box<dyn Sampler>| error(make, 20) / error(make, 40);
+        let euler = ratio(&|sigmas| Box::new(Euler::from_sigmas(sigmas)));
+        assert!((1.8..2.2).contains(&euler), "{euler}");
+        let second: [(&str, &dyn Fn(&[f64]) -> Box<dyn Sampler>); 4] = [
+            ("Heun", &|sigmas| Box::new(Heun::from_sigmas(sigmas))),
+            ("DPM-Solver-2", &|sigmas| Box::new(Dpm2::from_sigmas(sigmas))),
+            ("LMS", &|sigmas| Box::new(Lms::from_sigmas(sigmas))),
+            ("DPM++ 2M", &|sigmas| Box::new(DpmPp2M::from_sigmas(sigmas))),
+        ];
+        for (name, make) in second {
+            assert!(ratio(make) > 3.5, "{name}: {}", ratio(make));
+        }
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/16_samplers.ipynb test-ddim
+#[test]
+fn ddim_and_ddpm_are_their_papers_formulas() -> Result<(), Box<dyn std::error::Error>> {
+    use minai::generator::Generator;
+    use minai::tensor::Tensor;
+    {
+        let schedule = NoiseSchedule::stable_diffusion();
+        let mut rng = Generator::manual_seed(3);
+        let [x, eps, n] = [(); 3].map(|()| Tensor::from(rng.randn(&[2, 5])));
+        let scaled = |x: &Tensor, by: f64| x * by as f32;
+        for eta in [0.0, 0.3, 1.0] {
+            let (mut ddim, mut ddpm) = (Ddim::new(&schedule, 10, eta), Ddpm::new(&schedule, 10));
+            for i in 0..9 {
+                let alpha = |t: f64| schedule.alphas_cumprod[t as usize];
+                let (a, b) = (alpha(ddim.times()[i]), alpha(ddim.times()[i + 1]));
+                let x0 = scaled(&(&x - scaled(&eps, (1.0 - a).sqrt())), 1.0 / a.sqrt());
+                let deviation = eta * ((1.0 - b) / (1.0 - a) * (1.0 - a / b)).sqrt();
+                let direction = scaled(&eps, (1.0 - b - deviation * deviation).sqrt());
+                let expected = scaled(&x0, b.sqrt()) + direction + scaled(&n, deviation);
+                let found = ddim.advance(i, &eps, &x, &mut |_| n.clone());
+                assert!((found - expected).abs().amax(..).item() < 1e-5, "ddim, eta {eta}, step {i}");
+
+                let (a, b) = (alpha(ddpm.times()[i]), alpha(ddpm.times()[i + 1]));
+                let x0 = scaled(&(&x - scaled(&eps, (1.0 - a).sqrt())), 1.0 / a.sqrt());
+                let step = a / b;
+                let mean = scaled(&x0, b.sqrt() * (1.0 - step) / (1.0 - a))
+                    + scaled(&x, step.sqrt() * (1.0 - b) / (1.0 - a));
+                let expected = mean + scaled(&n, ((1.0 - b) / (1.0 - a) * (1.0 - step)).sqrt());
+                let found = ddpm.advance(i, &eps, &x, &mut |_| n.clone());
+                assert!((found - expected).abs().amax(..).item() < 1e-5, "ddpm, step {i}");
+                assert!(
+                    (ddpm.denoised(i, &eps, &x) - x0).abs().amax(..).item() < 1e-4,
+                    "the picture behind, step {i}"
+                );
+            }
+        }
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/16_samplers.ipynb test-samplers
+#[test]
+fn samplers_start_anywhere_and_say_what_is_wrong() -> Result<(), Box<dyn std::error::Error>> {
+    use minai::generator::Generator;
+    use minai::tensor::Tensor;
+    {
+        let schedule = NoiseSchedule::stable_diffusion();
+        let mut rng = Generator::manual_seed(1);
+        let [x0, noise] = [(); 2].map(|()| Tensor::from(rng.randn(&[2, 3])));
+        for name in NAMES {
+            for steps in [1, 2, 3, 20, 999, 1000] {
+                let mut sampler =
+                    by_name(name, &schedule, steps, Options { eta: 0.5, ..Options::default() }).unwrap();
+                let calls = sampler.times().len();
+                assert_eq!((sampler.start(1.0), sampler.start(0.0)), (0, calls), "{name}, {steps} steps");
+                // To be told the noise that is really there leads to the picture, from wherever one begins.
+                for strength in [0.3, 0.5, 1.0] {
+                    let first = sampler.start(strength);
+                    let x = sampler.add_noise(first, &x0, &noise);
+                    let mut i = first;
+                    let truth = |_: &Tensor, _: f64| noise.clone();
+                    let end = sample_from(
+                        &mut *sampler,
+                        first,
+                        x,
+                        truth,
+                        |_| noise.clone(),
+                        |at, _, _| {
+                            assert_eq!(at, i);
+                            i += 1;
+                        },
+                    );
+                    let end_level = sampler.add_noise(calls, &x0, &noise);
+                    // New noise is other noise: of it, as much is left as of what was put in last.
+                    if matches!(name, "lms" | "euler" | "heun" | "dpm_2" | "dpmpp_2m" | "pndm") {
+                        let off = (&end - &end_level).abs().amax(..).item();
+                        assert!(off < 1e-4, "{name}, {steps} steps, strength {strength}: off by {off}");
+                    }
+                    assert!(end.data.iter().all(|x| x.is_finite()), "{name}, {steps} steps");
+                }
+            }
+        }
+        let refused =
+            |name: &str, steps: usize, options: Options| by_name(name, &schedule, steps, options).err();
+        assert!(refused("lsm", 10, Options::default()).unwrap().contains("lms"));
+        assert!(
+            refused("lms", 0, Options::default()).is_some()
+                && refused("lms", 1001, Options::default()).is_some()
+        );
+        assert!(refused("ddim", 10, Options { eta: 1.5, ..Options::default() }).is_some());
+        assert!(
+            refused("pndm", 10, Options { spacing: Some(Spacing::Karras), ..Options::default() }).is_some()
+        );
+    }
+    println!("passed");
+    Ok(())
+}
