@@ -149,6 +149,9 @@ fn tensors_may_begin_at_any_address() {
             "{{\"a\":{{\"dtype\":\"U8\",\"shape\":[{pad}],\"data_offsets\":[0,{pad}]}},\"b\":{{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[{pad},{}]}}}}",
             pad + 16
         );
+        // Also lengths whose bytes look like the beginning of something else: `{`, `<`, a pickle.
+        let length = [header.len(), 0x17B, 0x13C, 0x280][pad % 4];
+        let header = format!("{header:length$}");
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend(header.bytes());
         bytes.resize(bytes.len() + pad, 7);

@@ -1,177 +1,15 @@
-//! Published weights: safetensors files that are mapped into memory, half types, names of others' making, and models
-//! that are made without a number in them.
+// Owned by notebooks/30_weights.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 067042bbf21714fd
+//! Published weights: safetensors files that are mapped into memory, half types, names of others' making, and models that are made without a number in them.
 
-use half::f16;
-use memmap2::Mmap;
-use minai::array::Array;
-use minai::conv::{Conv2d, ConvOptions};
-use minai::generator::Generator;
-use minai::kernels;
-use minai::kernels::half::Kind;
-use minai::nn::{AnyBuffer, Linear, Module, Parameter, Parts, named_parameters};
-use minai::norm::{GroupNorm, LayerNorm};
+// %% notebooks/30_weights.ipynb re-errors
 use minai::state::StateError;
-use minai::tensor::elements;
-use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensors};
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-
-// ---- pending
-
-/// A parameter of this shape that has no numbers yet. [`load_weights`] or [`initialize`] give it some; reading it before
-/// that panics.
-pub fn pending(shape: &[usize]) -> Parameter {
-    let text = format!("{shape:?}");
-    Parameter::lent(
-        shape,
-        Rc::new(move || {
-            panic!(
-                "a parameter of shape {text} has no numbers yet: load_weights or initialize the model first"
-            )
-        }),
-    )
-}
-
-/// A linear layer with a bias, without numbers yet.
-pub fn linear(inputs: usize, outputs: usize) -> Linear {
-    Linear { bias: Some(pending(&[outputs])), ..linear_without_bias(inputs, outputs) }
-}
-
-/// A linear layer without a bias, and without numbers yet.
-pub fn linear_without_bias(inputs: usize, outputs: usize) -> Linear {
-    Linear { weight: pending(&[outputs, inputs]), bias: None }
-}
-
-/// A convolution with a bias, without numbers yet.
-///
-/// # Panics
-/// If the groups do not divide the channels.
-#[track_caller]
-pub fn conv2d(c_in: usize, c_out: usize, kernel: usize, options: ConvOptions) -> Conv2d {
-    let groups = options.groups;
-    let divides = groups > 0 && c_in.is_multiple_of(groups) && c_out.is_multiple_of(groups);
-    assert!(divides, "conv2d: {groups} groups of {c_in} input and {c_out} output channels");
-    let weight = pending(&[c_out, c_in / groups, kernel, kernel]);
-    Conv2d { weight, bias: Some(pending(&[c_out])), options }
-}
-
-/// A layer norm over a last axis of this size, without numbers yet.
-pub fn layer_norm(width: usize) -> LayerNorm {
-    LayerNorm { weight: pending(&[width]), bias: pending(&[width]), eps: 1e-5 }
-}
-
-/// A group norm of so many groups of so many channels in all, without numbers yet.
-pub fn group_norm(groups: usize, channels: usize) -> GroupNorm {
-    GroupNorm { groups, weight: pending(&[channels]), bias: pending(&[channels]), eps: 1e-5 }
-}
-
-// ---- keep
-
-/// How a model's numbers are kept in memory. Arithmetic is in f32 in any case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// As f32: 4 bytes a number.
-    Single,
-    /// As the file has them: what is f16 or bf16 there stays so.
-    Stored,
-    /// In 2 bytes a number: f32 becomes f16, and bf16 stays as it is.
-    ///
-    /// For [`Stored`](Keep::Stored) and for this one: tensors with fewer than two axes (biases, norms) become f32. They
-    /// are few, and small errors in them matter most.
-    Half,
-}
-
-/// Numbers in 16 bits each, of a shape.
-struct HalfArray {
-    kind: Kind,
-    bits: Vec<u16>,
-    shape: Vec<usize>,
-}
-
-impl HalfArray {
-    fn to_array(&self) -> Array {
-        Array::new(kernels::half::widen(self.kind, &self.bits), &self.shape)
-    }
-}
-
-/// What a parameter or a buffer is given.
-enum Numbers {
-    Single(Array),
-    Half(HalfArray),
-    Whole(Array<i64>),
-}
-
-impl Numbers {
-    /// How many bytes of memory they take.
-    fn bytes(&self) -> usize {
-        match self {
-            Numbers::Single(array) => 4 * array.len(),
-            Numbers::Half(half) => 2 * half.bits.len(),
-            Numbers::Whole(array) => 8 * array.len(),
-        }
-    }
-}
-
-/// What a name of a module stands for.
-enum Place {
-    Parameter(Parameter),
-    Buffer(AnyBuffer),
-}
-
-impl Place {
-    fn shape(&self) -> Vec<usize> {
-        match self {
-            Place::Parameter(parameter) => parameter.shape(),
-            Place::Buffer(AnyBuffer::F32(buffer)) => buffer.get().shape().to_vec(),
-            Place::Buffer(AnyBuffer::I64(buffer)) => buffer.get().shape().to_vec(),
-        }
-    }
-
-    fn is_whole(&self) -> bool {
-        matches!(self, Place::Buffer(AnyBuffer::I64(_)))
-    }
-
-    /// How it is kept: buffers have no half types.
-    fn keep(&self, keep: Keep) -> Keep {
-        if matches!(self, Place::Buffer(_)) { Keep::Single } else { keep }
-    }
-
-    fn give(&self, numbers: Numbers) {
-        match (self, numbers) {
-            (Place::Parameter(parameter), Numbers::Single(array)) => parameter.set(array),
-            (Place::Parameter(parameter), Numbers::Half(half)) => {
-                parameter.lend(Rc::new(move || half.to_array()))
-            }
-            (Place::Buffer(AnyBuffer::F32(buffer)), Numbers::Single(array)) => buffer.set(array),
-            (Place::Buffer(AnyBuffer::I64(buffer)), Numbers::Whole(array)) => buffer.set(array),
-            _ => unreachable!("types were compared before"),
-        }
-    }
-}
-
-// ---- file
 
 /// The longest header that is read, in bytes: hundreds of thousands of names would fit.
 const HEADER_LIMIT: u64 = 1 << 23;
-
-/// A safetensors file that is mapped into memory: what is read of it is fetched from the disk, and nothing else.
-///
-/// As long as this lives, nobody may change or shorten the file. (Replacing it by another one, as
-/// [`save`](crate::state::save) does, is harmless.)
-pub struct WeightFile {
-    path: PathBuf,
-    map: Mmap,
-    /// Where the numbers begin.
-    start: usize,
-    header: Metadata,
-}
 
 /// What a file that is no safetensors file may be, by its first bytes.
 fn what_else(first: &[u8]) -> Option<&'static str> {
@@ -189,6 +27,29 @@ fn what_else(first: &[u8]) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+fn unreadable(error: io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file; check the path, or fetch the file first".into(),
+        _ => format!("{error}; check the file's permissions and its disk"),
+    }
+}
+
+/// Opens a file, if it is one.
+fn open_file(path: &Path) -> Result<(File, u64), String> {
+    let file = File::open(path).map_err(unreadable)?;
+    let about = file.metadata().map_err(unreadable)?;
+    match about.is_file() {
+        true => Ok((file, about.len())),
+        false => Err("is a folder or a device; name a file".into()),
+    }
+}
+
+// %% notebooks/30_weights.ipynb re-header
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, SafeTensors};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use std::fmt;
 
 /// Counts a header's entries, names that occur twice included.
 struct Count;
@@ -216,32 +77,41 @@ fn is_possible(shape: &[usize]) -> bool {
     shape.len() <= 16 && product.is_some_and(|product| product <= isize::MAX as usize / 8)
 }
 
-/// The floating-point type, if it is one that is read.
-fn kind(dtype: Dtype) -> Option<Kind> {
-    match dtype {
-        Dtype::F16 => Some(Kind::F16),
-        Dtype::BF16 => Some(Kind::Bf16),
-        Dtype::F32 => Some(Kind::F32),
-        Dtype::F64 => Some(Kind::F64),
-        _ => None,
+/// Where the numbers begin, and what the header says.
+fn read_header(bytes: &[u8]) -> Result<(usize, Metadata), String> {
+    let (length, header) = SafeTensors::read_metadata(bytes).map_err(|error| {
+        let why = error.to_string(); // may hold a name of any length
+        format!("is no safetensors file, or a damaged one ({why:.200}); fetch it again")
+    })?;
+    let (names, start) = (header.offset_keys(), 8 + length);
+    let mut json = serde_json::Deserializer::from_slice(&bytes[8..start]);
+    let count = json
+        .deserialize_map(Count)
+        .map_err(|error| format!("has a damaged header ({error}); fetch it again"))?;
+    if count != names.len() + usize::from(header.metadata().is_some()) {
+        return Err("has two tensors of one name; get it from a source that you trust".into());
+    }
+    match names.iter().find(|name| header.info(name).is_some_and(|info| !is_possible(&info.shape))) {
+        None => Ok((start, header)),
+        Some(name) => {
+            Err(format!("`{name:.200}` has an impossible shape; get the file from a source that you trust"))
+        }
     }
 }
 
-fn unreadable(error: io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file; check the path, or fetch the file first".into(),
-        _ => format!("{error}; check the file's permissions and its disk"),
-    }
-}
+// %% notebooks/30_weights.ipynb re-file
+use memmap2::Mmap;
 
-/// Opens a file, if it is one.
-fn open_file(path: &Path) -> Result<(File, u64), String> {
-    let file = File::open(path).map_err(unreadable)?;
-    let about = file.metadata().map_err(unreadable)?;
-    match about.is_file() {
-        true => Ok((file, about.len())),
-        false => Err("is a folder or a device; name a file".into()),
-    }
+/// A safetensors file that is mapped into memory: what is read of it is fetched from the disk, and nothing else.
+///
+/// As long as this lives, nobody may change or shorten the file. (Replacing it by another one, as
+/// [`save`](crate::state::save) does, is harmless.)
+pub struct WeightFile {
+    path: PathBuf,
+    map: Mmap,
+    /// Where the numbers begin.
+    start: usize,
+    header: Metadata,
 }
 
 impl WeightFile {
@@ -262,14 +132,14 @@ impl WeightFile {
         }
         // SAFETY: the mapping is only read, and its documentation forbids that others write to the file meanwhile.
         let map = unsafe { Mmap::map(file) }.map_err(unreadable)?;
-        if let Some(kind) = what_else(&map[..8]) {
-            return Err(format!("is no safetensors file, but {kind}"));
-        }
         let header = u64::from_le_bytes(*map.first_chunk().expect("8 bytes"));
         if header > HEADER_LIMIT.min(map.len() as u64 - 8) {
-            return Err(format!(
-                "is no safetensors file, or cut short: it has {len} bytes, its header would have {header}; check that it is the right file, and fetch it again"
-            ));
+            return Err(match what_else(&map[..8]) {
+                Some(kind) => format!("is no safetensors file, but {kind}"),
+                None => format!(
+                    "is no safetensors file, or cut short: it has {len} bytes, its header would have {header}; check that it is the right file, and fetch it again"
+                ),
+            });
         }
         let (start, header) = read_header(&map)?;
         Ok(WeightFile { path: path.to_path_buf(), map, start, header })
@@ -295,25 +165,104 @@ impl WeightFile {
         self.header.info(name).map(|info| info.dtype.to_string())
     }
 
-    /// A tensor's numbers as f32.
-    ///
-    /// # Errors
-    /// When the file has no tensor of this name, or its numbers are no floats, or not finite.
-    pub fn array(&self, name: &str) -> Result<Array, StateError> {
-        let info = self.header.info(name).ok_or_else(|| format!("has no tensor `{name:.200}`; see names()"));
-        let numbers = info.and_then(|info| self.numbers(name, info, Keep::Single));
-        match numbers.map_err(|what| StateError::new(&self.path, what))? {
-            Numbers::Single(array) => Ok(array),
-            _ => Err(StateError::new(&self.path, format!("`{name}` holds whole numbers, not floats"))),
-        }
-    }
-
     /// A tensor's bytes.
     fn bytes(&self, info: &TensorInfo) -> &[u8] {
         let (from, to) = info.data_offsets;
         &self.map[self.start + from..self.start + to]
     }
 
+    /// Gives back the memory that a tensor's bytes take; they are read again from the file if need be.
+    fn release(&self, info: &TensorInfo) {
+        #[cfg(unix)]
+        {
+            let (from, to) = info.data_offsets;
+            // SAFETY: the mapping is of a file and read-only: pages given back come again with the same contents.
+            // That the advice fails is no harm.
+            let _ = unsafe {
+                self.map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    self.start + from,
+                    to - from,
+                )
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = info;
+    }
+}
+
+// %% notebooks/30_weights.ipynb re-halfarray
+use half::f16;
+use minai::array::Array;
+use minai::kernels;
+use minai::kernels::half::Kind;
+
+/// The floating-point type, if it is one that is read.
+fn kind(dtype: Dtype) -> Option<Kind> {
+    match dtype {
+        Dtype::F16 => Some(Kind::F16),
+        Dtype::BF16 => Some(Kind::Bf16),
+        Dtype::F32 => Some(Kind::F32),
+        Dtype::F64 => Some(Kind::F64),
+        _ => None,
+    }
+}
+
+/// Numbers in 16 bits each, of a shape.
+struct HalfArray {
+    kind: Kind,
+    bits: Vec<u16>,
+    shape: Vec<usize>,
+}
+
+impl HalfArray {
+    fn to_array(&self) -> Array {
+        Array::new(kernels::half::widen(self.kind, &self.bits), &self.shape)
+    }
+}
+
+// %% notebooks/30_weights.ipynb re-keep
+/// How a model's numbers are kept in memory. Arithmetic is in f32 in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// As f32: 4 bytes a number.
+    Single,
+    /// As the file has them: what is f16 or bf16 there stays so.
+    Stored,
+    /// In 2 bytes a number: f32 becomes f16, and bf16 stays as it is.
+    ///
+    /// For [`Stored`](Keep::Stored) and for this one: tensors with fewer than two axes (biases, norms) become f32. They
+    /// are few, and small errors in them matter most.
+    Half,
+}
+
+/// What a parameter or a buffer is given.
+enum Numbers {
+    Single(Array),
+    Half(HalfArray),
+    Whole(Array<i64>),
+}
+
+impl Numbers {
+    /// How many bytes of memory they take.
+    fn bytes(&self) -> usize {
+        match self {
+            Numbers::Single(array) => 4 * array.len(),
+            Numbers::Half(half) => 2 * half.bits.len(),
+            Numbers::Whole(array) => 8 * array.len(),
+        }
+    }
+}
+
+// %% notebooks/30_weights.ipynb re-read
+fn too_large(name: &str) -> String {
+    format!(
+        "`{name:.200}` holds numbers beyond {}, the largest of f16; keep these weights in f32 (Keep::Single)",
+        f16::MAX
+    )
+}
+
+impl WeightFile {
     /// A tensor's numbers as they are to be kept.
     fn numbers(&self, name: &str, info: &TensorInfo, keep: Keep) -> Result<Numbers, String> {
         let (shape, bytes) = (&info.shape[..], self.bytes(info));
@@ -353,86 +302,118 @@ impl WeightFile {
         }
     }
 
-    /// Gives back the memory that a tensor's bytes take; they are read again from the file if need be.
-    fn release(&self, info: &TensorInfo) {
-        #[cfg(unix)]
-        {
-            let (from, to) = info.data_offsets;
-            // SAFETY: the mapping is of a file and read-only: pages given back come again with the same contents.
-            // That the advice fails is no harm.
-            let _ = unsafe {
-                self.map.unchecked_advise_range(
-                    memmap2::UncheckedAdvice::DontNeed,
-                    self.start + from,
-                    to - from,
-                )
-            };
+    /// A tensor's numbers as f32.
+    ///
+    /// # Errors
+    /// When the file has no tensor of this name, or its numbers are no floats, or not finite.
+    pub fn array(&self, name: &str) -> Result<Array, StateError> {
+        let info = self.header.info(name).ok_or_else(|| format!("has no tensor `{name:.200}`; see names()"));
+        let numbers = info.and_then(|info| self.numbers(name, info, Keep::Single));
+        match numbers.map_err(|what| StateError::new(&self.path, what))? {
+            Numbers::Single(array) => Ok(array),
+            _ => Err(StateError::new(&self.path, format!("`{name}` holds whole numbers, not floats"))),
         }
-        #[cfg(not(unix))]
-        let _ = info;
     }
 }
 
-fn too_large(name: &str) -> String {
-    format!(
-        "`{name:.200}` holds numbers beyond {}, the largest of f16; keep these weights in f32 (Keep::Single)",
-        f16::MAX
+// %% notebooks/30_weights.ipynb re-pending
+use minai::nn::Parameter;
+use std::rc::Rc;
+
+/// A parameter of this shape that has no numbers yet. [`load_weights`] or [`initialize`] give it some; reading it before
+/// that panics.
+pub fn pending(shape: &[usize]) -> Parameter {
+    let text = format!("{shape:?}");
+    Parameter::lent(
+        shape,
+        Rc::new(move || {
+            panic!(
+                "a parameter of shape {text} has no numbers yet: load_weights or initialize the model first"
+            )
+        }),
     )
 }
 
-/// Where the numbers begin, and what the header says.
-fn read_header(bytes: &[u8]) -> Result<(usize, Metadata), String> {
-    let (length, header) = SafeTensors::read_metadata(bytes).map_err(|error| {
-        let why = error.to_string(); // may hold a name of any length
-        format!("is no safetensors file, or a damaged one ({why:.200}); fetch it again")
-    })?;
-    let (names, start) = (header.offset_keys(), 8 + length);
-    let mut json = serde_json::Deserializer::from_slice(&bytes[8..start]);
-    let count = json
-        .deserialize_map(Count)
-        .map_err(|error| format!("has a damaged header ({error}); fetch it again"))?;
-    if count != names.len() + usize::from(header.metadata().is_some()) {
-        return Err("has two tensors of one name; get it from a source that you trust".into());
+// %% notebooks/30_weights.ipynb re-layers
+use minai::conv::{Conv2d, ConvOptions};
+use minai::nn::Linear;
+use minai::norm::{GroupNorm, LayerNorm};
+
+/// A linear layer with a bias, without numbers yet.
+pub fn linear(inputs: usize, outputs: usize) -> Linear {
+    Linear { bias: Some(pending(&[outputs])), ..linear_without_bias(inputs, outputs) }
+}
+
+/// A linear layer without a bias, and without numbers yet.
+pub fn linear_without_bias(inputs: usize, outputs: usize) -> Linear {
+    Linear { weight: pending(&[outputs, inputs]), bias: None }
+}
+
+/// A convolution with a bias, without numbers yet.
+///
+/// # Panics
+/// If the groups do not divide the channels.
+#[track_caller]
+pub fn conv2d(c_in: usize, c_out: usize, kernel: usize, options: ConvOptions) -> Conv2d {
+    let groups = options.groups;
+    let divides = groups > 0 && c_in.is_multiple_of(groups) && c_out.is_multiple_of(groups);
+    assert!(divides, "conv2d: {groups} groups of {c_in} input and {c_out} output channels");
+    let weight = pending(&[c_out, c_in / groups, kernel, kernel]);
+    Conv2d { weight, bias: Some(pending(&[c_out])), options }
+}
+
+/// A layer norm over a last axis of this size, without numbers yet.
+pub fn layer_norm(width: usize) -> LayerNorm {
+    LayerNorm { weight: pending(&[width]), bias: pending(&[width]), eps: 1e-5 }
+}
+
+/// A group norm of so many groups of so many channels in all, without numbers yet.
+pub fn group_norm(groups: usize, channels: usize) -> GroupNorm {
+    GroupNorm { groups, weight: pending(&[channels]), bias: pending(&[channels]), eps: 1e-5 }
+}
+
+// %% notebooks/30_weights.ipynb re-place
+use minai::nn::AnyBuffer;
+
+/// What a name of a module stands for.
+enum Place {
+    Weight(Parameter),
+    Extra(AnyBuffer),
+}
+
+impl Place {
+    fn shape(&self) -> Vec<usize> {
+        match self {
+            Place::Weight(parameter) => parameter.shape(),
+            Place::Extra(AnyBuffer::F32(buffer)) => buffer.get().shape().to_vec(),
+            Place::Extra(AnyBuffer::I64(buffer)) => buffer.get().shape().to_vec(),
+        }
     }
-    match names.iter().find(|name| header.info(name).is_some_and(|info| !is_possible(&info.shape))) {
-        None => Ok((start, header)),
-        Some(name) => {
-            Err(format!("`{name:.200}` has an impossible shape; get the file from a source that you trust"))
+
+    fn is_whole(&self) -> bool {
+        matches!(self, Place::Extra(AnyBuffer::I64(_)))
+    }
+
+    /// How it is kept: buffers have no half types.
+    fn keep(&self, keep: Keep) -> Keep {
+        if matches!(self, Place::Extra(_)) { Keep::Single } else { keep }
+    }
+
+    fn give(&self, numbers: Numbers) {
+        match (self, numbers) {
+            (Place::Weight(parameter), Numbers::Single(array)) => parameter.set(array),
+            (Place::Weight(parameter), Numbers::Half(half)) => {
+                parameter.lend(Rc::new(move || half.to_array()))
+            }
+            (Place::Extra(AnyBuffer::F32(buffer)), Numbers::Single(array)) => buffer.set(array),
+            (Place::Extra(AnyBuffer::I64(buffer)), Numbers::Whole(array)) => buffer.set(array),
+            _ => unreachable!("types were compared before"),
         }
     }
 }
 
-// ---- load
-
-/// What [`load_weights`] did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loaded {
-    /// How many tensors of the file the model now has.
-    pub tensors: usize,
-    /// How many numbers these are.
-    pub numbers: usize,
-    /// How many bytes of memory they take.
-    pub bytes: usize,
-    /// The tensors of the file that `rename` left out.
-    pub left_out: Vec<String>,
-}
-
-/// Fills a module from a safetensors file. `rename` says what the module calls a tensor that the file calls so; `None`
-/// means that the tensor is harmless and left out. Apart from that the two must have the same names and shapes, or
-/// nothing is changed. The file is read once, in order, and given back to the system as it goes.
-///
-/// # Errors
-/// When the file is not as [`WeightFile::open`] wants it; when tensors are missing, superfluous or misshapen, of which
-/// the error lists some; when a number is not finite, or too large for f16 if that is how it is to be kept.
-pub fn load_weights(
-    module: &dyn Module,
-    path: impl AsRef<Path>,
-    keep: Keep,
-    rename: &dyn Fn(&str) -> Option<String>,
-) -> Result<Loaded, StateError> {
-    let file = WeightFile::open(path)?;
-    load_file(module, &file, keep, rename).map_err(|what| StateError::new(&file.path, what))
-}
+// %% notebooks/30_weights.ipynb re-plan
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Which tensor of a file goes where in a module.
 struct Plan {
@@ -486,6 +467,22 @@ fn match_names(
     Err(format!("does not fit the model: {list}{more}. Check that weights and config are of one model"))
 }
 
+// %% notebooks/30_weights.ipynb re-load
+use minai::nn::{Module, Parts};
+
+/// What [`load_weights`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// How many tensors of the file the model now has.
+    pub tensors: usize,
+    /// How many numbers these are.
+    pub numbers: usize,
+    /// How many bytes of memory they take.
+    pub bytes: usize,
+    /// The tensors of the file that `rename` left out.
+    pub left_out: Vec<String>,
+}
+
 fn load_file(
     module: &dyn Module,
     file: &WeightFile,
@@ -493,8 +490,8 @@ fn load_file(
     rename: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, String> {
     let parts = Parts::of(module);
-    let parameters = parts.parameters.into_iter().map(|(name, p)| (name, Place::Parameter(p)));
-    let buffers = parts.buffers.into_iter().map(|(name, buffer)| (name, Place::Buffer(buffer)));
+    let parameters = parts.parameters.into_iter().map(|(name, p)| (name, Place::Weight(p)));
+    let buffers = parts.buffers.into_iter().map(|(name, buffer)| (name, Place::Extra(buffer)));
     let places: BTreeMap<String, Place> = parameters.chain(buffers).collect();
     let plan = match_names(&places, file, rename)?;
     let mut loaded = Loaded { tensors: plan.pairs.len(), numbers: 0, bytes: 0, left_out: plan.left_out };
@@ -513,7 +510,27 @@ fn load_file(
     Ok(loaded)
 }
 
-// ---- initialize
+/// Fills a module from a safetensors file. `rename` says what the module calls a tensor that the file calls so; `None`
+/// means that the tensor is harmless and left out. Apart from that the two must have the same names and shapes, or
+/// nothing is changed. The file is read once, in order, and given back to the system as it goes.
+///
+/// # Errors
+/// When the file is not as [`WeightFile::open`] wants it; when tensors are missing, superfluous or misshapen, of which
+/// the error lists some; when a number is not finite, or too large for f16 if that is how it is to be kept.
+pub fn load_weights(
+    module: &dyn Module,
+    path: impl AsRef<Path>,
+    keep: Keep,
+    rename: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, StateError> {
+    let file = WeightFile::open(path)?;
+    load_file(module, &file, keep, rename).map_err(|what| StateError::new(&file.path, what))
+}
+
+// %% notebooks/30_weights.ipynb re-init
+use minai::generator::Generator;
+use minai::nn::named_parameters;
+use minai::tensor::elements;
 
 /// Gives every parameter of a model the random numbers that PyTorch's layers begin with: weights uniform within
 /// ± 1 / √fan_in, their biases too; norms (a weight with one axis, and the bias beside it) 1 and 0. An embedding's table
@@ -542,11 +559,13 @@ pub fn initialize(model: &dyn Module, rng: &mut Generator, keep: Keep) {
             }
             _ => Numbers::Single(array),
         };
-        Place::Parameter(parameter).give(numbers);
+        Place::Weight(parameter).give(numbers);
     }
 }
 
-// ---- config
+// %% notebooks/30_weights.ipynb re-config
+use serde_json::{Map, Value};
+use std::io::Read;
 
 /// The longest config that is read, in bytes.
 const CONFIG_LIMIT: u64 = 1 << 20;
@@ -628,7 +647,18 @@ impl Config {
         read(value)
             .ok_or_else(|| self.error(key, &format!("is {text}, where {expected} belongs; correct the file")))
     }
+}
 
+// %% notebooks/30_weights.ipynb re-values
+fn whole(value: &Value) -> Option<usize> {
+    value.as_u64().filter(|&number| number < 1 << 31).map(|number| number as usize)
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+impl Config {
     /// A whole number from 0 to 2³¹ - 1.
     ///
     /// # Errors
@@ -676,14 +706,6 @@ impl Config {
     pub fn texts(&self, key: &str) -> Result<Vec<String>, StateError> {
         self.entry(key, "a list of texts", |value| value.as_array()?.iter().map(text).collect())
     }
-}
-
-fn whole(value: &Value) -> Option<usize> {
-    value.as_u64().filter(|&number| number < 1 << 31).map(|number| number as usize)
-}
-
-fn text(value: &Value) -> Option<String> {
-    value.as_str().map(str::to_owned)
 }
 
 /// The same for entries that may be missing, or `null`.

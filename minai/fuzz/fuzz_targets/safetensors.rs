@@ -1,0 +1,73 @@
+//! Weight files: any bytes are read or refused, without a panic or memory out of proportion, and what is read has as many
+//! elements as its shape says. The first byte chooses: a file as it is, or a header whose length is put in front.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use minai::nn::{Linear, Module, Parts};
+use minai::norm::GroupNorm;
+use minai::weights::{Config, Keep, WeightFile, group_norm, linear, load_weights};
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// A file in memory where there is such a folder: it is written anew for each input.
+static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let memory = PathBuf::from("/dev/shm");
+    let folder = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    folder.join(format!("minai-fuzz-{}.safetensors", std::process::id()))
+});
+
+struct Model(Linear, GroupNorm);
+
+impl Module for Model {
+    fn parts(&self, parts: &mut Parts) {
+        parts.module("a", &self.0);
+        parts.module("n", &self.1);
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((choice, bytes)) = bytes.split_first() else { return };
+    let file = match choice % 2 {
+        0 => bytes.to_vec(),
+        _ => {
+            // The header ends at its last brace, as far as there is one.
+            let end = bytes.iter().rposition(|&byte| byte == b'}').map_or(bytes.len(), |at| at + 1);
+            [&(end as u64).to_le_bytes()[..], bytes].concat()
+        }
+    };
+    std::fs::write(&*FILE, &file).expect("room for a small file");
+    if let Ok(file) = WeightFile::open(&*FILE) {
+        for name in file.names() {
+            let shape = file.shape(&name).expect("a name of this file");
+            match file.array(&name) {
+                Ok(array) => {
+                    assert_eq!(array.shape(), shape);
+                    assert!(array.iter().all(|x| x.is_finite()));
+                    assert!(array.len() <= bytes.len());
+                }
+                Err(error) => assert!(error.path == *FILE && error.what.len() < 2_000),
+            }
+        }
+        for keep in [Keep::Single, Keep::Stored, Keep::Half] {
+            let model = Model(linear(2, 2), group_norm(1, 2));
+            let rename = |name: &str| (!name.starts_with('x')).then(|| name.to_owned());
+            if load_weights(&model, &*FILE, keep, &rename).is_ok() {
+                assert_eq!(model.0.weight.data().len(), 4);
+            }
+        }
+    }
+    if let Ok(config) =
+        str::from_utf8(bytes).map_err(drop).and_then(|text| Config::parse("c", text).map_err(drop))
+    {
+        for key in config.keys() {
+            let _ = (
+                config.usize(key),
+                config.f64(key),
+                config.bool(key),
+                config.text(key),
+                config.usizes(key),
+                config.texts(key),
+            );
+        }
+    }
+});
