@@ -1,20 +1,8 @@
+// Owned by notebooks/31_tokenizer.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash f8cc1c9281d6398d
 //! CLIP's tokenizer: a prompt is cleaned, cut into words, and each word into pieces by byte-pair encoding.
 
-use flate2::read::MultiGzDecoder;
-use htmlize::ENTITIES;
-use minai::array::Array;
-use minai::state::StateError;
-use regex::{Captures, Regex};
-use std::borrow::Cow;
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
-use unicode_normalization::UnicodeNormalization;
-
-// ---- bytes
-
+// %% notebooks/31_tokenizer.ipynb re-signs
 /// The sign by which vocabularies write each byte: itself if it is printable Latin-1, else one from U+0100 on; and the
 /// bytes in the order in which their tokens are numbered.
 fn byte_signs() -> ([char; 256], Vec<u8>) {
@@ -28,7 +16,8 @@ fn byte_signs() -> ([char; 256], Vec<u8>) {
     (signs, order)
 }
 
-// ---- html
+// %% notebooks/31_tokenizer.ipynb re-html
+use htmlize::ENTITIES;
 
 /// What Windows means by the bytes 0x80 to 0x9F, which in Latin-1 and Unicode are control characters without a use.
 const WINDOWS_1252: [char; 32] = [
@@ -52,7 +41,9 @@ fn entity(text: &str) -> Option<&'static str> {
     ENTITIES.get(text.as_bytes()).map(|bytes| str::from_utf8(bytes).expect("entities are text"))
 }
 
-// ---- ftfy
+// %% notebooks/31_tokenizer.ipynb re-patterns
+use regex::{Captures, Regex};
+use std::borrow::Cow;
 
 /// The patterns that cleaning and cutting look for.
 struct Patterns {
@@ -116,6 +107,9 @@ impl Patterns {
     }
 }
 
+// %% notebooks/31_tokenizer.ipynb re-plain
+use unicode_normalization::UnicodeNormalization;
+
 /// Appends what is to stand for a character: plain quotes, letters for ligatures, usual widths and line breaks.
 fn push_plain(c: char, text: &mut String) {
     match c {
@@ -154,6 +148,7 @@ fn push_plain(c: char, text: &mut String) {
     }
 }
 
+// %% notebooks/31_tokenizer.ipynb re-clean
 /// Characters that show nothing and that nobody means to have in a text.
 fn is_control(c: char) -> bool {
     matches!(c, '\0'..='\u{8}' | '\u{B}' | '\u{E}'..='\u{1F}' | '\u{7F}')
@@ -196,7 +191,8 @@ impl Patterns {
     }
 }
 
-// ---- vocabulary
+// %% notebooks/31_tokenizer.ipynb re-struct
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 /// Two neighbours that become one token, and when: merges of a lower rank come first.
 #[derive(Clone, Copy)]
@@ -204,15 +200,6 @@ struct Merge {
     rank: u32,
     token: u32,
 }
-
-/// How many tokens a prompt has for CLIP, start and end included.
-pub const CONTEXT: usize = 77;
-
-/// How many merges CLIP's vocabulary has; the file in which they came has more.
-const MERGES: usize = 49_152 - 256 - 2;
-
-/// What a vocabulary's file may have at most, in bytes.
-const FILE_LIMIT: u64 = 16 << 20;
 
 /// CLIP's tokenizer: texts to token numbers and back.
 ///
@@ -232,6 +219,19 @@ pub struct Tokenizer {
     end: u32,
     patterns: Patterns,
 }
+
+// %% notebooks/31_tokenizer.ipynb re-files
+use flate2::read::MultiGzDecoder;
+use minai::state::StateError;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// How many merges CLIP's vocabulary has; the file in which they came has more.
+const MERGES: usize = 49_152 - 256 - 2;
+
+/// What a vocabulary's file may have at most, in bytes.
+const FILE_LIMIT: u64 = 16 << 20;
 
 /// A whole file, if it is one and not longer than vocabularies are.
 fn read_text(path: &Path) -> Result<String, StateError> {
@@ -274,6 +274,7 @@ fn read_merges<'a>(path: &Path, text: &'a str) -> Result<Vec<(&'a str, &'a str)>
     Ok(merges)
 }
 
+// %% notebooks/31_tokenizer.ipynb re-open
 /// Tokens' names with their numbers.
 type Ids = HashMap<String, u32>;
 
@@ -416,7 +417,8 @@ impl Tokenizer {
     }
 }
 
-// ---- encode
+// %% notebooks/31_tokenizer.ipynb re-encode
+use std::cmp::Reverse;
 
 /// No place: before the first, or behind the last part of a word.
 const NOWHERE: usize = usize::MAX;
@@ -513,7 +515,11 @@ impl Tokenizer {
     }
 }
 
-// ---- tokens
+// %% notebooks/31_tokenizer.ipynb re-tokens
+use minai::array::Array;
+
+/// How many tokens a prompt has for CLIP, start and end included.
+pub const CONTEXT: usize = 77;
 
 /// A prompt as CLIP reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,42 @@
+// Owned by notebooks/31_tokenizer.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash faae6895d771fe2f
+//! What notebooks/31_tokenizer.ipynb claims.
+
+use minai::tokenizer::{CONTEXT, Tokenizer, batch};
+
+// %% notebooks/31_tokenizer.ipynb encode-test
+#[test]
+fn tokens_are_open_clips() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let clip = Tokenizer::open("../data/tiny-sd/tokenizer").unwrap();
+        assert_eq!(clip.encode("a photo of a cat"), [320, 1125, 539, 320, 2368]);
+        let naive = [1097, 35689, 563, 15304, 2005, 25466, 73, 21259, 13230, 256];
+        assert_eq!(clip.encode("Naïve café — déjà vu!"), naive);
+        let emoji = [16327, 12832, 13542, 537, 19759, 255, 29032, 485, 4160];
+        assert_eq!(clip.encode("emoji 😀🚀 and 中文 text"), emoji);
+        assert_eq!(clip.encode(""), [0_u32; 0]);
+        assert_eq!(clip.encode("<start_of_text>a"), [49406, 320]);
+        assert_eq!(clip.encode("&amp;lt;b&GT;"), clip.encode("<B>"));
+        let text = "Unphotographable 猫 don't 😀!";
+        assert_eq!(clip.decode(&clip.encode(text)), "unphotographable 猫 don 't 😀 ! ");
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/31_tokenizer.ipynb tokens-test
+#[test]
+fn prompts_are_filled_up_or_cut() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let clip = Tokenizer::open("../data/tiny-sd/tokenizer").unwrap();
+        let empty = clip.tokens("");
+        assert!(empty.ids[0] == 49406 && empty.ids[1..].iter().all(|&id| id == 49407) && empty.cut.is_none());
+        assert_eq!(clip.tokens(&"cat ".repeat(75)).cut, None);
+        let cut = clip.tokens(&format!("{} dog", "cat ".repeat(75)));
+        assert!(cut.cut.unwrap().ends_with("left out: \"dog\""));
+        assert_eq!((cut.ids[75], cut.ids[76]), (2368, 49407));
+        assert_eq!(batch(&[empty, clip.tokens("a")]).shape(), [2, CONTEXT]);
+    }
+    println!("passed");
+    Ok(())
+}
