@@ -131,6 +131,9 @@ fn conv2d_at(level: Level, g: &Geometry, x: &[f32], weight: &[f32], bias: Option
         }
         return;
     }
+    if g.groups == 1 && g.n * oh * ow <= 256 && g.w_len() >= 1 << 20 {
+        return conv2d_by_columns(g, x, weight, bias, y);
+    }
     let correlation = Correlation {
         level,
         n: g.n,
@@ -145,6 +148,34 @@ fn conv2d_at(level: Level, g: &Geometry, x: &[f32], weight: &[f32], bias: Option
         weight_strides: (g.c_in / g.groups * g.taps(), g.taps()),
     };
     correlation.run(x, weight, bias, y);
+}
+
+/// For few outputs of many weights: these are most of the work to read, and should not be copied as a whole first. So the
+/// matrix of columns is built, and the multiplication takes the weights where they lie.
+fn conv2d_by_columns(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    let ((oh, ow), (h, w)) = (g.out_size(), g.size);
+    let (pixels, positions, k) = (oh * ow, g.n * oh * ow, g.c_in * g.taps());
+    let mut columns = scratch(k * positions);
+    for_each_chunk(&mut columns, positions, |row, to| {
+        let (channel, kh, kw) = (row / g.taps(), row % g.taps() / g.kernel.1, row % g.kernel.1);
+        let left = (kw * g.dilation.1) as isize - g.padding.1 as isize;
+        for (i, to) in to.chunks_mut(ow).enumerate() {
+            let plane = &x[(i / oh * g.c_in + channel) * h * w..][..h * w];
+            match (i % oh * g.stride.0 + kh * g.dilation.0).checked_sub(g.padding.0) {
+                Some(y) if y < h => copy_row(&plane[y * w..][..w], left, g.stride.1, to),
+                _ => to.fill(0.0),
+            }
+        }
+    });
+    // (c_out, n · pixels), and then image by image.
+    let mut products = scratch(g.c_out * positions);
+    gemm(g.c_out, positions, k, weight, (k, 1), &columns, (positions, 1), 0.0, &mut products, positions);
+    for (i, y) in y.chunks_mut(pixels).enumerate() {
+        let (image, channel) = (i / g.c_out, i % g.c_out);
+        let (from, bias) =
+            (&products[channel * positions + image * pixels..], bias.map_or(0.0, |bias| bias[channel]));
+        y.iter_mut().zip(from).for_each(|(y, product)| *y = product + bias);
+    }
 }
 
 /// dx from dy: each output's gradient flows back to the inputs that it was made of.
@@ -1074,6 +1105,19 @@ mod tests {
                 close(&fast_dx, &dx, &format!("{level:?} {g:?} dx"));
                 grad_weight_at(level, &g, &x, &dy, &mut fast_dw);
                 close(&fast_dw, &dw, &format!("{level:?} {g:?} dw"));
+            }
+        }
+    }
+
+    #[test]
+    fn columns_equal_loops_over_everything() {
+        for g in geometries().into_iter().filter(|g| g.groups == 1) {
+            let (x, w, b) = (numbers(g.x_len(), 1), numbers(g.w_len(), 2), numbers(g.c_out, 3));
+            let (mut y, mut want) = (vec![0.0; g.y_len()], vec![0.0; g.y_len()]);
+            conv2d_naive(&g, &x, &w, Some(&b), &mut want);
+            if !want.is_empty() {
+                conv2d_by_columns(&g, &x, &w, Some(&b), &mut y);
+                close(&y, &want, &format!("{g:?}"));
             }
         }
     }

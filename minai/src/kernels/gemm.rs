@@ -250,7 +250,7 @@ impl Product<'_> {
 }
 
 /// The rows and columns of the instruction set's tile.
-struct TileSize;
+pub(super) struct TileSize;
 
 impl Work for TileSize {
     type Out = (usize, usize);
@@ -262,19 +262,19 @@ impl Work for TileSize {
 }
 
 /// Tiles side by side: one panel of A, which stays in the first-level cache, with panels of B, which stay in the second.
-struct RowOfTiles<'a> {
+pub(super) struct RowOfTiles<'a> {
     /// A packed panel.
-    a: &'a [f32],
+    pub(super) a: &'a [f32],
     /// Panels, packed or not: `b_row` elements from step to step, `b_panel` from panel to panel.
-    b: &'a [f32],
-    b_row: usize,
-    b_panel: usize,
-    depth: usize,
-    c: *mut f32,
-    ldc: usize,
+    pub(super) b: &'a [f32],
+    pub(super) b_row: usize,
+    pub(super) b_panel: usize,
+    pub(super) depth: usize,
+    pub(super) c: *mut f32,
+    pub(super) ldc: usize,
     /// Rows and columns of C.
-    size: (usize, usize),
-    beta: f32,
+    pub(super) size: (usize, usize),
+    pub(super) beta: f32,
 }
 
 impl Work for RowOfTiles<'_> {
@@ -285,6 +285,22 @@ impl Work for RowOfTiles<'_> {
         // SAFETY: the instruction set is there.
         unsafe {
             if S::MANY_REGISTERS { row_of_tiles::<S, 6, 4>(self) } else { row_of_tiles::<S, 6, 2>(self) }
+        }
+    }
+}
+
+/// The same for at most half as many columns as a panel has, where whole tiles would be half in vain. (A work of its own:
+/// two kinds of tiles in one function were compiled to half the speed.)
+pub(super) struct HalfTile<'a>(pub(super) RowOfTiles<'a>);
+
+impl Work for HalfTile<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: the instruction set is there.
+        unsafe {
+            if S::MANY_REGISTERS { row_of_tiles::<S, 6, 2>(self.0) } else { row_of_tiles::<S, 6, 1>(self.0) }
         }
     }
 }

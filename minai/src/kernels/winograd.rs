@@ -7,18 +7,29 @@
 //! 3 to 4·10⁻⁶ of the largest output where three loops in f32 had 1 to 2·10⁻⁶ (normal numbers, 64 to 320 channels).
 
 use super::conv::Geometry;
-use super::gemm::gemm_batched_to;
+use super::gemm::{HalfTile, RowOfTiles, TileSize};
 use super::scratch::scratch;
 use super::simd::{Simd, Work, dispatch};
-use super::threads::{Parts, for_each, for_each_chunk};
+use super::threads::{Parts, for_each};
+use std::ops::Range;
 
 /// Inputs and outputs of a tile, along one axis.
 const IN: usize = 6;
 const OUT: usize = 4;
 /// Elements of a transformed tile.
 const ALL: usize = IN * IN;
-/// Tiles in one go.
-const TILES: usize = 1024;
+/// Up to so many tiles make one strip, for which kernels are transformed on the way.
+const FEW: usize = 128;
+/// Tiles of a strip of many, or a row of them if that is more.
+const STRIP: usize = 64;
+/// Panels of output channels that a task takes: what it sums up stays in the second-level cache.
+const PANELS: usize = 8;
+/// Input channels in one go, at most: of kernels that are transformed on the way, and else.
+const DEPTHS: (usize, usize) = (96, 384);
+/// Floats of transformed inputs in one go: 32 MB.
+const INPUTS: usize = 8 << 20;
+/// Tiles that are transformed side by side.
+const LANES: usize = 16;
 
 /// Whether there are enough channels and pixels that the transformations cost less than they save.
 pub(super) fn is_worth_it(g: &Geometry) -> bool {
@@ -61,59 +72,143 @@ struct Kernels<'a> {
 }
 
 fn run(g: &Geometry, x: &[f32], kernels: Kernels, bias: Option<&[f32]>, y: &mut [f32]) {
-    let ((h, w), (oh, ow)) = (g.size, g.out_size());
+    let (oh, ow) = g.out_size();
+    let (mr, nr) = dispatch(TileSize);
     let (rows, columns) = (oh.div_ceil(OUT), ow.div_ceil(OUT));
-    let mut u = scratch(ALL * g.c_out * g.c_in);
-    let u_parts = Parts::new(&mut u);
-    for_each(g.c_out, |o| {
-        dispatch(TransformKernels { kernels, o, c_in: g.c_in, c_out: g.c_out, u: u_parts })
+    let few = g.n * rows * columns <= FEW;
+    let height = if few { g.n * rows } else { (STRIP / columns).clamp(1, g.n * rows) };
+    let strip = Strip { g, rows, columns, height, nr };
+    let (strips, v_len) = ((g.n * rows).div_ceil(height), ALL * g.c_in * strip.room());
+    let at_once = strips.div_ceil(strips.div_ceil((INPUTS / v_len).max(1)));
+    let panels = g.c_out.div_ceil(mr);
+    let (blocks, panel_len) = (panels.div_ceil(PANELS), ALL * g.c_in * mr);
+
+    // All transformed kernels at once, if many tiles will use them. Else they would be more than the whole rest, and each
+    // task makes its own as it goes, which never leave the cache.
+    let mut u = scratch(if few { 0 } else { panels * panel_len });
+    let all_u = Parts::new(&mut u);
+    for_each(if few { 0 } else { panels }, |panel| {
+        // SAFETY: each panel is written by one task.
+        let to = unsafe { all_u.slice(panel * panel_len, panel_len) };
+        dispatch(TransformKernels {
+            kernels,
+            outputs: panel * mr..g.c_out.min((panel + 1) * mr),
+            mr,
+            inputs: 0..g.c_in,
+            to,
+        });
     });
 
-    let images_at_once = (TILES / (rows * columns)).clamp(1, g.n.max(1));
-    for first in (0..g.n).step_by(images_at_once) {
-        let images = images_at_once.min(g.n - first);
-        let tiles = images * rows * columns;
-        // (36, c_in, tiles)
-        let mut v = scratch(ALL * g.c_in * tiles);
+    let mut v = scratch(at_once * v_len);
+    let y = Parts::new(y);
+    for first in (0..strips).step_by(at_once) {
+        let now = at_once.min(strips - first);
         let v_parts = Parts::new(&mut v);
-        for_each(images * g.c_in, |i| {
-            let (image, c) = (i / g.c_in, i % g.c_in);
-            let plane = &x[((first + image) * g.c_in + c) * h * w..][..h * w];
-            for row in 0..rows {
-                let to = c * tiles + (image * rows + row) * columns;
-                let step = g.c_in * tiles;
-                dispatch(TransformInput { g, plane, row, columns, v: v_parts, to, step });
+        for_each(now * g.c_in, |i| {
+            let (at, c) = (i / g.c_in, i % g.c_in);
+            dispatch(TransformInput { strip, number: first + at, x, c, v: v_parts, at: at * v_len });
+        });
+        for_each(now * blocks, |task| {
+            let (at, block) = (task / blocks, task % blocks);
+            let v = &v[at * v_len..][..v_len];
+            let channels = block * PANELS * mr..g.c_out.min((block + 1) * PANELS * mr);
+            let height = channels.len().next_multiple_of(mr);
+            let mut products = scratch(ALL * height * strip.room());
+            let depth = g.c_in.div_ceil(g.c_in.div_ceil(if few { DEPTHS.0 } else { DEPTHS.1 }));
+            let mut own = scratch(if few { PANELS * ALL * depth * mr } else { 0 });
+            for start in (0..g.c_in).step_by(depth) {
+                let inputs = start..g.c_in.min(start + depth);
+                let (u, panel_step, element_step) = if !few {
+                    let first = block * PANELS * panel_len + start * mr;
+                    // SAFETY: nobody writes to it any more.
+                    (&*unsafe { all_u.slice(first, panels * panel_len - first) }, panel_len, g.c_in * mr)
+                } else {
+                    let element_step = inputs.len() * mr;
+                    for (panel, to) in own.chunks_mut(ALL * element_step).take(height / mr).enumerate() {
+                        let from = channels.start + panel * mr;
+                        let outputs = from..channels.end.min(from + mr);
+                        dispatch(TransformKernels { kernels, outputs, mr, inputs: inputs.clone(), to });
+                    }
+                    (&*own, ALL * element_step, element_step)
+                };
+                for element in 0..ALL {
+                    for panel in 0..height / mr {
+                        let c = &mut products[(element * height + panel * mr) * strip.room()..];
+                        let tiles = RowOfTiles {
+                            a: &u[panel * panel_step + element * element_step..],
+                            b: &v[element * g.c_in * strip.room() + start * nr..],
+                            b_row: nr,
+                            b_panel: g.c_in * nr,
+                            depth: inputs.len(),
+                            c: c[..mr * strip.room()].as_mut_ptr(),
+                            ldc: strip.room(),
+                            size: (mr, strip.tiles(first + at)),
+                            beta: if start == 0 { 0.0 } else { 1.0 },
+                        };
+                        match 2 * strip.tiles(first + at) <= nr {
+                            true => dispatch(HalfTile(tiles)),
+                            false => dispatch(tiles),
+                        }
+                    }
+                }
+            }
+            for channel in channels.clone() {
+                let from = &products[(channel - channels.start) * strip.room()..];
+                let bias = bias.map_or(0.0, |bias| bias[channel]);
+                dispatch(TransformOutput {
+                    strip,
+                    number: first + at,
+                    from,
+                    step: height * strip.room(),
+                    bias,
+                    channel,
+                    y,
+                });
             }
         });
-        // (36, c_out, tiles)
-        let mut products = scratch(ALL * g.c_out * tiles);
-        let offsets: Vec<(usize, usize)> =
-            (0..ALL).map(|e| (e * g.c_out * g.c_in, e * g.c_in * tiles)).collect();
-        let size = (g.c_out, tiles, g.c_in);
-        gemm_batched_to(&offsets, size, &u, (g.c_in, 1), &v, (tiles, 1), &mut products);
-        for_each_chunk(
-            &mut y[first * g.c_out * oh * ow..][..images * g.c_out * oh * ow],
-            oh * ow,
-            |i, plane| {
-                let (image, c) = (i / g.c_out, i % g.c_out);
-                let bias = bias.map_or(0.0, |bias| bias[c]);
-                for row in 0..rows {
-                    let from = &products[c * tiles + (image * rows + row) * columns..];
-                    let plane = &mut plane[row * OUT * ow..];
-                    dispatch(TransformOutput { from, step: g.c_out * tiles, columns, bias, plane, ow });
-                }
-            },
-        );
     }
 }
 
-/// U = G g Gᵀ for all kernels of an output channel, to u: (36, c_out, c_in).
+/// How the tiles are cut into strips: rows of them, the images one above the other.
+#[derive(Clone, Copy)]
+struct Strip<'a> {
+    g: &'a Geometry,
+    /// Rows and columns of tiles of an image.
+    rows: usize,
+    columns: usize,
+    /// Rows of tiles of a strip; the last strip may have fewer.
+    height: usize,
+    /// Tiles of a panel, as the multiplication reads them.
+    nr: usize,
+}
+
+impl Strip<'_> {
+    /// Tiles for which there is room: a strip's transformed inputs are (36, panels, channels, tiles of a panel).
+    fn room(&self) -> usize {
+        (self.height * self.columns).next_multiple_of(self.nr)
+    }
+
+    /// How many tiles a strip has.
+    #[inline(always)]
+    fn tiles(&self, number: usize) -> usize {
+        self.height.min(self.g.n * self.rows - number * self.height) * self.columns
+    }
+
+    /// Image, row and column of a tile.
+    #[inline(always)]
+    fn place(&self, number: usize, tile: usize) -> (usize, usize, usize) {
+        let row = number * self.height + tile / self.columns;
+        (row / self.rows, row % self.rows, tile % self.columns)
+    }
+}
+
+/// U = G g Gᵀ for a panel of `mr` output channels, zeros for those that are not there, to (36, inputs, mr).
 struct TransformKernels<'a> {
     kernels: Kernels<'a>,
-    o: usize,
-    c_in: usize,
-    c_out: usize,
-    u: Parts<f32>,
+    outputs: Range<usize>,
+    mr: usize,
+    inputs: Range<usize>,
+    to: &'a mut [f32],
 }
 
 /// G, one column of kernels after the other.
@@ -131,25 +226,29 @@ fn times_g(g: [f32; 3]) -> [f32; IN] {
     ]
 }
 
+/// Output channels side by side: a panel's and some more, to make a whole vector.
+const SIDE: usize = 8;
+
 impl Work for TransformKernels<'_> {
     type Out = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let TransformKernels { kernels: Kernels { weight, outer, inner, flipped }, o, c_in, c_out, u } = self;
-        // Sixteen input channels at a time: the innermost loops become vectors.
-        for first in (0..c_in).step_by(16) {
-            let count = 16.min(c_in - first);
-            let mut g = [[0.0_f32; 16]; 9];
+        let TransformKernels { kernels: Kernels { weight, outer, inner, flipped }, outputs, mr, inputs, to } =
+            self;
+        let (depth, count) = (inputs.len(), outputs.len());
+        assert!(count <= mr && mr <= SIDE && to.len() == ALL * depth * mr);
+        for c in 0..depth {
+            let mut g = [[0.0_f32; SIDE]; 9];
             for i in 0..count {
-                let from = &weight[o * outer + (first + i) * inner..][..9];
+                let from = &weight[(outputs.start + i) * outer + (inputs.start + c) * inner..][..9];
                 for k in 0..9 {
                     g[k][i] = from[flipped[k]];
                 }
             }
-            let mut halves = [[[0.0_f32; 16]; 3]; IN];
+            let mut halves = [[[0.0_f32; SIDE]; 3]; IN];
             for column in 0..3 {
-                for i in 0..16 {
+                for i in 0..SIDE {
                     let half = times_g([g[column][i], g[3 + column][i], g[6 + column][i]]);
                     for r in 0..IN {
                         halves[r][column][i] = half[r];
@@ -157,32 +256,36 @@ impl Work for TransformKernels<'_> {
                 }
             }
             for r in 0..IN {
-                let mut whole = [[0.0_f32; 16]; IN];
-                for i in 0..16 {
+                let mut whole = [[0.0_f32; SIDE]; IN];
+                for i in 0..SIDE {
                     let line = times_g([halves[r][0][i], halves[r][1][i], halves[r][2][i]]);
                     for s in 0..IN {
                         whole[s][i] = line[s];
                     }
                 }
                 for s in 0..IN {
-                    // SAFETY: each output channel has its own part of each of the 36 matrices.
-                    let to = unsafe { u.slice(((r * IN + s) * c_out + o) * c_in + first, count) };
-                    to.copy_from_slice(&whole[s][..count]);
+                    let to = &mut to[((r * IN + s) * depth + c) * mr..];
+                    if c + 1 < depth {
+                        // A whole vector: what is too much is overwritten by the next channel's.
+                        to[..SIDE].copy_from_slice(&whole[s]);
+                    } else {
+                        to[..mr].copy_from_slice(&whole[s][..mr]);
+                    }
                 }
             }
         }
     }
 }
 
-/// V = Bᵀ d B for a row of tiles of a plane, to v: (36, c_in, tiles).
+/// V = Bᵀ d B for a channel of a strip, to its place in v: see [`Strip::room`].
 struct TransformInput<'a> {
-    g: &'a Geometry,
-    plane: &'a [f32],
-    row: usize,
-    columns: usize,
+    strip: Strip<'a>,
+    number: usize,
+    x: &'a [f32],
+    c: usize,
     v: Parts<f32>,
-    to: usize,
-    step: usize,
+    /// Where the strip begins in v.
+    at: usize,
 }
 
 /// Bᵀ d.
@@ -199,17 +302,21 @@ impl Work for TransformInput<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let TransformInput { g, plane, row, columns, v, to, step } = self;
-        let (h, w) = g.size;
-        for first in (0..columns).step_by(16) {
-            let count = 16.min(columns - first);
-            // d[r][j][t]: row r, column 4 t + j of 16 tiles and the two columns behind them.
-            let mut d = [[[0.0_f32; 16]; IN]; IN];
-            for r in 0..IN {
-                let Some(y) = (row * OUT + r).checked_sub(g.padding.0).filter(|&y| y < h) else { continue };
-                let line = &plane[y * w..][..w];
-                for t in 0..count {
-                    let left = (first + t) * OUT;
+        let TransformInput { strip, number, x, c, v, at } = self;
+        let (g, nr, (h, w)) = (strip.g, strip.nr, strip.g.size);
+        let tiles = strip.tiles(number);
+        // The tiles for which there is only room are zeros.
+        for first in (0..strip.room()).step_by(LANES) {
+            // d[r][j][t]: row r, column j of 16 tiles.
+            let mut d = [[[0.0_f32; LANES]; IN]; IN];
+            for t in 0..LANES.min(tiles.saturating_sub(first)) {
+                let (image, row, column) = strip.place(number, first + t);
+                let plane = &x[(image * g.c_in + c) * h * w..][..h * w];
+                for r in 0..IN {
+                    let Some(y) = (row * OUT + r).checked_sub(g.padding.0).filter(|&y| y < h) else {
+                        continue;
+                    };
+                    let (line, left) = (&plane[y * w..][..w], column * OUT);
                     match left.checked_sub(g.padding.1) {
                         Some(at) if at + IN <= w => {
                             let six: &[f32; IN] = line[at..at + IN].try_into().expect("six of them");
@@ -226,9 +333,9 @@ impl Work for TransformInput<'_> {
                     }
                 }
             }
-            let mut halves = [[[0.0_f32; 16]; IN]; IN];
+            let mut halves = [[[0.0_f32; LANES]; IN]; IN];
             for j in 0..IN {
-                for t in 0..16 {
+                for t in 0..LANES {
                     let half =
                         times_b([d[0][j][t], d[1][j][t], d[2][j][t], d[3][j][t], d[4][j][t], d[5][j][t]]);
                     for r in 0..IN {
@@ -238,8 +345,8 @@ impl Work for TransformInput<'_> {
             }
             for r in 0..IN {
                 let from = &halves[r];
-                let mut whole = [[0.0_f32; 16]; IN];
-                for t in 0..16 {
+                let mut whole = [[0.0_f32; LANES]; IN];
+                for t in 0..LANES {
                     let line =
                         times_b([from[0][t], from[1][t], from[2][t], from[3][t], from[4][t], from[5][t]]);
                     for s in 0..IN {
@@ -247,23 +354,25 @@ impl Work for TransformInput<'_> {
                     }
                 }
                 for s in 0..IN {
-                    // SAFETY: each channel and row of tiles has its own part of each of the 36 matrices.
-                    let to = unsafe { v.slice((r * IN + s) * step + to + first, count) };
-                    to.copy_from_slice(&whole[s][..count]);
+                    let panel = (r * IN + s) * strip.room() / nr + first / nr;
+                    // SAFETY: each strip and channel has its own part of each panel; a panel has whole numbers of 16.
+                    let to = unsafe { v.slice(at + (panel * g.c_in + c) * nr + first % nr, LANES) };
+                    to.copy_from_slice(&whole[s]);
                 }
             }
         }
     }
 }
 
-/// Y = Aᵀ M A + bias for a row of tiles of a plane, from (36, c_out, tiles).
+/// Y = Aᵀ M A + bias for an output channel of a strip, from (36, channels of a block, room).
 struct TransformOutput<'a> {
+    strip: Strip<'a>,
+    number: usize,
     from: &'a [f32],
     step: usize,
-    columns: usize,
     bias: f32,
-    plane: &'a mut [f32],
-    ow: usize,
+    channel: usize,
+    y: Parts<f32>,
 }
 
 /// Aᵀ m.
@@ -279,35 +388,42 @@ impl Work for TransformOutput<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let TransformOutput { from, step, columns, bias, plane, ow } = self;
-        let rows = OUT.min(plane.len() / ow);
-        for first in (0..columns).step_by(16) {
-            let count = 16.min(columns - first);
-            let mut halves = [[[0.0_f32; 16]; IN]; OUT];
+        let TransformOutput { strip, number, from, step, bias, channel, y } = self;
+        let (g, (oh, ow), tiles) = (strip.g, strip.g.out_size(), strip.tiles(number));
+        for first in (0..tiles).step_by(LANES) {
+            let mut halves = [[[0.0_f32; LANES]; IN]; OUT];
             for s in 0..IN {
-                let mut m = [[0.0_f32; 16]; IN];
+                let mut m = [[0.0_f32; LANES]; IN];
                 for r in 0..IN {
-                    m[r][..count].copy_from_slice(&from[(r * IN + s) * step + first..][..count]);
+                    m[r].copy_from_slice(&from[(r * IN + s) * step + first..][..LANES]);
                 }
-                for t in 0..16 {
+                for t in 0..LANES {
                     let half = times_a([m[0][t], m[1][t], m[2][t], m[3][t], m[4][t], m[5][t]]);
                     for i in 0..OUT {
                         halves[i][s][t] = half[i];
                     }
                 }
             }
-            for (i, from) in halves.iter().enumerate().take(rows) {
-                let mut line = [[0.0_f32; OUT]; 16];
-                for t in 0..16 {
+            let mut squares = [[[0.0_f32; OUT]; LANES]; OUT];
+            for (from, square) in halves.iter().zip(&mut squares) {
+                for t in 0..LANES {
                     let four =
                         times_a([from[0][t], from[1][t], from[2][t], from[3][t], from[4][t], from[5][t]]);
                     for j in 0..OUT {
-                        line[t][j] = four[j] + bias;
+                        square[t][j] = four[j] + bias;
                     }
                 }
-                let to = &mut plane[i * ow + first * OUT..(i + 1) * ow];
-                let len = to.len().min(count * OUT);
-                to[..len].copy_from_slice(&line.as_flattened()[..len]);
+            }
+            for t in 0..LANES.min(tiles - first) {
+                let (image, row, column) = strip.place(number, first + t);
+                let (row, column) = (row * OUT, column * OUT);
+                let width = OUT.min(ow - column);
+                for i in 0..OUT.min(oh - row) {
+                    let at = ((image * g.c_out + channel) * oh + row + i) * ow + column;
+                    // SAFETY: each strip and channel has its own outputs.
+                    let to = unsafe { y.slice(at, width) };
+                    to.copy_from_slice(&squares[i][t][..width]);
+                }
             }
         }
     }
@@ -315,6 +431,7 @@ impl Work for TransformOutput<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::checks::numbers;
     use super::super::conv::{conv2d_grad_input_naive, conv2d_naive};
     use super::*;
 
@@ -325,6 +442,8 @@ mod tests {
             (2, 2, 3, (9, 78), (0, 2)),
             (1, 1, 1, (5, 4), (2, 1)),
             (3, 17, 5, (6, 7), (1, 0)),
+            (1, 101, 55, (6, 9), (1, 1)), // inputs in several goes, outputs in two blocks
+            (2, 7, 9, (40, 37), (1, 1)),  // so many tiles that kernels are transformed first
         ] {
             let g = Geometry {
                 n,
@@ -338,11 +457,8 @@ mod tests {
                 groups: 1,
             };
             let (oh, ow) = g.out_size();
-            let numbers = |len: usize, seed: usize| -> Vec<f32> {
-                (0..len).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.5 - 1.0).collect()
-            };
-            let x = numbers(n * c_in * size.0 * size.1, 1);
-            let (weight, bias) = (numbers(c_out * c_in * 9, 2), numbers(c_out, 3));
+            let x = numbers(n * c_in * size.0 * size.1, 1.0);
+            let (weight, bias) = (numbers(c_out * c_in * 9, 1.0), numbers(c_out, 1.0));
             let (mut y, mut want) = (vec![0.0; n * c_out * oh * ow], vec![0.0; n * c_out * oh * ow]);
             conv2d(&g, &x, &weight, Some(&bias), &mut y);
             conv2d_naive(&g, &x, &weight, Some(&bias), &mut want);
