@@ -1,8 +1,8 @@
-// Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9fb2d3450b15fcf7
+// Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash e0df6ef5b94d6db7
 //! Scaled dot product attention.
 
-// %% notebooks/91_operations.ipynb at-sdpa
+// %% notebooks/32_clip_text.ipynb at-sdpa
 use minai::array::Array;
 use minai::kernels;
 use minai::kernels::attention::Mask;
@@ -10,6 +10,7 @@ use minai::tensor::{Tensor, contiguous, elements, from_op};
 
 /// softmax(q kᵀ / √width) v, with the queries q (…, queries, width), the keys k (…, keys, width) and the values v
 /// (…, keys, value width); the axes before are the same in all three. With [`Mask::Causal`], query i sees keys 0 to i.
+/// Vaswani et al. 2017, equation 1.
 ///
 /// # Panics
 /// If the shapes are not these.

@@ -1,16 +1,13 @@
+// Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash db5f24d4c4d35a65
 //! CLIP's text encoder: from 77 tokens to 77 rows of numbers that say what each means where it stands.
 
-use minai::activation::{gelu, quick_gelu};
-use minai::array::Array;
-use minai::attention::scaled_dot_product_attention;
-use minai::embedding::embedding;
-use minai::kernels::attention::Mask;
-use minai::nn::{Layer, Linear, Module, Parameter, Parts, Pass};
-use minai::norm::LayerNorm;
+use crate::attention::scaled_dot_product_attention;
+use crate::embedding::embedding;
+
+// %% notebooks/32_clip_text.ipynb cl-config
 use minai::state::StateError;
-use minai::tensor::Tensor;
 use minai::weights::{self, Config};
-use ndarray::s;
 
 /// Which function stands between the two linear layers of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +97,11 @@ impl ClipConfig {
     }
 }
 
+// %% notebooks/32_clip_text.ipynb cl-attention
+use minai::kernels::attention::Mask;
+use minai::nn::{Layer, Linear, Module, Parts, Pass};
+use minai::tensor::Tensor;
+
 /// Self-attention of several heads in which no token sees a later one.
 pub struct ClipAttention {
     heads: usize,
@@ -140,6 +142,10 @@ impl Layer for ClipAttention {
         pass.call("out_proj", &self.out_proj, &heads.transpose(1, 2).reshape(&[n, length, width as isize]))
     }
 }
+
+// %% notebooks/32_clip_text.ipynb cl-layer
+use minai::activation::{gelu, quick_gelu};
+use minai::norm::LayerNorm;
 
 /// A block: attention between tokens, then two linear layers for each token, each added to what came in.
 pub struct ClipLayer {
@@ -192,6 +198,11 @@ impl Layer for ClipLayer {
         x + pass.call("mlp.fc2", &self.fc2, &inner)
     }
 }
+
+// %% notebooks/32_clip_text.ipynb cl-text
+use minai::array::Array;
+use minai::nn::Parameter;
+use ndarray::s;
 
 /// The text encoder of CLIP (Radford et al. 2021): a causal transformer with the norms in front.
 pub struct ClipText {
@@ -246,6 +257,7 @@ impl Module for ClipText {
     }
 }
 
+// %% notebooks/32_clip_text.ipynb cl-rename
 /// A file's name for a tensor as [`ClipText`] has it: with or without `text_model.` in front. `None` for `position_ids`,
 /// the numbers from 0 to 76, which older files carry.
 pub fn rename(name: &str) -> Option<String> {

@@ -1,8 +1,8 @@
-// Owned by notebooks/91_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a7044a72e6b6cdd2
+// Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 808e9c3ab70dd91c
 //! Rows of a table.
 
-// %% notebooks/91_operations.ipynb po-embedding
+// %% notebooks/32_clip_text.ipynb po-embedding
 use minai::array::Array;
 use minai::kernels;
 use minai::tensor::{Tensor, contiguous, elements, from_op};

@@ -1,17 +1,10 @@
+// Owned by notebooks/34_autoencoder_kl.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 729ecf7a8dab8c8f
 //! AutoencoderKL: from images to latents, an eighth as high and wide, and back.
 
-use minai::array::Array;
-use minai::attention::scaled_dot_product_attention;
-use minai::conv::{Conv2d, ConvOptions};
-use minai::generator::Generator;
-use minai::kernels::attention::Mask;
-use minai::nn::{Layer, Linear, Module, Parts, Pass};
-use minai::norm::{GroupNorm, group_norm_silu};
-use minai::pool::upsample_nearest;
+// %% notebooks/34_autoencoder_kl.ipynb va-config
 use minai::state::StateError;
-use minai::tensor::{Tensor, contiguous, elements, from_op};
 use minai::weights::{self, Config};
-use ndarray::s;
 
 /// The sizes of an autoencoder, as `vae/config.json` gives them.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +108,12 @@ fn check_kinds(config: &Config, stages: usize) -> Result<(), StateError> {
     }
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-res
+use minai::conv::{Conv2d, ConvOptions};
+use minai::nn::{Layer, Module, Parts, Pass};
+use minai::norm::{GroupNorm, group_norm_silu};
+use minai::tensor::Tensor;
+
 /// As diffusers has it in this network.
 const EPS: f32 = 1e-6;
 
@@ -184,6 +183,11 @@ impl Layer for VaeResnet {
     }
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-attention
+use minai::attention::scaled_dot_product_attention;
+use minai::kernels::attention::Mask;
+use minai::nn::Linear;
+
 /// Attention of one head between all places of an image, added to what came in.
 pub struct VaeAttention {
     group_norm: GroupNorm,
@@ -223,9 +227,22 @@ impl Layer for VaeAttention {
     }
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-down
+use minai::array::Array;
+use minai::tensor::{contiguous, elements, from_op};
+use ndarray::s;
+
 /// Half as high and wide, by a convolution with stride 2 that sees a row and a column of zeros below and to the right.
 pub struct VaeDownsample {
     conv: Conv2d,
+}
+
+impl VaeDownsample {
+    /// For so many channels, without numbers yet.
+    pub fn new(channels: usize) -> Self {
+        let options = ConvOptions { stride: 2, ..ConvOptions::default() };
+        VaeDownsample { conv: weights::conv2d(channels, channels, 3, options) }
+    }
 }
 
 impl Module for VaeDownsample {
@@ -253,9 +270,19 @@ fn pad_end(x: &Tensor) -> Tensor {
     })
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-up
+use minai::pool::upsample_nearest;
+
 /// Twice as high and wide: each number becomes a square, then a convolution smooths.
 pub struct VaeUpsample {
     conv: Conv2d,
+}
+
+impl VaeUpsample {
+    /// For so many channels, without numbers yet.
+    pub fn new(channels: usize) -> Self {
+        VaeUpsample { conv: conv3(channels, channels) }
+    }
 }
 
 impl Module for VaeUpsample {
@@ -270,6 +297,7 @@ impl Layer for VaeUpsample {
     }
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-coder
 /// Encoder or decoder: a convolution, layers in a row, and a norm, silu and convolution at the end.
 pub struct Coder {
     conv_in: Conv2d,
@@ -297,8 +325,7 @@ impl Coder {
                 c = channels;
             }
             if i + 1 < config.channels.len() {
-                let conv = weights::conv2d(c, c, 3, ConvOptions { stride: 2, ..ConvOptions::default() });
-                blocks.push((format!("down_blocks.{i}.downsamplers.0"), Box::new(VaeDownsample { conv })));
+                blocks.push((format!("down_blocks.{i}.downsamplers.0"), Box::new(VaeDownsample::new(c))));
             }
         }
         middle(config, &mut blocks, c);
@@ -320,8 +347,7 @@ impl Coder {
                 c = channels;
             }
             if i + 1 < config.channels.len() {
-                let up = VaeUpsample { conv: conv3(c, c) };
-                blocks.push((format!("up_blocks.{i}.upsamplers.0"), Box::new(up)));
+                blocks.push((format!("up_blocks.{i}.upsamplers.0"), Box::new(VaeUpsample::new(c))));
             }
         }
         let (conv_in, conv_out) = (conv3(config.latent_channels, last), conv3(c, config.out_channels));
@@ -352,6 +378,9 @@ impl Layer for Coder {
     }
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-posterior
+use minai::generator::Generator;
+
 /// What the encoder says of an image: for each number of its latents a normal distribution.
 #[derive(Clone, Debug)]
 pub struct Posterior {
@@ -375,6 +404,7 @@ impl Posterior {
     }
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-all
 /// Stable Diffusion's autoencoder (Rombach et al. 2022): images to distributions of latents, and latents to images.
 pub struct AutoencoderKl {
     /// Its sizes.
@@ -449,6 +479,7 @@ impl Module for AutoencoderKl {
     }
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-rename
 /// A file's name for a tensor as [`AutoencoderKl`] has it: older files call the attention's layers `query`, `key`, `value`
 /// and `proj_attn`. Their weights have to have two axes, as in all files of diffusers; those of the original code, which
 /// are convolutions of shape (c, c, 1, 1), are refused when they are loaded.
