@@ -1,14 +1,16 @@
 //! The samplers: against diffusers' and k-diffusion's trajectories (the files in `golden/`, or those of the same form in
-//! the folder that `MINAI_GOLDEN` names), against closed forms, and with arguments that are no good.
+//! the folder that `MINAI_GOLDEN` names; `spacings` is always our own), against closed forms, and with arguments that are
+//! no good.
 //!
 //! Differences are relative to a tensor's largest value. `--nocapture` shows the largest of each sampler.
 
 use minai::array::Array;
-use minai::denoiser::noise_in;
+use minai::denoiser::{ExactDenoiser, noise_in};
+use minai::generator::Generator;
 use minai::noise::{NoiseSchedule, karras};
 use minai::samplers::{
-    Dpm2, DpmPp2M, DpmPp2SAncestral, Euler, EulerAncestral, Heun, Last, Lms, NAMES, Options, Sampler,
-    Spacing, by_name, sample,
+    Ddim, Dpm2, DpmPp2M, DpmPp2SAncestral, Euler, EulerAncestral, Grid, Heun, Last, Lms, NAMES, Options,
+    Pndm, Sampler, Spacing, by_name, sample,
 };
 use minai::tensor::{Tensor, stack};
 use safetensors::{Dtype, SafeTensors};
@@ -18,9 +20,15 @@ use std::path::PathBuf;
 
 const TOLERANCE: f64 = 1e-5;
 
-fn read(name: &str) -> Vec<u8> {
-    let own = || concat!(env!("CARGO_MANIFEST_DIR"), "/golden").into();
-    let path = std::env::var_os("MINAI_GOLDEN").map_or_else(own, PathBuf::from).join(name);
+fn own() -> PathBuf {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/golden").into()
+}
+
+fn given() -> PathBuf {
+    std::env::var_os("MINAI_GOLDEN").map_or_else(own, PathBuf::from)
+}
+
+fn read(path: PathBuf) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -32,8 +40,8 @@ struct Golden {
 }
 
 impl Golden {
-    fn open(name: &str) -> Self {
-        let bytes = read(&format!("{name}.safetensors"));
+    fn open(folder: PathBuf, name: &str, manifest: &str) -> Self {
+        let bytes = read(folder.join(format!("{name}.safetensors")));
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
         let tensors = tensors.tensors().into_iter().map(|(name, view)| {
             let data = view.data();
@@ -44,7 +52,7 @@ impl Golden {
             };
             (name, (view.shape().to_vec(), numbers))
         });
-        let manifest: Value = serde_json::from_slice(&read("manifest.json")).unwrap();
+        let manifest: Value = serde_json::from_slice(&read(folder.join(manifest))).unwrap();
         let options = manifest["files"][name].as_object().unwrap().clone();
         Golden { tensors: tensors.collect(), options, seen: BTreeSet::new() }
     }
@@ -123,7 +131,16 @@ fn wavy(x: &Tensor, t: f64) -> Tensor {
 
 #[test]
 fn trajectories_are_diffusers() {
-    let mut golden = Golden::open("schedulers");
+    follow(Golden::open(given(), "schedulers", "manifest.json"));
+}
+
+/// With other noise schedules, spacings and ends than Stable Diffusion's.
+#[test]
+fn configurations_are_diffusers() {
+    follow(Golden::open(own(), "spacings", "spacings.json"));
+}
+
+fn follow(mut golden: Golden) {
     let x0 = golden.tensor("x0");
     let noises = golden.rows("noises");
     for (case, config) in golden.options.clone() {
@@ -191,7 +208,7 @@ impl Mixture {
 
 #[test]
 fn results_are_k_diffusions() {
-    let mut golden = Golden::open("karras");
+    let mut golden = Golden::open(given(), "karras", "manifest.json");
     let real = |key: &str| golden.options[key].as_f64().unwrap();
     let (rho, min, max) = (real("rho"), real("sigma_min"), real("sigma_max"));
     let (shape, mu) = golden.numbers("mu").clone();
@@ -222,4 +239,194 @@ fn results_are_k_diffusions() {
         println!("{name:16} {:.1e}", golden.compare_tensor(name, &end));
     }
     golden.nothing_left();
+}
+
+/// The mean and the variance of some numbers.
+fn moments(numbers: impl Iterator<Item = f32>) -> (f64, f64) {
+    let numbers: Vec<f64> = numbers.map(f64::from).collect();
+    let n = numbers.len() as f64;
+    let mean = numbers.iter().sum::<f64>() / n;
+    (mean, numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n)
+}
+
+/// Data of mean 0.3 and deviation 0.4: the noise in x (scaled as for a network) at time t.
+fn gaussian(schedule: &NoiseSchedule) -> impl Fn(&Tensor, f64) -> Tensor {
+    |x, t| {
+        let sigma = schedule.sigma(t);
+        let x = x * sigma.hypot(1.0) as f32;
+        (x - 0.3) * (sigma / (0.16 + sigma * sigma)) as f32
+    }
+}
+
+/// What the equation leads to from x at level `from` to level `to`, for the same data.
+fn gaussian_solution(x: f64, from: f64, to: f64) -> f64 {
+    0.3 + (x - 0.3) * (to.hypot(0.4) / from.hypot(0.4))
+}
+
+/// How far from the solution a sampler ends that was made from a schedule, in the units of the data.
+fn gaussian_error(sampler: &mut dyn Sampler, schedule: &NoiseSchedule) -> f64 {
+    let start = Tensor::full(&[1, 1], -1.7) * sampler.initial_scale() as f32;
+    let none = |_: &[usize]| -> Tensor { panic!("no new noise") };
+    let end = sample(sampler, start.clone(), gaussian(schedule), none, |_, _, _| ());
+    let sigmas = sampler.grid().sigmas();
+    let (from, to) = (sigmas[0], sigmas[sigmas.len() - 1]);
+    // DDIM, PNDM and DPM++ keep x at variance 1.
+    let unit = |sigma: f64| if sampler.initial_scale() == 1.0 { sigma.hypot(1.0) } else { 1.0 };
+    let exact = gaussian_solution(f64::from(start.item()) * unit(from), from, to) / unit(to);
+    (f64::from(end.item()) - exact).abs()
+}
+
+#[test]
+fn more_steps_come_closer_to_the_solution() {
+    let schedule = NoiseSchedule::stable_diffusion();
+    let error = |name: &str, steps: usize, spacing: Option<Spacing>| {
+        let options = Options { spacing, ..Options::default() };
+        gaussian_error(&mut *by_name(name, &schedule, steps, options).unwrap(), &schedule)
+    };
+    // Of first order: twice the steps, half the error.
+    for (name, spacing) in [("euler", Some(Spacing::Karras)), ("ddim", None)] {
+        let ratio = error(name, 50, spacing) / error(name, 100, spacing);
+        println!("{name:10} {ratio:.2}");
+        assert!((1.7..2.4).contains(&ratio), "{name}: {ratio}");
+    }
+    // The others come closer than Euler in as many calls.
+    for (name, steps) in [("heun", 25), ("dpm_2", 25), ("lms", 50), ("dpmpp_2m", 50), ("pndm", 50)] {
+        let (first, second) = (error("ddim", 50, None), error(name, steps, None));
+        println!("{name:10} {second:.1e}, where DDIM is {first:.1e} off");
+        assert!(second < 0.9 * first, "{name}: {second}, and ddim {first}");
+    }
+}
+
+/// From a level to another, without the step to 0, in which all methods are of first order.
+#[test]
+fn errors_are_of_the_order_that_they_should_be() {
+    let network = |x: &Tensor, sigma: f64| (x - 0.3) * (sigma / (0.16 + sigma * sigma)) as f32;
+    type Make = fn(&[f64]) -> Box<dyn Sampler>;
+    let methods: [(&str, f64, Make); 5] = [
+        ("euler", 2.0, |sigmas| Box::new(Euler::from_sigmas(sigmas))),
+        ("heun", 4.0, |sigmas| Box::new(Heun::from_sigmas(sigmas))),
+        ("dpm_2", 4.0, |sigmas| Box::new(Dpm2::from_sigmas(sigmas))),
+        ("dpmpp_2m", 4.0, |sigmas| Box::new(DpmPp2M::from_sigmas(sigmas))),
+        ("lms", 4.0, |sigmas| Box::new(Lms::from_sigmas(sigmas))),
+    ];
+    for (name, expected, make) in methods {
+        let error = |steps: usize| {
+            let mut sigmas = karras(steps + 1, 0.1, 10.0, 3.0);
+            sigmas.pop();
+            let none = |_: &[usize]| -> Tensor { panic!("no new noise") };
+            let start = Tensor::full(&[1, 1], 25.0);
+            let end = sample(&mut *make(&sigmas), start, network, none, |_, _, _| ());
+            (f64::from(end.item()) - gaussian_solution(25.0, 10.0, 0.1)).abs()
+        };
+        let ratios = [32, 64].map(|steps| error(steps) / error(2 * steps));
+        println!("{name:10} {ratios:.2?}");
+        // Multistep methods begin with a step of lower order, and so come to theirs slowly, or from above.
+        let most = if matches!(name, "lms" | "dpmpp_2m") { 20.0 } else { 1.25 * expected };
+        assert!(ratios.iter().all(|ratio| (0.8 * expected..most).contains(ratio)), "{name}: {ratios:?}");
+    }
+}
+
+/// All samplers make what they are to make: a mixture of two Gaussians has its mean, its variance, and its shares.
+#[test]
+fn samples_are_distributed_as_the_data() {
+    let schedule = NoiseSchedule::stable_diffusion();
+    let mixture =
+        Mixture { mu: vec![vec![-1.0], vec![0.8]], variance: vec![0.04, 0.01], share: vec![0.3, 0.7] };
+    let (mean, second) = (0.3 * -1.0 + 0.7 * 0.8, 0.3 * (1.0 + 0.04) + 0.7 * (0.64 + 0.01));
+    for name in NAMES {
+        let mut sampler = by_name(name, &schedule, 100, Options { eta: 0.7, ..Options::default() }).unwrap();
+        let mut rng = Generator::manual_seed(9);
+        let start = Tensor::from(rng.randn(&[4000, 1])) * sampler.initial_scale() as f32;
+        let model = |x: &Tensor, t: f64| {
+            let sigma = schedule.sigma(t);
+            let x = x * sigma.hypot(1.0) as f32;
+            noise_in(&x, &mixture.denoise(&x, sigma), sigma)
+        };
+        let end = sample(&mut *sampler, start, model, |shape| rng.randn(shape).into(), |_, _, _| ());
+        let (found, variance) = moments(end.data.iter().copied());
+        let left = end.data.iter().filter(|&&x| x < 0.0).count() as f64 / 4000.0;
+        println!("{name:10} mean {found:.3}, variance {variance:.3}, left {left:.3}");
+        assert!((found - mean).abs() < 0.05, "{name}: mean {found}, not {mean}");
+        assert!((variance - (second - mean * mean)).abs() < 0.05, "{name}: variance {variance}");
+        assert!((left - 0.3).abs() < 0.035, "{name}: share {left}");
+    }
+}
+
+#[test]
+fn all_samplers_lead_to_images_of_the_data() {
+    let schedule = NoiseSchedule::stable_diffusion();
+    let mut rng = Generator::manual_seed(4);
+    let images = rng.rand(&[40, 2, 3, 5]);
+    let denoiser =
+        ExactDenoiser::new(&Array::new(images.iter().map(|x| 2.0 * x - 1.0).collect(), images.shape()));
+    for name in NAMES {
+        let mut sampler = by_name(name, &schedule, 30, Options::default()).unwrap();
+        let start = Tensor::from(rng.randn(&[6, 2, 3, 5])) * sampler.initial_scale() as f32;
+        let model = |x: &Tensor, t: f64| denoiser.noise_among(&schedule, x, t, |row, image| image % 6 == row);
+        let mut calls = 0;
+        let end = sample(&mut *sampler, start, model, |shape| rng.randn(shape).into(), |_, _, _| calls += 1);
+        assert_eq!(calls, sampler.times().len());
+        for (row, (image, distance)) in denoiser.nearest(&end).into_iter().enumerate() {
+            assert_eq!(image % 6, row, "{name}");
+            // DDIM and PNDM end at the schedule's weakest level.
+            assert!(distance < 0.3, "{name}: {distance}");
+        }
+    }
+}
+
+/// A sampler does not remember an earlier run, also not one that was given up.
+#[test]
+fn a_sampler_may_be_used_again() {
+    let schedule = NoiseSchedule::stable_diffusion();
+    let mut rng = Generator::manual_seed(2);
+    let start = Tensor::from(rng.randn(&[1, 4]));
+    for name in NAMES {
+        let run = |sampler: &mut dyn Sampler| {
+            let mut rng = Generator::manual_seed(3);
+            sample(sampler, start.clone(), wavy, |shape| rng.randn(shape).into(), |_, _, _| ()).data
+        };
+        let mut sampler = by_name(name, &schedule, 9, Options::default()).unwrap();
+        let first = run(&mut *sampler);
+        assert_eq!(run(&mut *sampler), first, "{name}: the second run");
+        for i in 0..4 {
+            sampler.advance(i, &start, &start, &mut |shape| Tensor::zeros(shape));
+        }
+        assert_eq!(run(&mut *sampler), first, "{name}: after a run that was given up");
+    }
+}
+
+#[test]
+fn what_is_no_good_is_refused() {
+    let schedule = NoiseSchedule::stable_diffusion();
+    let message = |f: &dyn Fn()| {
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).expect_err("a panic");
+        panic
+            .downcast::<String>()
+            .map_or_else(|panic| panic.downcast::<&str>().unwrap().to_string(), |text| *text)
+    };
+    let cases: [(&str, &dyn Fn()); 12] = [
+        ("from 1 to 1000 steps", &|| drop(Lms::new(&schedule, 0))),
+        ("not 1001", &|| drop(Pndm::new(&schedule, 1001))),
+        ("not 1001", &|| drop(DpmPp2M::new(&schedule, 1001))),
+        ("eta is from 0 to 1", &|| drop(Ddim::new(&schedule, 10, -0.1))),
+        ("eta is from 0 to 1", &|| drop(Ddim::new(&schedule, 10, f64::NAN))),
+        ("fall from step to step", &|| drop(Euler::from_sigmas(&[1.0, 2.0, 0.0]))),
+        ("fall from step to step", &|| drop(Heun::from_sigmas(&[1.0]))),
+        ("fall from step to step", &|| drop(Grid::from_sigmas(&[f64::NAN, 0.0]))),
+        ("not noise levels", &|| drop(Grid::from_sigmas(&[1.0, -1.0]))),
+        ("a strength is from 0 to 1", &|| _ = Lms::new(&schedule, 10).start(1.01)),
+        ("no call 10; there are 10", &|| {
+            let x = Tensor::zeros(&[1]);
+            Lms::new(&schedule, 10).advance(10, &x, &x, &mut |shape| Tensor::zeros(shape));
+        }),
+        ("above 0", &|| {
+            drop(ExactDenoiser::new(&Array::new(vec![1.0], &[1, 1])).denoise(&Tensor::zeros(&[1, 1]), 0.0))
+        }),
+    ];
+    std::panic::set_hook(Box::new(|_| ()));
+    let messages: Vec<_> = cases.iter().map(|(_, f)| message(f)).collect();
+    let _ = std::panic::take_hook();
+    for ((part, _), message) in cases.iter().zip(messages) {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
 }

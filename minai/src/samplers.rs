@@ -1,5 +1,5 @@
 // Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 4145f61df5c2166c
+// nbs:hash a0e41754556a5930
 //! Samplers: from noise to an image, step by step, by asking a network again and again what is noise.
 //!
 //! All of them solve one equation. Where x = x₀ + σ n, and the network's answer is the noise eps in x, the path of x
@@ -314,8 +314,6 @@ pub trait Sampler {
         grid.begins.get(skipped).copied().unwrap_or(grid.calls())
     }
 }
-
-// %% notebooks/16_samplers.ipynb sa-sample
 /// Runs a sampler: `x` is where it begins (noise times [`Sampler::initial_scale`]), `model(x, t)` the noise that the
 /// network finds in x, `noise(shape)` draws new noise. After each call, `callback(i, t, x)` sees x.
 pub fn sample(
