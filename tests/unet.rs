@@ -9,6 +9,7 @@ use minai::nn::{Parts, Pass, parameter_count};
 use minai::state::{Value, load};
 use minai::tensor::{Tensor, elements, grad_check};
 use minai::unet::{BlockKind, UNet, UNetConfig, geglu, time_features};
+use minai::vae::{AutoencoderKl, VaeConfig};
 use minai::weights::{Config, Keep, WeightFile, initialize, load_weights};
 use std::path::PathBuf;
 
@@ -203,6 +204,30 @@ fn time_features_are_waves() {
         .for_each(|(x, y)| assert!((f64::from(*x) - y).abs() < 1e-7));
     let sines_first = time_features(&[1.0], 4, false, 0.0);
     assert_eq!(elements(&sines_first.data)[..2], elements(&features.data)[6..]);
+}
+
+/// On what `golden/make_full.py` makes: the folder is named by `MINAI_FULL_SD`.
+#[test]
+#[ignore = "needs 4 GB of files that golden/make_full.py makes"]
+fn full_size_networks_compute_what_diffusers_does() {
+    let folder = PathBuf::from(std::env::var_os("MINAI_FULL_SD").expect("MINAI_FULL_SD names a folder"));
+    let file = WeightFile::open(folder.join("full.safetensors")).unwrap();
+    let array = |name: &str| file.array(name).unwrap();
+    let settings = |part: &str| Config::open(folder.join(part).join("config.json")).unwrap();
+    let weights = |part: &str| folder.join(part).join("diffusion_pytorch_model.safetensors");
+    let pass = &mut Pass::eval();
+    for (keep, tolerance) in [(Keep::Single, 1e-4), (Keep::Half, 1e-2)] {
+        let unet = UNet::new(&UNetConfig::from_config(&settings("unet")).unwrap());
+        let loaded = load_weights(&unet, weights("unet"), keep, &|name| Some(name.into())).unwrap();
+        let y = unet.forward(&array("x").into(), elements(&array("t")), &array("context").into(), pass);
+        let step = difference(&y, &array("noise_pred"));
+        drop(unet);
+        let vae = AutoencoderKl::new(&VaeConfig::from_config(&settings("vae")).unwrap());
+        load_weights(&vae, weights("vae"), keep, &minai::vae::rename).unwrap();
+        let decoded = difference(&vae.decode(&array("z").into(), pass), &array("decoded"));
+        println!("{keep:?}: step {step:.1e} ({} bytes of weights), decode {decoded:.1e}", loaded.bytes);
+        assert!(step < tolerance && decoded < tolerance, "{step} {decoded}");
+    }
 }
 
 fn run(x: &[usize], t: &[f32], context: &[usize]) {

@@ -1,5 +1,5 @@
 //! Times the work that `benches/torch_peer.py` does in PyTorch, under the same names, and prints the same JSON:
-//! `cargo run --release -p minai --example bench -- [--only NAME,…] [--threads 2] [--compare PYTHON]`
+//! `cargo run --release -p minai --example bench -- [--only NAME,…] [--threads 2] [--sd] [--compare PYTHON]`
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -11,6 +11,7 @@ use clap::Parser;
 use minai::activation::{leaky_relu, silu};
 use minai::array::Array;
 use minai::attention::scaled_dot_product_attention;
+use minai::clip::{ClipConfig, ClipText};
 use minai::conv::{Conv2d, ConvOptions, conv2d};
 use minai::datasets::DataLoaders;
 use minai::generator::Generator;
@@ -28,7 +29,7 @@ use minai::matmul::{
 };
 use minai::matrix::Matrix;
 use minai::meanshift::normal;
-use minai::nn::{self, Flatten, Layer, Pass, Relu, Sequential};
+use minai::nn::{self, Flatten, Layer, Pass, Relu, Sequential, parameter_count};
 use minai::norm::{Running, batch_norm, group_norm, group_norm_silu};
 use minai::optim;
 use minai::optimizer::Optimizer;
@@ -37,6 +38,9 @@ use minai::resnet::resnet;
 use minai::rng::WichmannHill;
 use minai::tensor::Tensor;
 use minai::training::Classes;
+use minai::unet::{UNet, UNetConfig};
+use minai::vae::{AutoencoderKl, VaeConfig};
+use minai::weights::{Keep, initialize};
 use serde_json::{Value, json};
 
 /// Times minai's operations and training steps, in milliseconds per call (median).
@@ -51,6 +55,12 @@ struct Arguments {
     /// Run PyTorch too, with this interpreter (it needs torch): both in turn, and the ratio of their times
     #[arg(long, value_name = "PYTHON")]
     compare: Option<String>,
+    /// Time the networks of Stable Diffusion v1 at full size, with random weights: 4 GB, or 2 with --half
+    #[arg(long)]
+    sd: bool,
+    /// With --sd: keep the weights in 16 bits
+    #[arg(long)]
+    half: bool,
     /// How often both programs run in turn
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -64,7 +74,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads = arguments.threads;
     let mut bench =
         Bench { only: arguments.only, ms: serde_json::Map::new(), values: serde_json::Map::new() };
-    with_threads(threads, || all(&mut bench));
+    let keep = if arguments.half { Keep::Half } else { Keep::Single };
+    with_threads(threads, || {
+        all(&mut bench);
+        if arguments.sd {
+            stable_diffusion(&mut bench, keep);
+        }
+    });
     if bench.ms.is_empty() && bench.values.is_empty() {
         return Err("no work of that name: run without --only to see all names".into());
     }
@@ -482,6 +498,31 @@ fn lesson_2(bench: &mut Bench, rng: &mut WichmannHill) {
     }
 }
 
+/// Stable Diffusion v1 at full size: two embedded prompts, one step of guided sampling for a picture of 512 by 512, and
+/// that picture's decoding. All three networks are in memory at once.
+fn stable_diffusion(bench: &mut Bench, keep: Keep) {
+    let (rng, pass) = (&mut Generator::manual_seed(0), &mut Pass::eval());
+    let [text, step, decode] = ["sd15_text_b2", "sd15_unet_b2_64x64", "sd15_vae_decode_64x64"];
+    if ![text, step, decode].iter().any(|name| bench.wants(name)) {
+        return;
+    }
+    let clip = ClipText::new(&ClipConfig::sd15());
+    let unet = UNet::new(&UNetConfig::sd15());
+    let vae = AutoencoderKl::new(&VaeConfig::sd15());
+    initialize(&clip, rng, keep);
+    initialize(&unet, rng, keep);
+    initialize(&vae, rng, keep);
+    let parameters = parameter_count(&clip) + parameter_count(&unet) + parameter_count(&vae);
+    bench.values.insert("sd_params".into(), json!(parameters));
+    bench.values.insert("sd_weights_mb".into(), json!(peak_memory().map(f64::round)));
+    let tokens = Array::new((0..154).map(|i| i * 317 % 49_000).collect(), &[2, 77]);
+    bench.time(text, || clip.forward(&tokens, pass));
+    let (x, context) = (rng.randn(&[2, 4, 64, 64]).into(), rng.randn(&[2, 77, 768]).into());
+    bench.time(step, || unet.forward(&x, &[500.0], &context, pass));
+    let latents = rng.randn(&[1, 4, 64, 64]).into();
+    bench.time(decode, || vae.decode(&latents, pass));
+}
+
 // ---- The comparison
 
 /// The most memory that this process has used so far, in megabytes, where the system tells.
@@ -498,7 +539,9 @@ fn compare(python: &str, arguments: &Arguments) -> Result<(), Box<dyn std::error
     let mut ratios: BTreeMap<String, Vec<[f64; 2]>> = BTreeMap::new();
     for round in 1..=arguments.rounds.max(1) {
         eprintln!("round {round} of {}", arguments.rounds.max(1));
-        let minai = times(&mut Command::new(&ours), arguments)?;
+        let mut command = Command::new(&ours);
+        command.args(arguments.half.then_some("--half"));
+        let minai = times(&mut command, arguments)?;
         let torch = times(Command::new(python).arg(&peer), arguments)?;
         for (name, minai) in minai {
             if let Some(torch) = torch.get(&name) {
@@ -533,6 +576,9 @@ fn times(
     command.args(["--threads", &arguments.threads.to_string()]);
     if !arguments.only.is_empty() {
         command.args(["--only", &arguments.only.join(",")]);
+    }
+    if arguments.sd {
+        command.arg("--sd");
     }
     let output = command.stderr(std::process::Stdio::inherit()).output()?;
     let text = String::from_utf8_lossy(&output.stdout);

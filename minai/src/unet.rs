@@ -1,17 +1,32 @@
+// Owned by notebooks/33_unet_conditional.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash f56b2dc2bafbbc98
 //! The conditional U-Net of Stable Diffusion v1: noisy latents, a time and a text's embedding in, the noise out.
 
-use minai::activation::{gelu, silu};
+// %% notebooks/33_unet_conditional.ipynb un-time
 use minai::array::Array;
-use minai::attention::scaled_dot_product_attention;
-use minai::conv::{Conv2d, ConvOptions};
-use minai::kernels::attention::Mask;
-use minai::nn::{Layer, Linear, Module, Parts, Pass};
-use minai::norm::{GroupNorm, LayerNorm, group_norm_silu};
-use minai::pool::upsample_nearest;
-use minai::state::StateError;
-use minai::tensor::{Tensor, cat};
-use minai::weights::{self, Config};
+use minai::tensor::Tensor;
 
+/// Cosines and sines of a time, fast waves to slow ones: (n, width), for n times. The i-th of `half` waves has the
+/// frequency 10000^(-i / (half - shift)) (Vaswani et al. 2017; Ho et al. 2020).
+pub fn time_features(t: &[f32], width: usize, flip_sin_to_cos: bool, freq_shift: f64) -> Tensor {
+    let half = width / 2;
+    // Rounded to f32 where diffusers rounds: at t = 1000 a last bit of the frequency is 6e-5 of the angle.
+    let frequency = |i: usize| {
+        let exponent = -(10000_f64.ln() as f32) * i as f32 / (half as f32 - freq_shift as f32);
+        f64::from(exponent).exp() as f32
+    };
+    let mut features = vec![0.0; t.len() * width];
+    for (t, row) in t.iter().zip(features.chunks_mut(width.max(1))) {
+        for i in 0..half {
+            let angle = f64::from(t * frequency(i));
+            let (sin, cos) = if flip_sin_to_cos { (half + i, i) } else { (i, half + i) };
+            (row[sin], row[cos]) = (angle.sin() as f32, angle.cos() as f32);
+        }
+    }
+    Array::new(features, &[t.len(), width]).into()
+}
+
+// %% notebooks/33_unet_conditional.ipynb un-config
 /// What a level of the U-Net consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockKind {
@@ -78,7 +93,39 @@ impl UNetConfig {
     }
 }
 
-// ---- reading
+// %% notebooks/33_unet_conditional.ipynb un-fixed
+use minai::state::StateError;
+use minai::weights::{self, Config};
+
+/// The only value of an entry that is known.
+enum Only {
+    Bool(bool),
+    Number(f64),
+    Text(&'static str),
+    /// `null`, or no entry.
+    Nothing,
+}
+
+fn check_fixed(config: &Config) -> Result<(), StateError> {
+    for (key, only) in FIXED {
+        let said = match only {
+            Only::Bool(only) => {
+                Some(config.bool_or(key, only)?).filter(|&said| said != only).map(|x| x.to_string())
+            }
+            Only::Number(only) => {
+                Some(config.f64_or(key, only)?).filter(|&said| said != only).map(|x| x.to_string())
+            }
+            Only::Text(only) => Some(config.text_or(key, only)?).filter(|said| said != only),
+            Only::Nothing => config.has(key).then(|| "set".into()),
+        };
+        if let Some(said) = said {
+            return Err(config.error(key, &format!("is {said}, which {UNKNOWN}")));
+        }
+    }
+    Ok(())
+}
+
+const UNKNOWN: &str = "this U-Net does not do; it reads the configs of Stable Diffusion v1 and their like";
 
 /// What the files may also say, and the only value of each that this U-Net knows.
 const FIXED: [(&str, Only); 24] = [
@@ -107,6 +154,40 @@ const FIXED: [(&str, Only); 24] = [
     ("time_embedding_type", Only::Text("positional")),
     ("timestep_post_act", Only::Nothing),
 ];
+
+// %% notebooks/33_unet_conditional.ipynb un-lists
+/// A number for each level, where the file has a list of them, or one for all.
+fn numbers(config: &Config, key: &str, default: usize, levels: usize) -> Result<Vec<usize>, StateError> {
+    match (config.usize_or(key, default), config.usizes(key)) {
+        (Ok(number), _) => Ok(vec![number; levels]),
+        (_, Ok(list)) => check_length(config, key, list, levels),
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn check_length<T>(config: &Config, key: &str, list: Vec<T>, levels: usize) -> Result<Vec<T>, StateError> {
+    match list.len() == levels {
+        true => Ok(list),
+        false => {
+            Err(config.error(key, &format!("has {} entries, `block_out_channels` {levels}", list.len())))
+        }
+    }
+}
+
+/// The kinds of the levels, by their names in the file: the plain one's and the other's.
+fn kinds(config: &Config, key: &str, names: [&str; 2], levels: usize) -> Result<Vec<BlockKind>, StateError> {
+    let kind = |name: &String| match name {
+        name if name == names[0] => Ok(BlockKind::Plain),
+        name if name == names[1] => Ok(BlockKind::CrossAttention),
+        other => Err(config.error(key, &format!("names {other:.80}, which {UNKNOWN}"))),
+    };
+    let list = check_length(config, key, config.texts(key)?, levels)?;
+    list.iter().map(kind).collect()
+}
+
+// %% notebooks/33_unet_conditional.ipynb un-from
+/// As many levels, layers or heads there may be.
+const MOST: usize = 64;
 
 impl UNetConfig {
     /// From diffusers' `unet/config.json`.
@@ -175,89 +256,11 @@ impl UNetConfig {
     }
 }
 
-/// As many levels, layers or heads there may be.
-const MOST: usize = 64;
-
-/// The only value of an entry that is known.
-enum Only {
-    Bool(bool),
-    Number(f64),
-    Text(&'static str),
-    /// `null`, or no entry.
-    Nothing,
-}
-
-fn check_fixed(config: &Config) -> Result<(), StateError> {
-    for (key, only) in FIXED {
-        let said = match only {
-            Only::Bool(only) => {
-                Some(config.bool_or(key, only)?).filter(|&said| said != only).map(|x| x.to_string())
-            }
-            Only::Number(only) => {
-                Some(config.f64_or(key, only)?).filter(|&said| said != only).map(|x| x.to_string())
-            }
-            Only::Text(only) => Some(config.text_or(key, only)?).filter(|said| said != only),
-            Only::Nothing => config.has(key).then(|| "set".into()),
-        };
-        if let Some(said) = said {
-            return Err(config.error(key, &format!("is {said}, which {UNKNOWN}")));
-        }
-    }
-    Ok(())
-}
-
-const UNKNOWN: &str = "this U-Net does not do; it reads the configs of Stable Diffusion v1 and their like";
-
-/// A number for each level, where the file has a list of them, or one for all.
-fn numbers(config: &Config, key: &str, default: usize, levels: usize) -> Result<Vec<usize>, StateError> {
-    match (config.usize_or(key, default), config.usizes(key)) {
-        (Ok(number), _) => Ok(vec![number; levels]),
-        (_, Ok(list)) => check_length(config, key, list, levels),
-        (Err(error), _) => Err(error),
-    }
-}
-
-fn check_length<T>(config: &Config, key: &str, list: Vec<T>, levels: usize) -> Result<Vec<T>, StateError> {
-    match list.len() == levels {
-        true => Ok(list),
-        false => {
-            Err(config.error(key, &format!("has {} entries, `block_out_channels` {levels}", list.len())))
-        }
-    }
-}
-
-/// The kinds of the levels, by their names in the file: the plain one's and the other's.
-fn kinds(config: &Config, key: &str, names: [&str; 2], levels: usize) -> Result<Vec<BlockKind>, StateError> {
-    let kind = |name: &String| match name {
-        name if name == names[0] => Ok(BlockKind::Plain),
-        name if name == names[1] => Ok(BlockKind::CrossAttention),
-        other => Err(config.error(key, &format!("names {other:.80}, which {UNKNOWN}"))),
-    };
-    let list = check_length(config, key, config.texts(key)?, levels)?;
-    list.iter().map(kind).collect()
-}
-
-// ---- time
-
-/// Cosines and sines of a time, slow waves to fast ones: (n, width), for n times. The i-th of the half · 2 waves has the
-/// frequency 10000^(-i / (half - shift)) (Vaswani et al. 2017; Ho et al. 2020).
-pub fn time_features(t: &[f32], width: usize, flip_sin_to_cos: bool, freq_shift: f64) -> Tensor {
-    let half = width / 2;
-    // Rounded to f32 where diffusers rounds: at t = 1000 a last bit of the frequency is 6e-5 of the angle.
-    let frequency = |i: usize| {
-        let exponent = -(10000_f64.ln() as f32) * i as f32 / (half as f32 - freq_shift as f32);
-        f64::from(exponent).exp() as f32
-    };
-    let mut features = vec![0.0; t.len() * width];
-    for (t, row) in t.iter().zip(features.chunks_mut(width.max(1))) {
-        for i in 0..half {
-            let angle = f64::from(t * frequency(i));
-            let (sin, cos) = if flip_sin_to_cos { (half + i, i) } else { (i, half + i) };
-            (row[sin], row[cos]) = (angle.sin() as f32, angle.cos() as f32);
-        }
-    }
-    Array::new(features, &[t.len(), width]).into()
-}
+// %% notebooks/33_unet_conditional.ipynb un-res
+use minai::activation::silu;
+use minai::conv::{Conv2d, ConvOptions};
+use minai::nn::{Layer, Linear, Module, Parts, Pass};
+use minai::norm::{GroupNorm, group_norm_silu};
 
 /// From the waves to what the residual blocks read.
 struct TimeEmbedding {
@@ -279,7 +282,12 @@ impl Layer for TimeEmbedding {
     }
 }
 
-// ---- residual block
+impl UNetConfig {
+    /// The width of the time's embedding.
+    fn time_width(&self) -> usize {
+        4 * self.block_out_channels[0]
+    }
+}
 
 fn norm_silu(norm: &GroupNorm, x: &Tensor, pass: &Pass) -> Tensor {
     group_norm_silu(x, norm.groups, &pass.get(&norm.weight), &pass.get(&norm.bias), norm.eps)
@@ -340,7 +348,9 @@ impl Module for ResnetBlock {
     }
 }
 
-// ---- attention
+// %% notebooks/33_unet_conditional.ipynb un-attention
+use minai::attention::scaled_dot_product_attention;
+use minai::kernels::attention::Mask;
 
 /// Attention of several heads: queries from `x`, keys and values from `context`.
 struct Attention {
@@ -389,7 +399,8 @@ impl Module for Attention {
     }
 }
 
-// ---- feed-forward
+// %% notebooks/33_unet_conditional.ipynb un-geglu
+use minai::activation::gelu;
 
 /// The first half of the last axis times gelu of the second half (N. Shazeer, *GLU Variants Improve Transformer*, 2020).
 pub fn geglu(x: &Tensor) -> Tensor {
@@ -428,7 +439,8 @@ impl Layer for FeedForward {
     }
 }
 
-// ---- transformer
+// %% notebooks/33_unet_conditional.ipynb un-block
+use minai::norm::LayerNorm;
 
 /// Self-attention, attention to the text, and a feed-forward layer, each added to what it is given, behind a layer norm.
 struct TransformerBlock {
@@ -473,6 +485,7 @@ impl Module for TransformerBlock {
     }
 }
 
+// %% notebooks/33_unet_conditional.ipynb un-spatial
 /// The layer before or behind the transformer blocks: the same weights in two shapes.
 enum Projection {
     Convolution(Conv2d),
@@ -546,7 +559,9 @@ impl Module for SpatialTransformer {
     }
 }
 
-// ---- levels
+// %% notebooks/33_unet_conditional.ipynb un-level
+use minai::pool::upsample_nearest;
+use minai::tensor::cat;
 
 /// A level: residual blocks, each followed by a transformer or none of them, then a change of size, or none at the end.
 struct Block {
@@ -607,8 +622,7 @@ fn resize_nearest(x: &Tensor, (h, w): (usize, usize)) -> Tensor {
     x.index_select(2, &rows(old_h, h)).index_select(3, &rows(old_w, w))
 }
 
-// ---- the whole
-
+// %% notebooks/33_unet_conditional.ipynb un-unet
 /// The U-Net of Stable Diffusion v1 (Rombach et al. 2022): diffusers' `UNet2DConditionModel`, with its names.
 pub struct UNet {
     config: UNetConfig,
@@ -619,13 +633,6 @@ pub struct UNet {
     up_blocks: Vec<Block>,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
-}
-
-impl UNetConfig {
-    /// The width of the time's embedding.
-    fn time_width(&self) -> usize {
-        4 * self.block_out_channels[0]
-    }
 }
 
 impl UNet {
@@ -684,7 +691,41 @@ impl UNet {
     pub fn config(&self) -> &UNetConfig {
         &self.config
     }
+}
 
+impl Module for UNet {
+    fn parts(&self, parts: &mut Parts) {
+        parts.module("conv_in", &self.conv_in);
+        parts.module("time_embedding", &self.time_embedding);
+        for (i, block) in self.down_blocks.iter().enumerate() {
+            parts.module(&format!("down_blocks.{i}"), block);
+        }
+        for (i, block) in self.up_blocks.iter().enumerate() {
+            parts.module(&format!("up_blocks.{i}"), block);
+        }
+        parts.module("mid_block", &self.mid_block);
+        parts.module("conv_norm_out", &self.conv_norm_out);
+        parts.module("conv_out", &self.conv_out);
+    }
+}
+
+// %% notebooks/33_unet_conditional.ipynb un-forward
+#[track_caller]
+fn check_inputs(config: &UNetConfig, x: &Tensor, t: &[f32], context: &Tensor) {
+    let UNetConfig { in_channels, cross_attention_dim, .. } = *config;
+    let (x, context) = (x.shape(), context.shape());
+    assert!(
+        x.len() == 4 && x[1] == in_channels && x.iter().all(|&size| size > 0),
+        "UNet: x of shape {x:?}, (n, {in_channels}, h, w) expected"
+    );
+    assert!(
+        context.len() == 3 && context[0] == x[0] && context[1] > 0 && context[2] == cross_attention_dim,
+        "UNet: context of shape {context:?} for x of shape {x:?}, (n, tokens, {cross_attention_dim}) expected"
+    );
+    assert!(t.len() == 1 || t.len() == x[0], "UNet: {} times for x of shape {x:?}, 1 or n expected", t.len());
+}
+
+impl UNet {
     /// The noise in `x` (n, channels, h, w) at the times `t`, one for all or one for each, given the embedded texts
     /// `context` (n, tokens, width): of the shape of `x`, with the config's `out_channels`.
     ///
@@ -692,8 +733,8 @@ impl UNet {
     /// If the shapes do not fit the config or each other.
     #[track_caller]
     pub fn forward(&self, x: &Tensor, t: &[f32], context: &Tensor, pass: &mut Pass) -> Tensor {
-        self.check(x, t, context);
         let config = &self.config;
+        check_inputs(config, x, t, context);
         let waves = time_features(t, config.block_out_channels[0], config.flip_sin_to_cos, config.freq_shift);
         // Each residual block begins with silu of it.
         let time = silu(&self.time_embedding.forward(&waves, pass));
@@ -724,40 +765,5 @@ impl UNet {
             }
         }
         self.conv_out.forward(&norm_silu(&self.conv_norm_out, &x, pass), pass)
-    }
-
-    #[track_caller]
-    fn check(&self, x: &Tensor, t: &[f32], context: &Tensor) {
-        let UNetConfig { in_channels, cross_attention_dim, .. } = self.config;
-        let (x, context) = (x.shape(), context.shape());
-        assert!(
-            x.len() == 4 && x[1] == in_channels && x.iter().all(|&size| size > 0),
-            "UNet: x of shape {x:?}, (n, {in_channels}, h, w) expected"
-        );
-        assert!(
-            context.len() == 3 && context[0] == x[0] && context[1] > 0 && context[2] == cross_attention_dim,
-            "UNet: context of shape {context:?} for x of shape {x:?}, (n, tokens, {cross_attention_dim}) expected"
-        );
-        assert!(
-            t.len() == 1 || t.len() == x[0],
-            "UNet: {} times for x of shape {x:?}, 1 or n expected",
-            t.len()
-        );
-    }
-}
-
-impl Module for UNet {
-    fn parts(&self, parts: &mut Parts) {
-        parts.module("conv_in", &self.conv_in);
-        parts.module("time_embedding", &self.time_embedding);
-        for (i, block) in self.down_blocks.iter().enumerate() {
-            parts.module(&format!("down_blocks.{i}"), block);
-        }
-        for (i, block) in self.up_blocks.iter().enumerate() {
-            parts.module(&format!("up_blocks.{i}"), block);
-        }
-        parts.module("mid_block", &self.mid_block);
-        parts.module("conv_norm_out", &self.conv_norm_out);
-        parts.module("conv_out", &self.conv_out);
     }
 }

@@ -1,0 +1,68 @@
+// Owned by notebooks/33_unet_conditional.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash 6095c0eeb53a73f5
+//! What notebooks/33_unet_conditional.ipynb claims.
+
+use minai::unet::{UNet, UNetConfig, geglu, time_features};
+
+// %% notebooks/33_unet_conditional.ipynb time-test
+#[test]
+fn the_same_distance_is_as_alike_everywhere() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let rows = time_features(&[10.0, 30.0, 500.0, 520.0], 64, true, 0.0);
+        let product =
+            |i: usize, j: usize| -> f32 { (0..64).map(|k| rows.data[[i, k]] * rows.data[[j, k]]).sum() };
+        assert!((product(0, 1) - product(2, 3)).abs() < 1e-3);
+        let other = time_features(&[10.0], 64, false, 0.0);
+        assert_eq!(other.data[[0, 0]], rows.data[[0, 32]]); // sines first
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/33_unet_conditional.ipynb geglu-test
+#[test]
+fn geglu_multiplies_by_a_gate() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use minai::array::Array as List;
+        use minai::generator::Generator as Draws;
+        use minai::tensor::Tensor as Numbers;
+        let x = Draws::manual_seed(1).randn(&[3, 10]);
+        let y = geglu(&x.clone().into());
+        assert_eq!(y.shape(), [3, 5]);
+        let gate: Numbers = List::new(vec![x[[1, 7]]], &[1]).into();
+        assert_eq!(y.data[[1, 2]], x[[1, 2]] * minai::activation::gelu(&gate).item());
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/33_unet_conditional.ipynb reference-test
+#[test]
+fn equals_the_reference() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use minai::array::Array as List;
+        use minai::nn::Pass as Way;
+        use minai::weights::{Config as Settings, Keep as Kept, load_weights as fill};
+        let folder = std::path::Path::new("../data/tiny-sd/unet");
+        let net = UNet::new(
+            &UNetConfig::from_config(&Settings::open(folder.join("config.json")).unwrap()).unwrap(),
+        );
+        fill(&net, folder.join("diffusion_pytorch_model.safetensors"), Kept::Single, &|name| {
+            Some(name.to_string())
+        })
+        .unwrap();
+        let (parts, _) = minai::state::load("../tests/golden/sd_parts.safetensors").unwrap();
+        let floats = |name: &str| match &parts[name] {
+            minai::state::Value::F32(array) => array.clone(),
+            other => List::new(vec![0.0; other.shape().iter().product()], other.shape()),
+        };
+        let minai::state::Value::I64(t) = &parts["t"] else { panic!("whole numbers") };
+        let t: Vec<f32> = t.iter().map(|&t| t as f32).collect();
+        let y = net.forward(&floats("x").into(), &t, &floats("text_embeddings").into(), &mut Way::eval());
+        let wanted = floats("noise_pred");
+        let apart = y.data.iter().zip(wanted.iter()).fold(0.0_f32, |most, (x, y)| most.max((x - y).abs()));
+        assert!(apart < 1e-5 * wanted.iter().fold(0.0_f32, |most, x| most.max(x.abs())), "{apart}");
+    }
+    println!("passed");
+    Ok(())
+}
