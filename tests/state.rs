@@ -78,3 +78,78 @@ fn metadata_of_any_text_comes_back() {
     save(&path, &StateDict::new(), &metadata).unwrap();
     assert_eq!(load(&path).unwrap(), (StateDict::new(), metadata));
 }
+
+#[test]
+fn published_types_become_ours() {
+    use safetensors::Dtype;
+    use safetensors::tensor::{TensorView, serialize_to_file};
+    let path = std::env::temp_dir().join(format!("minai-types-{}.safetensors", std::process::id()));
+    let read = |dtype: Dtype, bytes: &[u8]| {
+        let view = TensorView::new(dtype, vec![bytes.len() * 8 / dtype.bitsize()], bytes).unwrap();
+        serialize_to_file([("x", view)], None, &path).unwrap();
+        load(&path).map(|(mut state, _)| state.remove("x").unwrap())
+    };
+    let halves = [0x3C00, 0xC100, 0x0001, 0x8000, 0x7BFF, 0x03FF, 0x7C00_u16].map(u16::to_le_bytes).concat();
+    let floats = vec![1.0, -2.5, 2_f32.powi(-24), -0.0, 65504.0, 1023.0 * 2_f32.powi(-24), f32::INFINITY];
+    assert_eq!(read(Dtype::F16, &halves).unwrap(), Value::F32(Array::new(floats, &[7])));
+    let nan = read(Dtype::F16, &0xFE00_u16.to_le_bytes()).unwrap();
+    assert!(matches!(nan, Value::F32(x) if x.sum().is_nan()));
+    let upper = [1.5_f32, -3e38].map(|x| u16::to_le_bytes((x.to_bits() >> 16) as u16)).concat();
+    let floats = [1.5_f32, -3e38].map(|x| f32::from_bits(x.to_bits() & 0xFFFF_0000));
+    assert_eq!(read(Dtype::BF16, &upper).unwrap(), Value::F32(Array::new(floats.to_vec(), &[2])));
+    let doubles = [0.1_f64, -1e300].map(f64::to_le_bytes).concat();
+    assert_eq!(
+        read(Dtype::F64, &doubles).unwrap(),
+        Value::F32(Array::new(vec![0.1, f32::NEG_INFINITY], &[2]))
+    );
+    let whole = |list: Vec<i64>| {
+        let len = list.len();
+        Value::I64(Array::new(list, &[len]))
+    };
+    assert_eq!(read(Dtype::I32, &(-7_i32).to_le_bytes()).unwrap(), whole(vec![-7]));
+    assert_eq!(read(Dtype::I16, &(-7_i16).to_le_bytes()).unwrap(), whole(vec![-7]));
+    assert_eq!(read(Dtype::I8, &[255, 7]).unwrap(), whole(vec![-1, 7]));
+    assert_eq!(read(Dtype::BOOL, &[1, 0]).unwrap(), Value::U8(Array::new(vec![1, 0], &[2])));
+    let error = read(Dtype::F8_E4M3, &[1]).unwrap_err().to_string();
+    assert!(error.contains("`x`") && error.contains("F8_E4M3"), "{error}");
+    fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn bad_files_are_refused_by_name() {
+    let path = std::env::temp_dir().join(format!("minai-bad-{}.safetensors", std::process::id()));
+    let refused = |bytes: &[u8], why: &str| {
+        fs::write(&path, bytes).unwrap();
+        let error = load(&path).unwrap_err().to_string();
+        assert!(error.contains("minai-bad") && error.contains(why), "{error}");
+        assert!(error.contains("again") || error.contains("trust"), "{error}");
+    };
+    let file =
+        |header: &str, data: &[u8]| [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat();
+    let good = file(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, &[0; 8]);
+    fs::write(&path, &good).unwrap();
+    assert_eq!(load(&path).unwrap().0["a"].shape(), [2]);
+    (0..good.len()).for_each(|len| refused(&good[..len], ""));
+    refused(&[&good[..], &[0]].concat(), "damaged");
+    refused(&[u64::MAX.to_le_bytes(), [0; 8]].concat(), "header would have 18446744073709551615");
+    refused(&vec![b'{'; 1000], "no safetensors");
+    refused(&file(&"[".repeat(100_000), &[]), "damaged");
+    refused(&file("{\"a\": \u{7f}", &[]), "damaged");
+    // The same numbers under one name as floats and as integers: which is meant?
+    let [float, whole] =
+        ["F32", "I32"].map(|t| format!(r#"{{"dtype":"{t}","shape":[1],"data_offsets":[0,4]}}"#));
+    refused(&file(&format!(r#"{{"a":{float},"\u0061":{whole}}}"#), &[0; 4]), "two arrays of one name");
+    refused(
+        &file(r#"{"a":{"dtype":"F32","shape":[9223372036854775807,4,0],"data_offsets":[0,0]}}"#, &[]),
+        "damaged",
+    );
+    refused(
+        &file(r#"{"a":{"dtype":"F32","shape":[0,9223372036854775807,4],"data_offsets":[0,0]}}"#, &[]),
+        "shape",
+    );
+    refused(&file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, &[0; 8]), "`a`");
+    refused(&file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[8,4]}}"#, &[0; 8]), "`a`");
+    fs::remove_file(&path).unwrap();
+    assert!(load(&path).unwrap_err().to_string().contains("no such file"));
+    assert!(load(std::env::temp_dir()).unwrap_err().to_string().contains("name a file"));
+}
