@@ -1,5 +1,5 @@
 // Owned by notebooks/31_tokenizer.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash faae6895d771fe2f
+// nbs:hash 6a12b3b93e0b78f0
 //! What notebooks/31_tokenizer.ipynb claims.
 
 use minai::tokenizer::{CONTEXT, Tokenizer, batch};

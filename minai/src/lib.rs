@@ -69,6 +69,9 @@ pub mod resnet;
 pub mod rng;
 pub mod samplers;
 pub mod schedule;
+#[cfg(feature = "download")]
+pub mod sd_download;
+pub mod stable_diffusion;
 pub mod state;
 pub mod summary;
 pub mod tensor;

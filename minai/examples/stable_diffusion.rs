@@ -1,0 +1,400 @@
+//! Stable Diffusion v1 from the command line.
+//!
+//! ```sh
+//! cargo run --release -p minai --example stable_diffusion -- --download sd15
+//! cargo run --release -p minai --example stable_diffusion -- --model data/sd15 --prompt "a photograph of an astronaut riding a horse" --out horse.png
+//! ```
+
+use clap::Parser;
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
+use minai::clip::ClipConfig;
+use minai::data::data_folder;
+use minai::generator::Generator;
+use minai::nn::parameter_count;
+use minai::samplers::Spacing;
+use minai::sd_download::{Published, SD15, fetch_model};
+use minai::stable_diffusion::{Picture, Request, StableDiffusion, Start};
+use minai::tokenizer::Tokenizer;
+use minai::unet::UNetConfig;
+use minai::vae::VaeConfig;
+use minai::weights::{Keep, initialize};
+use std::error::Error;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+#[path = "stable_diffusion/parity.rs"]
+mod parity;
+
+/// Draws pictures of prompts.
+#[derive(Parser)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["prompt", "download", "parity"]).multiple(false)))]
+struct Arguments {
+    /// The model's folder: model_index.json, text_encoder/, tokenizer/, unet/, vae/, scheduler/.
+    #[arg(long, default_value = "data/tiny-sd")]
+    model: PathBuf,
+    /// What the picture shows.
+    #[arg(long)]
+    prompt: Option<String>,
+    /// What it should not show.
+    #[arg(long, default_value = "")]
+    negative: String,
+    /// Steps of the sampler.
+    #[arg(long, default_value_t = 70)]
+    steps: usize,
+    /// How much the prompt counts: 1 is as trained, 7.5 is usual.
+    #[arg(long, default_value_t = 7.5)]
+    guidance: f64,
+    /// Gives the guided prediction back the spread of the plain one: from 0, not, to 1.
+    #[arg(long, default_value_t = 0.0)]
+    rescale: f64,
+    /// lms, ddim, ddpm, euler, euler_a, heun, dpmpp_2m, pndm, dpm_2 or dpmpp_2s_a.
+    #[arg(long, default_value = "lms")]
+    sampler: String,
+    /// Visits noise levels as Karras et al. space them.
+    #[arg(long)]
+    karras: bool,
+    /// DDIM: new noise in each step, from 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    eta: f64,
+    /// The noise comes from this number, as from torch.manual_seed.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Image to image: begin with this PNG or JPEG.
+    #[arg(long)]
+    init: Option<PathBuf>,
+    /// Image to image: how much of it is given up, from 0 to 1.
+    #[arg(long, default_value_t = 0.6, requires = "init")]
+    strength: f64,
+    /// Width and height in pixels, multiples of 8; by default those of --init, or 512x512.
+    #[arg(long, value_parser = size)]
+    size: Option<(usize, usize)>,
+    /// Keeps the weights in half precision: half the memory, slightly other numbers.
+    #[arg(long)]
+    half: bool,
+    /// Saves that many previews on the way, as NAME-1.png and so on.
+    #[arg(long, default_value_t = 0)]
+    previews: usize,
+    /// Where the picture goes.
+    #[arg(long, default_value = "out.png")]
+    out: PathBuf,
+    /// Makes networks of this size with random weights, to see what time and memory they take: sd15.
+    #[arg(long, value_parser = ["sd15"])]
+    synthetic: Option<String>,
+    /// Fetches published weights: sd15.
+    #[arg(long, value_parser = ["sd15"])]
+    download: Option<String>,
+    /// With --download: does not ask.
+    #[arg(long, requires = "download")]
+    yes: bool,
+    /// With --download: another address that has the same files.
+    #[arg(long, requires = "download")]
+    address: Option<String>,
+    /// Compares with the reference tensors of this folder.
+    #[arg(long)]
+    parity: Option<PathBuf>,
+}
+
+/// WIDTHxHEIGHT
+fn size(text: &str) -> Result<(usize, usize), String> {
+    let sides = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    sides.ok_or_else(|| format!("{text:?} is no size; write 512x512, width first"))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let keep = if arguments.half { Keep::Half } else { Keep::Single };
+    if arguments.download.is_some() {
+        let folder =
+            if arguments.model == Path::new("data/tiny-sd") { "data/sd15".into() } else { arguments.model };
+        return download(&SD15, arguments.address.as_deref(), &folder, arguments.yes);
+    }
+    if let Some(folder) = &arguments.parity {
+        return parity::compare(folder, keep);
+    }
+    let model = if arguments.synthetic.is_some() { synthetic(keep)? } else { open(&arguments.model, keep)? };
+    draw(&model, &arguments)
+}
+
+/// Says what would be fetched and under which licence, asks, and fetches.
+fn download(
+    model: &Published,
+    address: Option<&str>,
+    folder: &Path,
+    yes: bool,
+) -> Result<(), Box<dyn Error>> {
+    let address = address.unwrap_or(model.address);
+    println!("{}\n  from     {address}\n  to       {}", model.about, folder.display());
+    println!("  size     {} in {} files", HumanBytes(model.bytes()), model.files.len());
+    println!("  licence  {}: {}", model.licence, model.licence_address);
+    println!("The licence says what you may not do with the model; read it first.");
+    if !yes {
+        print!("Fetch? [y/N] ");
+        io::stdout().flush()?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        if !answer.trim().eq_ignore_ascii_case("y") {
+            println!("Nothing was fetched.");
+            return Ok(());
+        }
+    }
+    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
+        "{msg:42} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {eta}",
+    )?);
+    let mut last = usize::MAX;
+    fetch_model(address, folder, model, |number, done, all| {
+        if number != last {
+            bar.set_message(model.files[number].path);
+            last = number;
+        }
+        bar.set_length(all.unwrap_or(done));
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    println!("{} is complete. Try: --model {0} --prompt \"…\"", folder.display());
+    Ok(())
+}
+
+fn open(folder: &Path, keep: Keep) -> Result<StableDiffusion, Box<dyn Error>> {
+    let start = Instant::now();
+    let model = StableDiffusion::open(folder, keep)?;
+    let bytes: usize = model.loaded.iter().map(|loaded| loaded.bytes).sum();
+    println!(
+        "{}: {} of weights in {:.1} s",
+        folder.display(),
+        HumanBytes(bytes as u64),
+        start.elapsed().as_secs_f64()
+    );
+    Ok(model)
+}
+
+/// The full size with random weights: the pictures are noise, but time and memory are those of the real ones.
+fn synthetic(keep: Keep) -> Result<StableDiffusion, Box<dyn Error>> {
+    let start = Instant::now();
+    let data = data_folder()
+        .ok_or("--synthetic needs the vocabulary in the course's folder data: run it from there")?;
+    let tokenizer = Tokenizer::open(data.join("tiny-sd/tokenizer"))?;
+    let model = StableDiffusion::from_configs(
+        tokenizer,
+        &ClipConfig::sd15(),
+        &UNetConfig::sd15(),
+        &VaeConfig::sd15(),
+    );
+    let mut rng = Generator::manual_seed(0);
+    initialize(&model.unet, &mut rng, keep);
+    initialize(&model.vae, &mut rng, keep);
+    initialize(&model.text_encoder, &mut rng, keep);
+    let millions = |count: usize| count as f64 / 1e6;
+    println!(
+        "random weights in {:.1} s: U-Net {:.1}, autoencoder {:.1}, text encoder {:.1} million",
+        start.elapsed().as_secs_f64(),
+        millions(parameter_count(&model.unet)),
+        millions(parameter_count(&model.vae)),
+        millions(parameter_count(&model.text_encoder))
+    );
+    Ok(model)
+}
+
+fn draw(model: &StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let prompt = arguments.prompt.clone().unwrap_or_default();
+    for text in [&prompt, &arguments.negative] {
+        if let Some(warning) = model.tokens(&[text]).1.first() {
+            eprintln!("{warning}");
+        }
+    }
+    let start = match &arguments.init {
+        Some(path) => {
+            Some(Start { picture: read_picture(path, arguments.size)?, strength: arguments.strength })
+        }
+        None => None,
+    };
+    let (width, height) = match &start {
+        Some(start) => (start.picture.width, start.picture.height),
+        None => arguments.size.unwrap_or((512, 512)),
+    };
+    let request = Request {
+        prompts: vec![prompt],
+        negative: arguments.negative.clone(),
+        steps: arguments.steps,
+        guidance: arguments.guidance,
+        rescale: arguments.rescale,
+        sampler: arguments.sampler.clone(),
+        spacing: arguments.karras.then_some(Spacing::Karras),
+        eta: arguments.eta,
+        seed: arguments.seed,
+        size: (height, width),
+        start,
+    };
+    let about = describe(arguments, (width, height));
+    let mut meter = Meter::new();
+    let mut previews = 0;
+    let mut trouble = None;
+    let latents = model.generate(&request, |step| {
+        meter.step(step.call, step.calls);
+        // The way is cut into one part more than there are previews: the end is the picture itself.
+        let due = ((arguments.previews + 1) * (step.call + 1) / step.calls).min(arguments.previews);
+        if due > previews {
+            previews = due;
+            let path = preview_path(&arguments.out, due);
+            if let Err(error) = write_png(&path, &model.decode(&step.guess)[0], &about) {
+                trouble = Some(error);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    meter.finish();
+    if let Some(error) = trouble {
+        return Err(error);
+    }
+    let start = Instant::now();
+    let picture = model.decode(&latents).remove(0);
+    println!("decoded in {:.1} s", start.elapsed().as_secs_f64());
+    write_png(&arguments.out, &picture, &about)?;
+    println!("{}: {width}x{height} pixels", arguments.out.display());
+    if let Some(bytes) = peak_memory() {
+        println!("peak memory: {}", HumanBytes(bytes));
+    }
+    Ok(())
+}
+
+/// Time per step and time left: a bar in a terminal, else a line now and then.
+struct Meter {
+    bar: Option<ProgressBar>,
+    start: Instant,
+    last_line: Instant,
+    steps: u32,
+}
+
+impl Meter {
+    fn new() -> Self {
+        let template = "{wide_bar} {pos}/{len}  {msg}";
+        let bar = io::stderr().is_terminal().then(|| {
+            ProgressBar::new(0).with_style(ProgressStyle::with_template(template).expect("a template"))
+        });
+        Meter { bar, start: Instant::now(), last_line: Instant::now(), steps: 0 }
+    }
+
+    fn step(&mut self, call: usize, calls: usize) {
+        self.steps += 1;
+        let each = self.start.elapsed() / self.steps;
+        let left = each * (calls - call - 1) as u32;
+        let text = format!("{:.2} s a step, {} left", each.as_secs_f64(), HumanDuration(left));
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(calls as u64);
+                bar.set_message(text);
+                bar.set_position(call as u64 + 1);
+            }
+            None if self.last_line.elapsed() > Duration::from_secs(5) || call + 1 == calls => {
+                println!("step {} of {calls}: {text}", call + 1);
+                self.last_line = Instant::now();
+            }
+            None => {}
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        if self.steps > 0 {
+            let all = self.start.elapsed().as_secs_f64();
+            println!(
+                "{} calls of the network in {all:.1} s, {:.2} s each",
+                self.steps,
+                all / f64::from(self.steps)
+            );
+        }
+    }
+}
+
+/// A PNG or JPEG, resized to `size`, or to multiples of 8.
+fn read_picture(path: &Path, size: Option<(usize, usize)>) -> Result<Picture, Box<dyn Error>> {
+    let named = |what: String| format!("{}: {what}", path.display());
+    let bytes = fs::read(path).map_err(|error| named(format!("{error}; check the path")))?;
+    let mut reader = image::ImageReader::new(io::Cursor::new(bytes)).with_guessed_format()?;
+    let mut limits = image::Limits::default();
+    (limits.max_image_width, limits.max_image_height) = (Some(1 << 14), Some(1 << 14));
+    reader.limits(limits);
+    let image =
+        reader.decode().map_err(|error| named(format!("{error}; a PNG or JPEG picture is expected")))?;
+    let eighth = |side: u32| (side / 8 * 8).max(8);
+    let (width, height) = match size {
+        Some((width, height)) => (u32::try_from(width)?, u32::try_from(height)?),
+        None => (eighth(image.width()), eighth(image.height())),
+    };
+    let image = match (image.width(), image.height()) == (width, height) {
+        true => image,
+        false => image.resize_to_fill(width, height, image::imageops::FilterType::Lanczos3),
+    };
+    Ok(Picture { height: height as usize, width: width as usize, rgb: image.to_rgb8().into_raw() })
+}
+
+/// The parameters as text, to be kept with the picture.
+fn describe(arguments: &Arguments, (width, height): (usize, usize)) -> String {
+    let model = match &arguments.synthetic {
+        Some(name) => format!("{name} with random weights"),
+        None => arguments.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    let mut text = format!(
+        "{}\nNegative prompt: {}\nSteps: {}, Sampler: {}{}, CFG scale: {}, Seed: {}, Size: {width}x{height}, Model: {model}, Weights: {}",
+        arguments.prompt.as_deref().unwrap_or_default(),
+        arguments.negative,
+        arguments.steps,
+        arguments.sampler,
+        if arguments.karras { " karras" } else { "" },
+        arguments.guidance,
+        arguments.seed,
+        if arguments.half { "half" } else { "single" },
+    );
+    if arguments.rescale > 0.0 {
+        text += &format!(", CFG rescale: {}", arguments.rescale);
+    }
+    if arguments.eta > 0.0 {
+        text += &format!(", Eta: {}", arguments.eta);
+    }
+    if let Some(init) = &arguments.init {
+        let name = init.file_name().unwrap_or_default().to_string_lossy();
+        text += &format!(", Denoising strength: {}, Init image: {name}", arguments.strength);
+    }
+    text
+}
+
+/// NAME-1.png for NAME.png.
+fn preview_path(out: &Path, number: usize) -> PathBuf {
+    let stem = out.file_stem().unwrap_or_default().to_string_lossy();
+    out.with_file_name(format!("{stem}-{number}.png"))
+}
+
+/// Writes the picture and the text, at once or not at all.
+fn write_png(path: &Path, picture: &Picture, text: &str) -> Result<(), Box<dyn Error>> {
+    let mut name = path.file_name().ok_or("--out must name a file")?.to_owned();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let write = || -> Result<(), Box<dyn Error>> {
+        let file = BufWriter::new(fs::File::create(&part)?);
+        let mut encoder =
+            png::Encoder::new(file, u32::try_from(picture.width)?, u32::try_from(picture.height)?);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.add_itxt_chunk("parameters".into(), text.into())?;
+        encoder.add_text_chunk("Software".into(), "minai".into())?;
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(&picture.rgb)?;
+        writer.finish()?;
+        Ok(fs::rename(&part, path)?)
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(&part); // there may be none
+        format!("{}: {error}; check the folder and the room on its disk", path.display()).into()
+    })
+}
+
+/// The most memory that this process ever had, in bytes; only Linux tells.
+fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
+}

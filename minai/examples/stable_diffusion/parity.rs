@@ -1,0 +1,116 @@
+//! Compares every part with what PyTorch computed.
+
+use minai::array::Array;
+use minai::nn::Pass;
+use minai::samplers::{Lms, sample};
+use minai::stable_diffusion::{guided, open_schedule, open_text_encoder, open_unet, open_vae};
+use minai::state::{StateDict, Value, load};
+use minai::tensor::{Tensor, cat, elements};
+use minai::weights::Keep;
+use ndarray::s;
+use std::error::Error;
+use std::path::Path;
+
+/// Arrays of one file.
+struct Reference(StateDict);
+
+impl Reference {
+    fn open(path: &Path) -> Result<Self, Box<dyn Error>> {
+        Ok(Reference(load(path)?.0))
+    }
+
+    fn tensor(&self, name: &str) -> Result<Tensor, String> {
+        match self.0.get(name) {
+            Some(Value::F32(array)) => Ok(array.clone().into()),
+            _ => Err(format!("the reference has no floating-point numbers called `{name}`")),
+        }
+    }
+
+    fn integers(&self, name: &str) -> Result<Array<i64>, String> {
+        match self.0.get(name) {
+            Some(Value::I64(array)) => Ok(array.clone()),
+            _ => Err(format!("the reference has no integers called `{name}`")),
+        }
+    }
+}
+
+/// The largest difference, as a share of the largest reference value.
+fn error(ours: &Tensor, theirs: &Tensor) -> Result<f64, String> {
+    if ours.shape() != theirs.shape() {
+        return Err(format!("shape {:?}, and {:?} in the reference", ours.shape(), theirs.shape()));
+    }
+    let largest = theirs.data.iter().fold(0_f32, |largest, x| largest.max(x.abs()));
+    let pairs = ours.data.iter().zip(theirs.data.iter());
+    // `max` would pass over a NaN.
+    let difference =
+        pairs.map(|(a, b)| (a - b).abs()).fold(0_f32, |largest, x| if x <= largest { largest } else { x });
+    Ok(f64::from(difference) / f64::from(largest))
+}
+
+/// Prints the largest error of every part; fails if one is above 1e-4.
+pub fn compare(folder: &Path, keep: Keep) -> Result<(), Box<dyn Error>> {
+    let model = folder.join("tiny-sd");
+    let (text_encoder, _) = open_text_encoder(model.join("text_encoder"), keep)?;
+    let (unet, _) = open_unet(model.join("unet"), keep)?;
+    let (vae, _) = open_vae(model.join("vae"), keep)?;
+    let (schedule, _) = open_schedule(&model.join("scheduler").join("scheduler_config.json"))?;
+    let mut pass = Pass::eval();
+    let mut rows = Vec::new();
+
+    let parts = Reference::open(&folder.join("sd_parts.safetensors"))?;
+    let tokens = parts.integers("tokens")?;
+    let embeddings = parts.tensor("text_embeddings")?;
+    rows.push(("text embeddings", error(&text_encoder.forward(&tokens, &mut pass), &embeddings)?));
+    let t: Vec<f32> = elements(&parts.integers("t")?).iter().map(|&t| t as f32).collect();
+    let noise = unet.forward(&parts.tensor("x")?, &t, &embeddings, &mut pass);
+    rows.push(("noise prediction", error(&noise, &parts.tensor("noise_pred")?)?));
+    let posterior = vae.encode(&parts.tensor("image")?, &mut pass);
+    rows.push(("latent mean", error(&posterior.mean, &parts.tensor("enc_mean")?)?));
+    rows.push(("latent log variance", error(&posterior.log_variance, &parts.tensor("enc_logvar")?)?));
+    rows.push((
+        "decoded image",
+        error(&vae.decode(&parts.tensor("z")?, &mut pass), &parts.tensor("decoded")?)?,
+    ));
+
+    let pipeline = Reference::open(&folder.join("sd_pipeline.safetensors"))?;
+    let (context, trajectory) = (pipeline.tensor("context")?, pipeline.tensor("trajectory")?);
+    let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("manifest.json"))?)?;
+    let scale =
+        manifest["files"]["sd_pipeline"]["guidance"].as_f64().ok_or("the manifest has no guidance")?;
+    let mut sampler = Lms::new(&schedule, trajectory.shape()[0] - 1);
+    let mut worst = 0_f64;
+    let mut trouble = None;
+    let first = trajectory.slice(s![0, .., .., .., ..]);
+    let last = sample(
+        &mut sampler,
+        first,
+        |x, t| {
+            let both = unet.forward(&cat(&[x, x], 0), &[t as f32], &context, &mut Pass::eval());
+            guided(&both.slice(s![..1, .., .., ..]), &both.slice(s![1.., .., .., ..]), scale)
+        },
+        |_| unreachable!("LMS draws no noise"),
+        |i, _, x| match error(x, &trajectory.slice(s![i + 1, .., .., .., ..])) {
+            Ok(error) => worst = worst.max(error),
+            Err(what) => trouble = Some(what),
+        },
+    );
+    if let Some(what) = trouble {
+        return Err(what.into());
+    }
+    rows.push(("guided loop, every latent", worst));
+    let image = vae.decode(&(last / vae.scaling_factor()), &mut pass);
+    let image = (image / 2.0 + 0.5).clamp(0.0, 1.0);
+    rows.push(("guided loop, image", error(&image, &pipeline.tensor("image")?)?));
+
+    let ours = minai::samplers::Sampler::times(&sampler).to_vec();
+    println!("LMS asks at {} times from {:.0} to {:.0}", ours.len(), ours[0], ours[ours.len() - 1]);
+    for (name, error) in &rows {
+        println!("{name:28} {error:.1e}");
+    }
+    let limit = if keep == Keep::Single { 1e-4 } else { f64::INFINITY };
+    // Written so that NaN fails too.
+    match rows.iter().all(|(_, error)| *error <= limit) {
+        true => Ok(()),
+        false => Err(format!("at least one error is above {limit:.0e}").into()),
+    }
+}

@@ -1,0 +1,473 @@
+// Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash d49fea4656602113
+//! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
+
+// %% notebooks/35_pipeline.ipynb pi-picture
+use minai::array::Array;
+use minai::tensor::Tensor;
+
+/// A picture: rows from top to bottom, each pixel three bytes, red, green and blue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Rows.
+    pub height: usize,
+    /// Pixels in a row.
+    pub width: usize,
+    /// The bytes: three times `height` times `width`.
+    pub rgb: Vec<u8>,
+}
+
+impl Picture {
+    /// The pictures in a tensor (n, 3, height, width) of numbers from -1, which becomes 0, to 1, which becomes 255.
+    /// What lies beyond is cut off.
+    ///
+    /// # Panics
+    /// If the shape is another.
+    #[track_caller]
+    pub fn from_tensor(images: &Tensor) -> Vec<Picture> {
+        let &[_, 3, height, width] = images.shape() else {
+            panic!("Picture::from_tensor: (n, 3, height, width) expected, shape {:?}", images.shape())
+        };
+        let byte = |x: f32| ((x / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round() as u8;
+        // Channels last: a pixel's three numbers lie side by side in a picture.
+        let pixels = images.permute(&[0, 2, 3, 1]).data;
+        let bytes: Vec<u8> = pixels.iter().map(|&x| byte(x)).collect();
+        let each = 3 * height * width;
+        bytes.chunks(each.max(1)).map(|rgb| Picture { height, width, rgb: rgb.to_vec() }).collect()
+    }
+
+    /// The picture as a tensor (1, 3, height, width) from -1 to 1.
+    ///
+    /// # Panics
+    /// If there are not three bytes for each pixel.
+    #[track_caller]
+    pub fn to_tensor(&self) -> Tensor {
+        let numbers = self.rgb.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0).collect();
+        let pixels = Tensor::from(Array::new(numbers, &[1, self.height, self.width, 3]));
+        pixels.permute(&[0, 3, 1, 2])
+    }
+}
+
+// %% notebooks/35_pipeline.ipynb gu-guided
+/// Classifier-free guidance: `u + scale (t - u)` for the noise `u` that the network finds without the prompt, or with the
+/// negative one, and the noise `t` that it finds with the prompt (Ho and Salimans 2022, equation 6).
+///
+/// With a scale of 1 that is `t`; beyond 1 it goes on past `t` in the direction that the prompt makes a difference in.
+///
+/// # Panics
+/// If the shapes differ.
+#[track_caller]
+pub fn guided(u: &Tensor, t: &Tensor, scale: f64) -> Tensor {
+    u + (t - u) * scale as f32
+}
+
+// %% notebooks/35_pipeline.ipynb gu-rescaled
+/// The guided prediction with the spread that `t` has, mixed with itself as it was: much guidance makes the numbers large
+/// and the picture glaring (Lin et al. 2023, equations 15 and 16). `share` from 0, nothing, to 1; 0.7 is usual.
+///
+/// # Panics
+/// If the shapes differ.
+#[track_caller]
+pub fn rescaled(guided: &Tensor, t: &Tensor, share: f64) -> Tensor {
+    // One deviation for each sample of the batch.
+    let axes: Vec<isize> = (1..t.shape().len() as isize).collect();
+    let factor = t.std_keepdim(&axes[..]) / guided.std_keepdim(&axes[..]);
+    guided * (factor * share as f32 + (1.0 - share) as f32)
+}
+
+// %% notebooks/35_pipeline.ipynb sl-slerp
+/// From `a` to `b` on a circle (spherical interpolation, Shoemake 1985): `part` 0 is `a`, 1 is `b`. Half-way between two
+/// noises a straight line would give numbers of half the variance, which is no noise that the network knows.
+///
+/// # Panics
+/// If the shapes differ.
+#[track_caller]
+pub fn slerp(a: &Tensor, b: &Tensor, part: f64) -> Tensor {
+    assert!(a.shape() == b.shape(), "slerp: shapes {:?} and {:?}", a.shape(), b.shape());
+    let dot = |x: &Tensor, y: &Tensor| -> f64 {
+        x.data.iter().zip(y.data.iter()).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
+    };
+    let angle = (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).clamp(-1.0, 1.0).acos();
+    if angle.is_nan() || angle.sin() < 1e-4 {
+        return a * (1.0 - part) as f32 + b * part as f32; // side by side: the circle is a line
+    }
+    let weight = |part: f64| ((part * angle).sin() / angle.sin()) as f32;
+    a * weight(1.0 - part) + b * weight(part)
+}
+
+// %% notebooks/35_pipeline.ipynb op-parts
+use minai::clip::{self, ClipConfig, ClipText};
+use minai::noise::NoiseSchedule;
+use minai::samplers::{Last, Options, Sampler, Spacing, by_name};
+use minai::state::StateError;
+use minai::tokenizer::Tokenizer;
+use minai::unet::{UNet, UNetConfig};
+use minai::vae::{self, AutoencoderKl, VaeConfig};
+use minai::weights::{Config, Keep, Loaded, load_weights};
+use std::path::{Path, PathBuf};
+
+/// The file of weights in a part's folder: in single precision if it is there, else in half.
+fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, StateError> {
+    let names = ["", ".fp16", ".bf16"].map(|kind| format!("{stem}{kind}.safetensors"));
+    let found = names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        let what = match folder.is_dir() {
+            false => "there is no such folder; name the folder that holds model_index.json and one folder for each part".into(),
+            true => format!("has none of {}; fetch one of them (a .bin or .ckpt file is not read here)", names.join(", ")),
+        };
+        StateError::new(folder, what)
+    })
+}
+
+// %% notebooks/35_pipeline.ipynb op-schedule
+/// The noise levels of `scheduler/scheduler_config.json`, and where DDIM and PNDM end.
+pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, Last), StateError> {
+    let config = Config::open(path)?;
+    let prediction = config.text_or("prediction_type", "epsilon")?;
+    if prediction != "epsilon" {
+        return Err(config.error(
+            "prediction_type",
+            &format!("is {prediction:?}; only networks that predict the noise (\"epsilon\") are used here"),
+        ));
+    }
+    let steps = config.usize("num_train_timesteps")?;
+    let (name, start, end) =
+        (config.text("beta_schedule")?, config.f64("beta_start")?, config.f64("beta_end")?);
+    let schedule =
+        NoiseSchedule::by_name(&name, steps, start, end).map_err(|what| StateError::new(path, what))?;
+    let last = if config.bool_or("set_alpha_to_one", false)? { Last::Zero } else { Last::Weakest };
+    Ok((schedule, last))
+}
+
+// %% notebooks/35_pipeline.ipynb op-opens
+/// Opens the folder of a text encoder: `config.json` and `model.safetensors`.
+///
+/// # Errors
+/// If a file is missing or damaged, or the configuration asks for what is not built here, or contradicts the weights.
+pub fn open_text_encoder(folder: impl AsRef<Path>, keep: Keep) -> Result<(ClipText, Loaded), StateError> {
+    let folder = folder.as_ref();
+    let model = ClipText::new(&ClipConfig::from_config(&Config::open(folder.join("config.json"))?)?);
+    let loaded = load_weights(&model, weights_file(folder, "model")?, keep, &clip::rename)?;
+    Ok((model, loaded))
+}
+
+/// Opens the folder of a U-Net: `config.json` and `diffusion_pytorch_model.safetensors`.
+///
+/// # Errors
+/// As [`open_text_encoder`].
+pub fn open_unet(folder: impl AsRef<Path>, keep: Keep) -> Result<(UNet, Loaded), StateError> {
+    let folder = folder.as_ref();
+    let model = UNet::new(&UNetConfig::from_config(&Config::open(folder.join("config.json"))?)?);
+    let same = |name: &str| Some(name.to_owned());
+    let loaded = load_weights(&model, weights_file(folder, "diffusion_pytorch_model")?, keep, &same)?;
+    Ok((model, loaded))
+}
+
+/// Opens the folder of an autoencoder: `config.json` and `diffusion_pytorch_model.safetensors`.
+///
+/// # Errors
+/// As [`open_text_encoder`].
+pub fn open_vae(folder: impl AsRef<Path>, keep: Keep) -> Result<(AutoencoderKl, Loaded), StateError> {
+    let folder = folder.as_ref();
+    let model = AutoencoderKl::new(&VaeConfig::from_config(&Config::open(folder.join("config.json"))?)?);
+    let loaded = load_weights(&model, weights_file(folder, "diffusion_pytorch_model")?, keep, &vae::rename)?;
+    Ok((model, loaded))
+}
+
+// %% notebooks/35_pipeline.ipynb op-type
+/// The five parts of a Stable Diffusion v1.
+pub struct StableDiffusion {
+    /// Text to token ids.
+    pub tokenizer: Tokenizer,
+    /// Token ids to embeddings.
+    pub text_encoder: ClipText,
+    /// Noisy latents, time and embeddings to the noise in the latents.
+    pub unet: UNet,
+    /// Pictures to latents, and back.
+    pub vae: AutoencoderKl,
+    /// The noise levels of its training.
+    pub schedule: NoiseSchedule,
+    /// How DDIM and PNDM end with it.
+    pub last: Last,
+    /// What loading took: text encoder, U-Net, autoencoder.
+    pub loaded: Vec<Loaded>,
+}
+
+impl StableDiffusion {
+    /// Opens a folder in diffusers' layout: `model_index.json`, and the folders `tokenizer`, `text_encoder`, `unet`,
+    /// `vae` and `scheduler`. A safety checker is not used.
+    ///
+    /// # Errors
+    /// If a file is missing or damaged, a configuration asks for what is not built here, or the parts do not fit each
+    /// other. The error names the file, and what to do.
+    pub fn open(folder: impl AsRef<Path>, keep: Keep) -> Result<Self, StateError> {
+        let folder = folder.as_ref();
+        let index = Config::open(folder.join("model_index.json"))?;
+        let class = index.text("_class_name")?;
+        if !class.starts_with("StableDiffusion") || class.contains("XL") || class.contains('3') {
+            let what = format!("is {class:?}; a StableDiffusionPipeline, version 1, is expected");
+            return Err(index.error("_class_name", &what));
+        }
+        let (schedule, last) = open_schedule(&folder.join("scheduler").join("scheduler_config.json"))?;
+        let tokenizer = Tokenizer::open(folder.join("tokenizer"))?;
+        let (text_encoder, text_loaded) = open_text_encoder(folder.join("text_encoder"), keep)?;
+        let (unet, unet_loaded) = open_unet(folder.join("unet"), keep)?;
+        let (vae, vae_loaded) = open_vae(folder.join("vae"), keep)?;
+        let fits = |what: &str, one: usize, other: usize| match one == other {
+            true => Ok(()),
+            false => Err(StateError::new(
+                folder,
+                format!("{what}: {one} and {other}; these folders are of different models"),
+            )),
+        };
+        fits(
+            "width of text_encoder and cross_attention_dim of unet",
+            text_encoder.config.width,
+            unet.config().cross_attention_dim,
+        )?;
+        fits(
+            "latent_channels of vae and in_channels of unet",
+            vae.config.latent_channels,
+            unet.config().in_channels,
+        )?;
+        fits(
+            "latent_channels of vae and out_channels of unet",
+            vae.config.latent_channels,
+            unet.config().out_channels,
+        )?;
+        let loaded = vec![text_loaded, unet_loaded, vae_loaded];
+        Ok(StableDiffusion { tokenizer, text_encoder, unet, vae, schedule, last, loaded })
+    }
+
+    /// The networks of these configurations, with no numbers yet: load or initialise them. The schedule is v1's.
+    pub fn from_configs(tokenizer: Tokenizer, text: &ClipConfig, unet: &UNetConfig, vae: &VaeConfig) -> Self {
+        StableDiffusion {
+            tokenizer,
+            text_encoder: ClipText::new(text),
+            unet: UNet::new(unet),
+            vae: AutoencoderKl::new(vae),
+            schedule: NoiseSchedule::stable_diffusion(),
+            last: Last::Weakest,
+            loaded: Vec::new(),
+        }
+    }
+}
+
+// %% notebooks/35_pipeline.ipynb em-impl
+use minai::generator::Generator;
+use minai::nn::Pass;
+use minai::tensor::cat;
+use ndarray::s;
+
+/// Whether a picture can have this size: each side a multiple of `factor`, the pixels of a latent, and at most 8192.
+///
+/// # Errors
+/// If not; the error names a size that would do.
+pub fn check_size(height: usize, width: usize, factor: usize) -> Result<(), String> {
+    let fits = |side: usize| (factor..=8192).contains(&side) && side.is_multiple_of(factor);
+    if fits(height) && fits(width) {
+        return Ok(());
+    }
+    let near = |side: usize| (side.min(8192) + factor / 2) / factor * factor;
+    let (h, w) = (near(height).max(factor), near(width).max(factor));
+    Err(format!(
+        "{width}x{height} pixels: both sides must be multiples of {factor}, and at most 8192; {w}x{h} would do"
+    ))
+}
+
+impl StableDiffusion {
+    /// The token ids of the texts (n, 77), and for each text that was too long a warning that says what was cut off.
+    pub fn tokens(&self, texts: &[&str]) -> (Array<i64>, Vec<String>) {
+        let each: Vec<_> = texts.iter().map(|text| self.tokenizer.tokens(text)).collect();
+        let ids: Vec<i64> =
+            each.iter().flat_map(|tokens| tokens.ids.iter().map(|&id| i64::from(id))).collect();
+        (Array::new(ids, &[texts.len(), 77]), each.into_iter().filter_map(|tokens| tokens.cut).collect())
+    }
+
+    /// The embeddings of the texts (n, 77, width): what the U-Net is told.
+    pub fn embed(&self, texts: &[&str]) -> Tensor {
+        self.text_encoder.forward(&self.tokens(texts).0, &mut Pass::eval())
+    }
+
+    /// The noise in `latents` (n, 4, h, w) at time `t` with guidance: `context` (2n, 77, width) holds the embeddings of the
+    /// n negative prompts, which may be empty, and behind them those of the n prompts.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn predict(&self, latents: &Tensor, t: f64, context: &Tensor, scale: f64, rescale: f64) -> Tensor {
+        let n = latents.shape()[0];
+        // One pass through the network for both: its weights are read once.
+        let both = self.unet.forward(&cat(&[latents, latents], 0), &[t as f32], context, &mut Pass::eval());
+        let (u, t) = (both.slice(s![..n, .., .., ..]), both.slice(s![n.., .., .., ..]));
+        let noise = guided(&u, &t, scale);
+        if rescale > 0.0 { rescaled(&noise, &t, rescale) } else { noise }
+    }
+
+    /// Pictures of latents (n, 4, h, w): eight times as high and wide.
+    pub fn decode(&self, latents: &Tensor) -> Vec<Picture> {
+        let one = |i: usize| {
+            let latent = latents.slice(s![i..=i, .., .., ..]) / self.vae.scaling_factor();
+            Picture::from_tensor(&self.vae.decode(&latent, &mut Pass::eval())).remove(0)
+        };
+        (0..latents.shape()[0]).map(one).collect() // one after the other: a large picture takes much memory
+    }
+
+    /// The latents (1, 4, height / 8, width / 8) of a picture: drawn from what the encoder says.
+    ///
+    /// # Errors
+    /// If a side is not a multiple of 8.
+    pub fn encode(&self, picture: &Picture, rng: &mut Generator) -> Result<Tensor, String> {
+        check_size(picture.height, picture.width, self.vae.config.factor())?;
+        Ok(self.vae.encode(&picture.to_tensor(), &mut Pass::eval()).sample(rng) * self.vae.scaling_factor())
+    }
+}
+
+// %% notebooks/35_pipeline.ipynb ge-request
+use std::ops::ControlFlow;
+
+/// What is to be drawn, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// One picture for each prompt, each from noise of its own.
+    pub prompts: Vec<String>,
+    /// What the pictures should not show.
+    pub negative: String,
+    /// Steps of the sampler.
+    pub steps: usize,
+    /// The scale of [`guided`].
+    pub guidance: f64,
+    /// The share of [`rescaled`].
+    pub rescale: f64,
+    /// One of [`NAMES`](minai::samplers::NAMES).
+    pub sampler: String,
+    /// Which noise levels are visited; none: those that are usual for the sampler.
+    pub spacing: Option<Spacing>,
+    /// DDIM: new noise at each step, from 0 to 1.
+    pub eta: f64,
+    /// The noise comes from here, as from `torch.manual_seed`.
+    pub seed: u64,
+    /// Height and width in pixels, multiples of 8.
+    pub size: (usize, usize),
+    /// Image to image: begin with this picture and noise, instead of noise only. It gives the size.
+    pub start: Option<Start>,
+}
+
+/// Where image to image begins.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The picture.
+    pub picture: Picture,
+    /// How much noise is put on it: from 0, it stays, to 1, nothing of it is left.
+    pub strength: f64,
+}
+
+impl Default for Request {
+    /// No prompt, 50 steps of LMS, guidance 7.5, seed 42, 512 by 512 pixels.
+    fn default() -> Self {
+        Request {
+            prompts: vec![String::new()],
+            negative: String::new(),
+            steps: 50,
+            guidance: 7.5,
+            rescale: 0.0,
+            sampler: "lms".into(),
+            spacing: None,
+            eta: 0.0,
+            seed: 42,
+            size: (512, 512),
+            start: None,
+        }
+    }
+}
+
+// %% notebooks/35_pipeline.ipynb ge-generate
+/// What can be seen between two calls of the network.
+pub struct Step {
+    /// The call that was made, from 0.
+    pub call: usize,
+    /// How many there are; image to image begins later than 0.
+    pub calls: usize,
+    /// The time that the network was told.
+    pub t: f64,
+    /// The latents after it, in the sampler's units.
+    pub latents: Tensor,
+    /// What the network thinks that they will become, to be decoded for a preview.
+    pub guess: Tensor,
+}
+
+impl StableDiffusion {
+    /// Draws latents (n, 4, h, w), to be given to [`decode`](Self::decode). `see` is called behind each call of the
+    /// network, and may break off: then the latents are those of that moment.
+    ///
+    /// # Errors
+    /// If the request cannot be met, or numbers are no longer finite; the error says why, and what to do.
+    pub fn generate(
+        &self,
+        request: &Request,
+        mut see: impl FnMut(&Step) -> ControlFlow<()>,
+    ) -> Result<Tensor, String> {
+        let Request { prompts, negative, steps, guidance, rescale, sampler, spacing, eta, .. } = request;
+        let n = prompts.len();
+        if n == 0 {
+            return Err("no prompt: give at least one, which may be empty".into());
+        }
+        if !guidance.is_finite() || !(0.0..=1.0).contains(rescale) {
+            return Err(format!(
+                "guidance {guidance}, rescale {rescale}: a number, and one from 0 to 1, are wanted"
+            ));
+        }
+        let options = Options { spacing: *spacing, last: self.last, eta: *eta };
+        let mut sampler = by_name(sampler, &self.schedule, *steps, options)?;
+        let mut rng = Generator::manual_seed(request.seed);
+        let (first, mut x) = self.begin(request, sampler.as_ref(), &mut rng)?;
+        let texts: Vec<&str> =
+            vec![negative.as_str(); n].into_iter().chain(prompts.iter().map(String::as_str)).collect();
+        let context = self.embed(&texts);
+        let calls = sampler.times().len();
+        for call in first..calls {
+            let t = sampler.times()[call];
+            let noise = self.predict(&sampler.scale_input(call, &x), t, &context, *guidance, *rescale);
+            if !noise.data.iter().all(|number| number.is_finite()) {
+                return Err(format!(
+                    "call {call} of the network gave numbers that are not finite; use less guidance, or weights in single precision"
+                ));
+            }
+            let guess = sampler.denoised(call, &noise, &x);
+            x = sampler.advance(call, &noise, &x, &mut |shape| rng.randn(shape).into());
+            if see(&Step { call, calls, t, latents: x.clone(), guess }).is_break() {
+                break;
+            }
+        }
+        Ok(x)
+    }
+
+    /// The first call to be made, and the latents before it: noise, or a noisy picture.
+    fn begin(
+        &self,
+        request: &Request,
+        sampler: &dyn Sampler,
+        rng: &mut Generator,
+    ) -> Result<(usize, Tensor), String> {
+        let n = request.prompts.len();
+        let Some(start) = &request.start else {
+            let (height, width) = request.size;
+            let factor = self.vae.config.factor();
+            check_size(height, width, factor)?;
+            let shape = [n, self.unet.config().in_channels, height / factor, width / factor];
+            return Ok((0, Tensor::from(rng.randn(&shape)) * sampler.initial_scale() as f32));
+        };
+        if !(0.0..=1.0).contains(&start.strength) {
+            return Err(format!("a strength is from 0 to 1, not {}", start.strength));
+        }
+        let latents = self.encode(&start.picture, rng)?;
+        let latents = cat(&vec![&latents; n], 0);
+        let noise = Tensor::from(rng.randn(latents.shape()));
+        let first = sampler.start(start.strength);
+        // With no step to take there is no noise to take away either.
+        if first == sampler.times().len() {
+            return Ok((first, latents));
+        }
+        Ok((first, sampler.add_noise(first, &latents, &noise)))
+    }
+}

@@ -1,0 +1,264 @@
+//! The whole of Stable Diffusion against diffusers' guided loop: `golden/sd_pipeline.safetensors` and the tiny model, or
+//! what lies in the folder that `MINAI_GOLDEN` names. And folders, requests and servers that are not as they should be.
+
+use minai::clip::ClipConfig;
+use minai::nn::Pass;
+use minai::samplers::{Lms, sample};
+use minai::stable_diffusion::{
+    Picture, Request, StableDiffusion, guided, open_text_encoder, open_unet, open_vae,
+};
+use minai::state::{StateDict, Value, load, save};
+use minai::tensor::Tensor;
+use minai::weights::{Config, Keep};
+use ndarray::s;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/tiny-sd")
+}
+
+/// The folder of the model, and that of the reference.
+fn folders() -> [PathBuf; 2] {
+    match std::env::var_os("MINAI_GOLDEN").map(PathBuf::from) {
+        Some(folder) => [folder.join("tiny-sd"), folder],
+        None => [shipped(), Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")],
+    }
+}
+
+fn tensor(state: &StateDict, name: &str) -> Tensor {
+    match &state[name] {
+        Value::F32(array) => array.clone().into(),
+        other => panic!("{name} is {}", other.dtype()),
+    }
+}
+
+#[track_caller]
+fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, limit: f32) -> f32 {
+    assert_eq!(ours.shape(), theirs.shape(), "{what}");
+    let largest = theirs.data.iter().fold(0_f32, |largest, x| largest.max(x.abs()));
+    let mut worst = 0.0;
+    for (a, b) in ours.data.iter().zip(theirs.data.iter()) {
+        let error = (a - b).abs() / largest;
+        assert!(error <= limit, "{what}: {a} instead of {b}");
+        worst = f32::max(worst, error);
+    }
+    worst
+}
+
+/// The model of the reference; its folder may have no tokenizer.
+fn model() -> StableDiffusion {
+    let [folder, _] = folders();
+    let (text_encoder, _) = open_text_encoder(folder.join("text_encoder"), Keep::Single).unwrap();
+    let (unet, _) = open_unet(folder.join("unet"), Keep::Single).unwrap();
+    let (vae, _) = open_vae(folder.join("vae"), Keep::Single).unwrap();
+    let shipped = StableDiffusion::open(shipped(), Keep::Single).unwrap();
+    StableDiffusion { text_encoder, unet, vae, ..shipped }
+}
+
+#[test]
+fn the_guided_loop_is_that_of_diffusers() {
+    let [_, folder] = folders();
+    let (state, _) = load(folder.join("sd_pipeline.safetensors")).unwrap();
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+    let about = &manifest["files"]["sd_pipeline"];
+    let (steps, scale) = (about["steps"].as_u64().unwrap() as usize, about["guidance"].as_f64().unwrap());
+    let model = model();
+    let (context, trajectory) = (tensor(&state, "context"), tensor(&state, "trajectory"));
+    let prompt = about["prompt"].as_str().unwrap();
+    // The reference's negative prompt is its second prompt.
+    let negative = manifest["files"]["sd_parts"]["prompts"][1].as_str().unwrap();
+    let embedded = model.embed(&[negative, prompt]);
+    println!("embeddings      {:.1e}", assert_close("embeddings", &embedded, &context, 1e-5));
+
+    let mut sampler = Lms::new(&model.schedule, steps);
+    let mut worst = 0.0;
+    let last = sample(
+        &mut sampler,
+        tensor(&state, "latents0") * sampler_scale(&model, steps),
+        |x, t| model.predict(x, t, &context, scale, 0.0),
+        |_| unreachable!("LMS draws no noise"),
+        |i, _, x| {
+            let error = assert_close("latents", x, &trajectory.slice(s![i + 1, .., .., .., ..]), 1e-4);
+            worst = f32::max(worst, error);
+        },
+    );
+    println!("every latent    {worst:.1e}");
+    let image = model.vae.decode(&(last.clone() / model.vae.scaling_factor()), &mut Pass::eval());
+    let image = (image / 2.0 + 0.5).clamp(0.0, 1.0);
+    println!("image           {:.1e}", assert_close("image", &image, &tensor(&state, "image"), 1e-4));
+    let bytes = tensor(&state, "image") * 2.0 - 1.0;
+    let (ours, theirs) = (model.decode(&last).remove(0), Picture::from_tensor(&bytes).remove(0));
+    assert!(ours.rgb.iter().zip(&theirs.rgb).all(|(a, b)| a.abs_diff(*b) <= 1), "the picture's bytes");
+}
+
+fn sampler_scale(model: &StableDiffusion, steps: usize) -> f32 {
+    minai::samplers::Sampler::initial_scale(&Lms::new(&model.schedule, steps)) as f32
+}
+
+#[test]
+fn one_batch_or_two_calls() {
+    let model = model();
+    let x = Tensor::from(minai::generator::Generator::manual_seed(3).randn(&[2, 4, 8, 8]));
+    let context = model.embed(&["", "bad", "a cat", "a horse"]);
+    let both = model.predict(&x, 321.0, &context, 4.0, 0.0);
+    let half = |from: isize| {
+        let context = context.slice(s![from..from + 2, .., ..]);
+        model.unet.forward(&x, &[321.0], &context, &mut Pass::eval())
+    };
+    assert_close("guided", &both, &guided(&half(0), &half(2), 4.0), 1e-5);
+}
+
+#[test]
+fn the_negative_prompts_come_first() {
+    let model = StableDiffusion::open(shipped(), Keep::Single).unwrap();
+    let request = Request {
+        prompts: vec!["a cat".into(), "a horse".into()],
+        negative: "bad".into(),
+        sampler: "euler".into(),
+        steps: 1,
+        size: (64, 64),
+        ..Default::default()
+    };
+    let mut guess = None;
+    let mut keep = |step: &minai::stable_diffusion::Step| {
+        guess = Some(step.guess.clone());
+        ControlFlow::Continue(())
+    };
+    model.generate(&request, &mut keep).unwrap();
+    let sigma = model.schedule.sigma(999.0);
+    let noise = Tensor::from(minai::generator::Generator::manual_seed(42).randn(&[2, 4, 8, 8]));
+    let context = model.embed(&["bad", "bad", "a cat", "a horse"]);
+    let x = &noise * sigma as f32;
+    let eps = model.predict(&(&x / sigma.hypot(1.0) as f32), 999.0, &context, 7.5, 0.0);
+    assert_close("guess", &guess.unwrap(), &(&x - eps * sigma as f32), 1e-5);
+}
+
+/// A copy of the tiny model that can be spoiled.
+fn copy() -> tempfile::TempDir {
+    fn copy_folder(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let to = to.join(entry.file_name());
+            match entry.path().is_dir() {
+                true => copy_folder(&entry.path(), &to),
+                false => fs::write(to, fs::read(entry.path()).unwrap()).unwrap(),
+            }
+        }
+    }
+    let place = tempfile::tempdir().unwrap();
+    copy_folder(&shipped(), place.path());
+    place
+}
+
+fn spoil(folder: &Path, file: &str, from: &str, to: &str) {
+    let text = fs::read_to_string(folder.join(file)).unwrap();
+    assert!(text.contains(from), "{from} is not in {file}");
+    fs::write(folder.join(file), text.replacen(from, to, 1)).unwrap();
+}
+
+#[track_caller]
+fn assert_refused(folder: &Path, wanted: &[&str]) {
+    let error = StableDiffusion::open(folder, Keep::Single).err().expect("an error").to_string();
+    for part in wanted {
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
+}
+
+#[test]
+fn folders_that_are_not_a_model_are_refused_by_name() {
+    assert_refused(Path::new("no/such/folder"), &["model_index.json"]);
+    let spoilt: [(&str, &str, &str, &[&str]); 9] = [
+        (
+            "model_index.json",
+            "StableDiffusionPipeline",
+            "StableDiffusionXLPipeline",
+            &["XLPipeline", "version 1"],
+        ),
+        ("model_index.json", "{", "", &["model_index.json"]),
+        ("scheduler/scheduler_config.json", "epsilon", "v_prediction", &["prediction_type", "v_prediction"]),
+        (
+            "scheduler/scheduler_config.json",
+            "scaled_linear",
+            "sigmoid",
+            &["scheduler_config.json", "sigmoid"],
+        ),
+        ("scheduler/scheduler_config.json", "0.012", "1.5", &["scheduler_config.json", "1.5"]),
+        (
+            "unet/config.json",
+            "\"cross_attention_dim\": 16",
+            "\"cross_attention_dim\": 24",
+            &["diffusion_pytorch_model", "24", "16"],
+        ),
+        ("unet/config.json", "\"norm_num_groups\": 8", "\"norm_num_groups\": 7", &["norm_num_groups", "7"]),
+        (
+            "vae/config.json",
+            "\"latent_channels\": 4",
+            "\"latent_channels\": 8",
+            &["diffusion_pytorch_model", "8"],
+        ),
+        ("text_encoder/config.json", "\"hidden_size\": 16", "\"hidden_size\": 1000000000", &["text_encoder"]),
+    ];
+    for (file, from, to, wanted) in spoilt {
+        let place = copy();
+        spoil(place.path(), file, from, to);
+        assert_refused(place.path(), wanted);
+    }
+    let place = copy();
+    fs::remove_file(place.path().join("vae/diffusion_pytorch_model.safetensors")).unwrap();
+    assert_refused(place.path(), &["vae", "diffusion_pytorch_model.safetensors", "fetch"]);
+    let place = copy();
+    fs::remove_dir_all(place.path().join("tokenizer")).unwrap();
+    assert_refused(place.path(), &["tokenizer"]);
+}
+
+#[test]
+fn parts_of_two_models_are_refused() {
+    let place = copy();
+    let path = place.path().join("text_encoder");
+    // A text encoder of another width, whole in itself.
+    spoil(place.path(), "text_encoder/config.json", "\"hidden_size\": 16", "\"hidden_size\": 24");
+    let config = ClipConfig::from_config(&Config::open(path.join("config.json")).unwrap()).unwrap();
+    let wide = minai::clip::ClipText::new(&config);
+    minai::weights::initialize(&wide, &mut minai::generator::Generator::manual_seed(1), Keep::Single);
+    save(path.join("model.safetensors"), &minai::state::state_dict(&wide), &Default::default()).unwrap();
+    assert_refused(place.path(), &["24", "16", "different models"]);
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused() {
+    let place = copy();
+    let path = place.path().join("vae/diffusion_pytorch_model.safetensors");
+    let (mut state, about) = load(&path).unwrap();
+    if let Value::F32(array) = state.get_mut("decoder.conv_in.weight").unwrap() {
+        array[[0, 0, 0, 0]] = f32::NAN;
+    }
+    save(&path, &state, &about).unwrap();
+    assert_refused(place.path(), &["decoder.conv_in.weight", "diffusion_pytorch_model.safetensors"]);
+}
+
+#[test]
+fn weights_in_half_precision_under_their_published_name() {
+    let place = copy();
+    let [whole, half] = ["", ".fp16"]
+        .map(|kind| place.path().join(format!("unet/diffusion_pytorch_model{kind}.safetensors")));
+    fs::rename(whole, half).unwrap();
+    let model = StableDiffusion::open(place.path(), Keep::Half).unwrap();
+    let full = StableDiffusion::open(shipped(), Keep::Single).unwrap();
+    let bytes = |model: &StableDiffusion| model.loaded.iter().map(|loaded| loaded.bytes).sum::<usize>();
+    assert!(bytes(&model) * 10 < bytes(&full) * 6, "{} and {}", bytes(&model), bytes(&full));
+}
+
+#[test]
+fn prompts_of_any_length_and_script() {
+    let model = StableDiffusion::open(shipped(), Keep::Single).unwrap();
+    let long = "word ".repeat(10_000);
+    for prompt in ["", &long, "日本語 العربية 👩‍👩‍👧", "\0\u{FFFD}"] {
+        let (tokens, cut) = model.tokens(&[prompt]);
+        assert_eq!(tokens.shape(), &[1, 77]);
+        assert_eq!(cut.len(), usize::from(prompt.len() > 1000));
+        assert!(model.embed(&[prompt]).data.iter().all(|x| x.is_finite()));
+    }
+}
