@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash d49fea4656602113
+// nbs:hash 8064a398075d837d
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -235,6 +235,14 @@ impl StableDiffusion {
             vae.config.latent_channels,
             unet.config().out_channels,
         )?;
+        let (known, all) = (tokenizer.vocabulary_size(), text_encoder.config.vocabulary);
+        if all < known || text_encoder.config.positions < 77 {
+            let what = format!(
+                "text_encoder has {all} tokens and {} positions; the tokenizer makes {known} tokens and 77 positions of a text",
+                text_encoder.config.positions
+            );
+            return Err(StateError::new(folder, what));
+        }
         let loaded = vec![text_loaded, unet_loaded, vae_loaded];
         Ok(StableDiffusion { tokenizer, text_encoder, unet, vae, schedule, last, loaded })
     }
