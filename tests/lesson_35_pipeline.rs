@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash d1eb5f71a0b4864e
+// nbs:hash 33a78f72261f663f
 //! What notebooks/35_pipeline.ipynb claims.
 
 use minai::stable_diffusion::{Picture, Request, StableDiffusion, Start, Step, guided, rescaled, slerp};
@@ -147,7 +147,7 @@ fn requests_that_cannot_be_met() -> Result<(), Box<dyn std::error::Error>> {
         refused(Request { steps: 0, ..good() }, "0 steps");
         refused(Request { sampler: "magic".into(), ..good() }, "no sampler \"magic\"");
         refused(Request { guidance: f64::NAN, ..good() }, "guidance NaN");
-        refused(Request { guidance: 1e38, ..good() }, "not finite");
+        refused(Request { guidance: 1e39, ..good() }, "not finite"); // beyond what 32 bits can say
         let picture = Picture { height: 8, width: 9, rgb: vec![0; 216] };
         refused(Request { start: Some(Start { picture, strength: 0.5 }), ..good() }, "9x8");
     }

@@ -15,13 +15,14 @@ use minai::samplers::Spacing;
 use minai::sd_download::{Published, SD15, fetch_model};
 use minai::stable_diffusion::{Picture, Request, StableDiffusion, Start};
 use minai::tokenizer::Tokenizer;
-use minai::unet::UNetConfig;
+use minai::unet::{UNet, UNetConfig};
 use minai::vae::VaeConfig;
 use minai::weights::{Keep, initialize};
 use std::error::Error;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
@@ -103,8 +104,17 @@ fn size(text: &str) -> Result<(usize, usize), String> {
     sides.ok_or_else(|| format!("{text:?} is no size; write 512x512, width first"))
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let keep = if arguments.half { Keep::Half } else { Keep::Single };
     if arguments.download.is_some() {
         let folder =
@@ -115,7 +125,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return parity::compare(folder, keep);
     }
     let model = if arguments.synthetic.is_some() { synthetic(keep)? } else { open(&arguments.model, keep)? };
-    draw(&model, &arguments)
+    draw(model, &arguments)
 }
 
 /// Says what would be fetched and under which licence, asks, and fetches.
@@ -197,7 +207,7 @@ fn synthetic(keep: Keep) -> Result<StableDiffusion, Box<dyn Error>> {
     Ok(model)
 }
 
-fn draw(model: &StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+fn draw(mut model: StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let prompt = arguments.prompt.clone().unwrap_or_default();
     for text in [&prompt, &arguments.negative] {
         if let Some(warning) = model.tokens(&[text]).1.first() {
@@ -249,6 +259,8 @@ fn draw(model: &StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn Er
     if let Some(error) = trouble {
         return Err(error);
     }
+    // The U-Net has done its work: the decoder can have its memory.
+    model.unet = UNet::new(&model.unet.config().clone());
     let start = Instant::now();
     let picture = model.decode(&latents).remove(0);
     println!("decoded in {:.1} s", start.elapsed().as_secs_f64());

@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 8064a398075d837d
+// nbs:hash 4d9e51364bd44d91
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -314,6 +314,7 @@ impl StableDiffusion {
 
     /// Pictures of latents (n, 4, h, w): eight times as high and wide.
     pub fn decode(&self, latents: &Tensor) -> Vec<Picture> {
+        minai::kernels::memory::give_back(); // what the U-Net's steps have left is too small for a decoder
         let one = |i: usize| {
             let latent = latents.slice(s![i..=i, .., .., ..]) / self.vae.scaling_factor();
             Picture::from_tensor(&self.vae.decode(&latent, &mut Pass::eval())).remove(0)
