@@ -1,5 +1,5 @@
 // Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a0e41754556a5930
+// nbs:hash f029fb5b4c11b839
 //! Samplers: from noise to an image, step by step, by asking a network again and again what is noise.
 //!
 //! All of them solve one equation. Where x = x₀ + σ n, and the network's answer is the noise eps in x, the path of x
@@ -25,7 +25,7 @@ pub enum Spacing {
     },
     /// Counted back from the last, in steps that are equal but for rounding.
     Trailing,
-    /// Between the schedule's levels, spaced as by [`karras`](minai::noise::karras) with rho = 7.
+    /// Between the schedule's levels, spaced as by [`karras`] with rho = 7.
     Karras,
 }
 
