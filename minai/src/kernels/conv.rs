@@ -115,6 +115,9 @@ pub fn conv2d(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> 
     }
 }
 
+/// Pixels of a convolution of 1×1 in one go.
+const POINTS: usize = 1 << 14;
+
 fn conv2d_at(level: Level, g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     let (oh, ow) = g.out_size();
     if y.is_empty() {
@@ -127,7 +130,11 @@ fn conv2d_at(level: Level, g: &Geometry, x: &[f32], weight: &[f32], bias: Option
                 y.chunks_mut(pixels).zip(bias).for_each(|(y, &bias)| y.fill(bias));
             }
             let beta = if bias.is_some() { 1.0 } else { 0.0 };
-            gemm(m, pixels, g.c_in, weight, (g.c_in, 1), x, (pixels, 1), beta, y, pixels);
+            // In parts: the multiplication packs its right side, which would be as large as a large picture.
+            for first in (0..pixels).step_by(POINTS) {
+                let (n, x, y) = (POINTS.min(pixels - first), &x[first..], &mut y[first..]);
+                gemm(m, n, g.c_in, weight, (g.c_in, 1), x, (pixels, 1), beta, y, pixels);
+            }
         }
         return;
     }
@@ -1067,6 +1074,7 @@ mod tests {
                 Geometry { stride: (2, 1), dilation: (3, 2), padding: (3, 1), size: (37, 20), ..large },
                 Geometry { kernel: (5, 4), stride: (3, 3), padding: (4, 4), size: (40, 41), ..large },
                 Geometry { kernel: (1, 1), padding: (0, 0), ..large },
+                Geometry { kernel: (1, 1), padding: (0, 0), n: 1, size: (129, 131), ..large },
                 Geometry { c_in: 6, c_out: 6, groups: 6, ..large },
                 Geometry { n: 1, size: (60, 50), c_in: 40, c_out: 3, ..large },
                 Geometry { n: 40, size: (4, 4), c_in: 33, c_out: 20, ..base },
