@@ -172,6 +172,7 @@ fn what_is_wrong_never_gets_its_name() {
     let (place, server) = (tempfile::tempdir().unwrap(), Server::new());
     let model = published(&server.files.lock().unwrap());
     for name in ["unet/config.json", "scheduler/scheduler_config.json", "tokenizer/merges.txt"] {
+        let place = tempfile::tempdir().unwrap(); // nothing is there yet, so that the file is asked for
         let right =
             server.files.lock().unwrap().insert(name.into(), b"<html>Please log in".to_vec()).unwrap();
         let error = fetch_model(&server.address, place.path(), &model, |_, _, _| {}).unwrap_err();
