@@ -191,5 +191,5 @@ fn what_is_wrong_never_gets_its_name() {
     server.files.lock().unwrap().remove("vae/config.json");
     fs::remove_file(place.path().join("vae/config.json")).unwrap();
     let error = fetch_model(&server.address, place.path(), &model, |_, _, _| {}).unwrap_err().to_string();
-    assert!(error.contains("404") && error.contains("vae/config.json"), "{error}");
+    assert!(error.contains("no such file on the server") && error.contains("vae/config.json"), "{error}");
 }
