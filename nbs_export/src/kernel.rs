@@ -5,6 +5,9 @@
 //! compiles `minai` anew in each kernel, and two kernels cannot share one folder.
 
 mod evcxr;
+#[cfg(unix)]
+mod proxy;
+mod shim;
 mod start;
 mod warm;
 
@@ -19,6 +22,7 @@ use crate::files::write_atomic;
 use crate::workspace::Workspace;
 
 pub use evcxr::{VERSION, clean_cargo, find as find_evcxr};
+pub use shim::{called_as, main as shim_main};
 pub use start::{StartArgs, remove_dead, start};
 pub use warm::{is_ready, linker};
 

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{fs, process};
+use std::{env, fs, process};
 
 use anyhow::{Context, Result};
 use clap::Args;
 
 use super::evcxr::{VERSION, clean_cargo, find};
-use super::{Dirs, settings, warm};
+use super::{Dirs, settings, shim, warm};
 
 /// Options of `nbs kernel start`, which Jupyter calls.
 #[derive(Args, Clone, Debug)]
@@ -20,38 +20,75 @@ pub struct StartArgs {
     pub connection_file: PathBuf,
 }
 
-/// Becomes the kernel. Returns only if that fails.
+/// Is the kernel until Jupyter ends it.
 pub fn start(args: StartArgs) -> Result<()> {
     let dirs = Dirs::at(&args.root);
     let evcxr = find(&dirs)
         .with_context(|| format!("evcxr_jupyter {VERSION} is missing: run `cargo nbs kernel install`"))?;
-    // Code of `minai` that does not compile is no reason to have no kernel: the first cell will show the error.
-    if let Err(error) = warm::build(&dirs, warm::For::Kernel) {
-        eprintln!("{error:#}");
-    }
     remove_dead(&dirs);
     let folder = dirs.kernels().join(process::id().to_string());
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    warm::copy(&dirs, &folder)?;
-    let mut command = clean_cargo(evcxr);
-    command.arg("--control_file").arg(&args.connection_file);
-    command.envs(settings(&dirs)).env("EVCXR_TMPDIR", &folder);
-    replace_process(command, &folder)
+    let folder = fs::canonicalize(&folder).unwrap_or(folder);
+    let result = run(&dirs, evcxr, &args.connection_file, &folder);
+    let _ = fs::remove_dir_all(&folder);
+    result
 }
 
-/// On Unix the kernel takes this process's place, so that there is nothing between it and Jupyter.
 #[cfg(unix)]
-fn replace_process(mut command: Command, _folder: &Path) -> Result<()> {
-    use std::os::unix::process::CommandExt as _;
-    Err(command.exec()).context("cannot start evcxr_jupyter")
+fn run(dirs: &Dirs, evcxr: PathBuf, connection_file: &Path, folder: &Path) -> Result<()> {
+    let (dirs, place) = (dirs.clone(), folder.to_owned());
+    super::proxy::serve(super::proxy::Setup {
+        connection_file: connection_file.to_owned(),
+        folder: folder.to_owned(),
+        evcxr: Box::new(move || prepare(&dirs, &evcxr, &place)),
+    })
 }
 
+/// Without the proxy: evcxr itself, which Jupyter talks to.
 #[cfg(not(unix))]
-fn replace_process(mut command: Command, folder: &Path) -> Result<()> {
-    let status = command.status().context("cannot start evcxr_jupyter")?;
-    let _ = fs::remove_dir_all(folder);
+fn run(dirs: &Dirs, evcxr: PathBuf, connection_file: &Path, folder: &Path) -> Result<()> {
+    let mut command = prepare(dirs, &evcxr, folder)?;
+    let status = command.arg("--control_file").arg(connection_file).status().context("cannot start evcxr_jupyter")?;
     process::exit(status.code().unwrap_or(1))
+}
+
+/// Brings the compiled dependencies up to date, copies them into the kernel's folder, and says how evcxr is started there.
+fn prepare(dirs: &Dirs, evcxr: &Path, folder: &Path) -> Result<Command> {
+    // Code of `minai` that does not compile is no reason to have no kernel: the first cell will show the error.
+    if let Err(error) = warm::build(dirs, warm::For::Kernel) {
+        eprintln!("{error:#}");
+    }
+    warm::copy(dirs, folder)?;
+    let mut command = clean_cargo(evcxr);
+    command.envs(settings(dirs)).env("EVCXR_TMPDIR", folder).current_dir(std::env::current_dir()?);
+    put_shims(dirs, folder, &mut command)?;
+    Ok(command)
+}
+
+/// Lets evcxr find our `cargo` and `rustup` before the real ones.
+fn put_shims(dirs: &Dirs, folder: &Path, command: &mut Command) -> Result<()> {
+    let kept = dirs.home.join("kept");
+    shim::recall(&kept, folder);
+    let shims = folder.join("shims");
+    fs::create_dir_all(&shims)?;
+    for name in ["cargo", "rustup"] {
+        let file = shims.join(format!("{name}{}", env::consts::EXE_SUFFIX));
+        if fs::hard_link(dirs.bin("nbs"), &file).is_err() {
+            fs::copy(dirs.bin("nbs"), &file).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+    }
+    let (cargo, rustc) = (warm::rust_tool("cargo")?, warm::rust_tool("rustc")?);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let all: Vec<PathBuf> = [shims.clone()].into_iter().chain(env::split_paths(&path)).collect();
+    command.env("PATH", env::join_paths(all)?).env("NBS_PATH", path);
+    command.env("CARGO", shims.join(format!("cargo{}", env::consts::EXE_SUFFIX)));
+    command.env(shim::FOLDER, folder).env(shim::KEPT, kept).env(shim::HOST, warm::host(&rustc)?);
+    command.env(shim::CARGO, cargo).env(shim::RUSTC, rustc);
+    if let Some(rustup) = super::on_path("rustup") {
+        command.env(shim::RUSTUP, rustup);
+    }
+    Ok(())
 }
 
 /// Removes the folders of kernels that have ended; a folder's name is its kernel's process id.

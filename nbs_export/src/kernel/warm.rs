@@ -193,7 +193,7 @@ pub fn linker() -> Option<&'static str> {
 }
 
 /// The tool itself instead of rustup's stand-in for it, which takes longer to start; evcxr does the same.
-fn rust_tool(name: &str) -> Result<PathBuf> {
+pub(super) fn rust_tool(name: &str) -> Result<PathBuf> {
     let rustup = clean_cargo("rustup").args(["which", name]).output();
     if let Some(output) = rustup.ok().filter(|o| o.status.success()) {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().into());
@@ -201,7 +201,7 @@ fn rust_tool(name: &str) -> Result<PathBuf> {
     on_path(name).with_context(|| format!("`{name}` is not on the PATH: install Rust from https://rustup.rs"))
 }
 
-fn host(rustc: &Path) -> Result<String> {
+pub(super) fn host(rustc: &Path) -> Result<String> {
     let output = clean_cargo(rustc)
         .arg("-vV")
         .output()

@@ -353,7 +353,7 @@ fn first_line(source: &str) -> usize {
 }
 
 /// The lines with a `?` operator, from 1.
-fn question_marks(source: &str) -> Vec<usize> {
+pub(crate) fn question_marks(source: &str) -> Vec<usize> {
     fn walk(tokens: TokenStream, lines: &mut Vec<usize>) {
         for token in tokens {
             match token {

@@ -18,6 +18,8 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::kernel;
 use crate::notebook::Notebook;
 use crate::workspace::Workspace;
+pub(crate) use cells::question_marks;
+pub use outputs::strip_ansi;
 use cells::Failure;
 use process::KernelSpec;
 use progress::Progress;

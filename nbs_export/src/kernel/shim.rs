@@ -1,0 +1,377 @@
+//! The `cargo` and `rustup` that evcxr finds: this program, called by those names.
+//!
+//! evcxr asks cargo for metadata and for a build with every cell. Both have the same answer as long as no dependency is
+//! added, and cargo takes most of a cell's time to find that out. So the answers are kept: metadata from the set-up, and
+//! the call of rustc from the first build. Whatever is not known goes to the real cargo.
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::{env, fs};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// The kernel's folder; without it this program is no shim.
+pub const FOLDER: &str = "NBS_KERNEL";
+/// The real programs, and the target to build for.
+pub const CARGO: &str = "NBS_REAL_CARGO";
+pub const RUSTC: &str = "NBS_REAL_RUSTC";
+pub const RUSTUP: &str = "NBS_REAL_RUSTUP";
+pub const HOST: &str = "NBS_HOST";
+
+/// Where answers are kept for the next kernel.
+pub const KEPT: &str = "NBS_KEPT";
+/// Stands for the kernel's folder in what is kept.
+const PLACEHOLDER: &str = "{kernel}";
+
+/// What the compiler said of the last build that failed, with the file that it was about.
+pub const DIAGNOSTICS: &str = "nbs-diagnostics.json";
+/// The process that builds at this moment.
+pub const BUILDING: &str = "nbs-building";
+/// How rustc is called for cells.
+pub const CALL: &str = "nbs-rustc.json";
+/// cargo's metadata for the same dependencies.
+pub const METADATA: &str = "nbs-metadata.json";
+
+/// The name by which this program was called, if it is a shim's.
+pub fn called_as() -> Option<String> {
+    env::var_os(FOLDER)?;
+    let name = Path::new(&env::args_os().next()?).file_stem()?.to_str()?.to_owned();
+    ["cargo", "rustup"].contains(&name.as_str()).then_some(name)
+}
+
+/// Does what the shim with this name does.
+pub fn main(name: &str) -> ExitCode {
+    let args: Vec<OsString> = env::args_os().skip(1).collect();
+    let result = match name {
+        "rustup" => rustup(&args),
+        _ => cargo(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(1)
+    })
+}
+
+/// A call of rustc, with the manifest's lines that it belongs to.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+pub struct Call {
+    pub manifest: Vec<String>,
+    pub args: Vec<String>,
+}
+
+/// The lines of a manifest in an order that does not depend on evcxr's maps.
+pub fn manifest_lines(manifest: &str) -> Vec<String> {
+    let mut lines: Vec<_> = manifest.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect();
+    lines.sort();
+    lines
+}
+
+/// Gives a new kernel what earlier ones have learnt, where that is still right.
+pub fn recall(kept: &Path, folder: &Path) {
+    let path = folder.to_string_lossy();
+    let read = |name: &str| Some(fs::read_to_string(kept.join(name)).ok()?.replace(PLACEHOLDER, &path));
+    let Some(text) = read(CALL) else { return };
+    let Ok(call) = serde_json::from_str::<Call>(&text) else { return };
+    let crates = call.args.iter().filter_map(|a| a.split_once('=')).map(|(_, file)| Path::new(file));
+    let mut files = crates.filter(|f| f.starts_with(folder) && f.extension().is_some());
+    if !files.all(Path::exists) || fs::write(folder.join(CALL), text).is_err() {
+        return;
+    }
+    if let Some(text) = read(METADATA) {
+        let _ = fs::write(folder.join(METADATA), text);
+    }
+}
+
+/// Keeps an answer for this kernel and for later ones.
+fn keep(folder: &Path, name: &str, text: &str) -> Result<()> {
+    fs::write(folder.join(name), text)?;
+    if let Some(kept) = env::var_os(KEPT).map(PathBuf::from) {
+        let general = text.replace(&*folder.to_string_lossy(), PLACEHOLDER);
+        fs::create_dir_all(&kept)?;
+        crate::files::write_atomic(&kept.join(name), general.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn rustup(args: &[OsString]) -> Result<ExitCode> {
+    if args.len() == 2 && args[0] == "which" {
+        if args[1] == "cargo" {
+            println!("{}", env::current_exe()?.with_file_name(format!("cargo{}", env::consts::EXE_SUFFIX)).display());
+            return Ok(ExitCode::SUCCESS);
+        }
+        if args[1] == "rustc" {
+            println!("{}", env::var(RUSTC)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    let Some(real) = env::var_os(RUSTUP) else { return Ok(ExitCode::from(1)) };
+    through(Command::new(real).args(args))
+}
+
+fn through(command: &mut Command) -> Result<ExitCode> {
+    let status = command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    Ok(code(status))
+}
+
+fn code(status: std::process::ExitStatus) -> ExitCode {
+    ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1))
+}
+
+fn cargo(args: &[OsString]) -> Result<ExitCode> {
+    let mut real = Command::new(env::var_os(CARGO).context("no cargo is named")?);
+    real.args(args);
+    let folder = PathBuf::from(env::var_os(FOLDER).unwrap_or_default());
+    // Only evcxr's own calls are ours to answer, not what a cell starts.
+    let here = env::current_dir().is_ok_and(|d| d == folder) || manifest_path(args).is_some_and(|p| p.starts_with(&folder));
+    if !here {
+        return through(&mut real);
+    }
+    let what = args.iter().filter_map(|a| a.to_str()).find(|a| !a.starts_with('-')).unwrap_or_default();
+    match what {
+        "metadata" => metadata(args, &folder, real),
+        "build" => build(&folder, real, false),
+        "check" => build(&folder, real, true),
+        _ => through(&mut real),
+    }
+}
+
+/// The manifest that a call is about.
+fn manifest(args: &[OsString]) -> Option<String> {
+    fs::read_to_string(manifest_path(args).unwrap_or_else(|| "Cargo.toml".into())).ok()
+}
+
+fn manifest_path(args: &[OsString]) -> Option<PathBuf> {
+    let at = args.iter().position(|a| a == "--manifest-path")?;
+    args.get(at + 1).map(PathBuf::from)
+}
+
+fn metadata(args: &[OsString], folder: &Path, mut real: Command) -> Result<ExitCode> {
+    let manifest = manifest(args).unwrap_or_default();
+    let call = known(folder);
+    // evcxr looks at each new dependency alone, and only wants to know that there is one.
+    let dependency = manifest.lines().map(str::trim).skip_while(|l| *l != "[dependencies]").nth(1).unwrap_or_default();
+    let is_known = |call: &Call| call.manifest.iter().any(|l| l == dependency);
+    if manifest.contains("evcxr_dummy_validate_dep") && call.as_ref().is_some_and(is_known) {
+        println!("{{}}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if call.is_some_and(|c| c.manifest == manifest_lines(&manifest))
+        && let Ok(text) = fs::read(folder.join(METADATA))
+    {
+        std::io::stdout().write_all(&text)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let is_whole = manifest.contains("name = \"ctx\"") && manifest.lines().any(is_dependency);
+    // What other systems need was never downloaded.
+    if !args.iter().any(|a| a == "--filter-platform")
+        && let Some(host) = env::var_os(HOST)
+    {
+        real.arg("--filter-platform").arg(host);
+    }
+    if !is_whole {
+        return through(&mut real);
+    }
+    let output = real.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+    std::io::stdout().write_all(&output.stdout)?;
+    if output.status.success() {
+        keep(folder, METADATA, &String::from_utf8_lossy(&output.stdout))?;
+    }
+    Ok(code(output.status))
+}
+
+fn known(folder: &Path) -> Option<Call> {
+    serde_json::from_slice(&fs::read(folder.join(CALL)).ok()?).ok()
+}
+
+fn build(folder: &Path, mut real: Command, only_check: bool) -> Result<ExitCode> {
+    let manifest = manifest_lines(&fs::read_to_string("Cargo.toml").unwrap_or_default());
+    let call = known(folder);
+    if let Some(call) = call.as_ref().filter(|c| c.manifest == manifest) {
+        return rustc(folder, &call.args, only_check);
+    }
+    let without = manifest.iter().skip_while(|l| *l != "[dependencies]").count();
+    if let Some(call) = call.as_ref().filter(|_| without <= 1 && !manifest.iter().any(|l| is_dependency(l))) {
+        return rustc(folder, &without_crates(&call.args), only_check);
+    }
+    if only_check {
+        return through(&mut real);
+    }
+    // Cargo says how it calls rustc: next time we can.
+    real.arg("--verbose").stderr(Stdio::piped());
+    let mut child = real.spawn().context("cannot start cargo")?;
+    fs::write(folder.join(BUILDING), child.id().to_string())?;
+    let stderr = BufReader::new(child.stderr.take().context("cargo has no stderr")?);
+    let mut found = None;
+    for line in stderr.lines() {
+        let line = line?;
+        match running(&line, "ctx") {
+            Some(args) => found = Some(args),
+            None => eprintln!("{line}"),
+        }
+    }
+    let status = child.wait()?;
+    let _ = fs::remove_file(folder.join(BUILDING));
+    if status.success()
+        && let Some(args) = found
+    {
+        if manifest.iter().any(|l| is_dependency(l)) {
+            keep(folder, CALL, &serde_json::to_string(&Call { manifest, args })?)?;
+        }
+    }
+    Ok(code(status))
+}
+
+/// A line such as `name = "1"` that is none of the package's or profile's own.
+fn is_dependency(line: &str) -> bool {
+    const OWN: [&str; 14] = [
+        "name", "version", "edition", "crate-type", "path", "opt-level", "debug", "strip", "rpath", "lto",
+        "debug-assertions", "codegen-units", "panic", "incremental",
+    ];
+    line.split_once('=').is_some_and(|(key, _)| !OWN.contains(&key.trim()) && key.trim() != "overflow-checks")
+}
+
+fn without_crates(args: &[String]) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut all = args.iter();
+    while let Some(arg) = all.next() {
+        match arg.as_str() {
+            "--extern" | "-L" => drop(all.next()),
+            _ => kept.push(arg.clone()),
+        }
+    }
+    kept
+}
+
+/// The arguments in cargo's line about a call of rustc for a crate.
+pub fn running(line: &str, name: &str) -> Option<Vec<String>> {
+    let call = line.trim().strip_prefix("Running `")?.strip_suffix('`')?;
+    let words = split(call);
+    let at = words.iter().position(|w| w == "--crate-name")?;
+    (words.get(at + 1).map(String::as_str) == Some(name)).then(|| words[at..].to_vec())
+}
+
+/// Splits a line as a shell does.
+fn split(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let (mut word, mut some) = (String::new(), false);
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\'' => {
+                some = true;
+                word.extend(chars.by_ref().take_while(|c| *c != '\''));
+            }
+            '"' => {
+                some = true;
+                while let Some(c) = chars.next().filter(|c| *c != '"') {
+                    word.extend(if c == '\\' { chars.next() } else { Some(c) });
+                }
+            }
+            '\\' => {
+                some = true;
+                word.extend(chars.next());
+            }
+            c if c.is_whitespace() => {
+                if some {
+                    words.push(std::mem::take(&mut word));
+                }
+                some = false;
+            }
+            c => {
+                some = true;
+                word.push(c);
+            }
+        }
+    }
+    if some {
+        words.push(word);
+    }
+    words
+}
+
+/// Compiles the cells as cargo would, and answers as cargo does.
+fn rustc(folder: &Path, args: &[String], only_check: bool) -> Result<ExitCode> {
+    let source = fs::read_to_string("src/lib.rs").unwrap_or_default();
+    let output_folder = folder.join("cells");
+    fs::create_dir_all(&output_folder)?;
+    let mut command = Command::new(env::var_os(RUSTC).context("no rustc is named")?);
+    let mut all = args.iter();
+    while let Some(arg) = all.next() {
+        match arg.as_str() {
+            "--out-dir" | "--emit" => drop(all.next()),
+            "-C" => {
+                let value = all.next().map_or("", String::as_str);
+                let ours = ["incremental=", "extra-filename=", "debuginfo=", "strip="];
+                if !ours.iter().any(|p| value.starts_with(p)) {
+                    command.arg("-C").arg(value);
+                }
+            }
+            arg if arg.starts_with("--emit=") || arg.starts_with("--out-dir=") => {}
+            arg => drop(command.arg(arg)),
+        }
+    }
+    // Lines for backtraces, which the profile would leave out.
+    command.args(["-C", "debuginfo=line-tables-only"]);
+    command.arg(format!("-Cincremental={}", folder.join("incremental").display()));
+    command.arg(if only_check { "--emit=metadata" } else { "--emit=link" }).arg("--out-dir").arg(&output_folder);
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().context("cannot start rustc")?;
+    fs::write(folder.join(BUILDING), child.id().to_string())?;
+    let stderr = BufReader::new(child.stderr.take().context("rustc has no stderr")?);
+    let mut messages = Vec::new();
+    let mut stdout = std::io::stdout().lock();
+    for line in stderr.lines() {
+        let line = line?;
+        match serde_json::from_str::<Value>(&line) {
+            Ok(message) if message["message"].is_string() => {
+                writeln!(stdout, "{}", json!({ "reason": "compiler-message", "message": message }))?;
+                messages.push(message);
+            }
+            Ok(_) => {}
+            Err(_) => eprintln!("{line}"),
+        }
+    }
+    let status = child.wait()?;
+    let _ = fs::remove_file(folder.join(BUILDING));
+    let report = json!({ "source": source, "messages": messages });
+    fs::write(folder.join(DIAGNOSTICS), serde_json::to_vec(&report)?)?;
+    if status.success() && !only_check {
+        let (prefix, suffix) = (env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
+        let library = output_folder.join(format!("{prefix}ctx{suffix}"));
+        let artifact = json!({ "reason": "compiler-artifact", "target": { "name": "ctx" }, "filenames": [library] });
+        writeln!(stdout, "{artifact}")?;
+    }
+    Ok(code(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_of_rustc_is_read_from_cargos_line() {
+        let line = "     Running `CARGO=/c 'A B=x y' /bin/rustc --crate-name ctx --edition=2024 src/lib.rs --check-cfg 'cfg(feature, values(\"a\"))' -L \"dependency=/t b/deps\"`";
+        let args = running(line, "ctx").unwrap();
+        let expected = ["--crate-name", "ctx", "--edition=2024", "src/lib.rs", "--check-cfg", "cfg(feature, values(\"a\"))", "-L", "dependency=/t b/deps"];
+        assert_eq!(args, expected);
+        assert_eq!(running(line, "other"), None);
+        assert_eq!(running("   Compiling ctx v1.0.0", "ctx"), None);
+    }
+
+    #[test]
+    fn a_manifest_is_the_same_in_any_order() {
+        assert_eq!(manifest_lines("[dependencies]\na = \"1\"\n\n  b = \"2\"\n"), manifest_lines("[dependencies]\nb = \"2\"\na = \"1\""));
+    }
+
+    #[test]
+    fn what_belongs_to_no_dependency_is_kept() {
+        let args = ["--extern", "a=b", "-L", "dependency=x", "-C", "opt-level=3"].map(str::to_owned);
+        assert_eq!(without_crates(&args), ["-C", "opt-level=3"]);
+        let own = "[profile.dev]\nopt-level = 3\npanic = 'unwind'\noverflow-checks = true\nname = \"ctx\"";
+        assert!(!own.lines().any(is_dependency));
+        assert!(is_dependency("rand = \"0.10\""));
+    }
+}
