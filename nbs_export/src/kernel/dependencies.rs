@@ -55,9 +55,8 @@ pub fn judge(line: &str, folder: &Path) -> Verdict {
     let line = line.trim();
     let line = line.strip_prefix(":dep").unwrap_or(line).trim();
     let root = Workspace::discover_from(folder).ok().map(|w| w.root);
-    let (name, theirs) = match parse(line) {
-        Some(parsed) => parsed,
-        None => return pass_on(line),
+    let Some((name, theirs)) = parse(line) else {
+        return pass_on(&absolute_path(line, folder));
     };
     if [CRATE, WRAPPER].contains(&name.as_str()) {
         return judge_minai(line, &theirs, folder, root.as_deref());

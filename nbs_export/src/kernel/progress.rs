@@ -131,7 +131,7 @@ impl Build<'_> {
 /// From how long the way so far has taken here and on the machine of the table.
 fn time_left(estimate: &Estimate, reached: Option<(u32, Duration)>, now: Duration) -> String {
     let Some((seconds, then)) = reached.filter(|(seconds, _)| *seconds > 0) else {
-        return format!("about {} on two idle cores", words(estimate.seconds.into()));
+        return format!("{} on two idle cores", words(estimate.seconds.into()));
     };
     let speed = then.as_secs_f64() / f64::from(seconds);
     let next = estimate.milestones.iter().map(|(_, s)| *s).find(|s| *s > seconds).unwrap_or(estimate.seconds);
