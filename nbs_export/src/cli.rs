@@ -65,6 +65,9 @@ enum KernelCommand {
     /// Become the kernel: what the kernelspec calls
     #[command(hide = true)]
     Start(kernel::StartArgs),
+    /// Run one cell that uses minai: set-up does so, without network
+    #[command(hide = true)]
+    Prove(kernel::ProveArgs),
 }
 
 /// A list of notebooks.
@@ -157,6 +160,7 @@ pub fn main(cli: Cli) -> Result<bool> {
         Command::New(args) => done(new::new(&here()?, &args.name)),
         Command::Kernel(KernelCommand::Install(args)) => done(kernel::install(args)),
         Command::Kernel(KernelCommand::Start(args)) => done(kernel::start(args)),
+        Command::Kernel(KernelCommand::Prove(args)) => done(kernel::prove(args)),
         Command::Doctor(args) => done(doctor::doctor(args)),
         Command::Lab(args) => done(lab::lab(args)),
         Command::Merge(MergeArgs { base, ours, theirs, path }) => {

@@ -59,14 +59,22 @@ impl fmt::Display for Finding {
 fn examine(workspace: &Workspace) -> Vec<Finding> {
     let dirs = kernel::Dirs::new(workspace);
     let set_up = "run `cargo nbs kernel install` (needs network once)";
+    let rust = kernel::Rust::installed().ok();
+    let old = rust.as_ref().and_then(|r| r.check().err()).map(|e| e.to_string());
+    let found = rust.as_ref().map(|r| kernel::search_evcxr(&dirs, r)).unwrap_or_default();
     vec![
-        finding(State::Missing, "Rust", version("cargo", "--version"), "install it from https://rustup.rs"),
+        finding(
+            State::Missing,
+            "Rust",
+            rust.as_ref().filter(|_| old.is_none()).map(|r| format!("{} for {}", r.release, r.host)),
+            old.as_deref().unwrap_or("install it from https://rustup.rs"),
+        ),
         finding(State::Missing, "C compiler", c_compiler(), C_COMPILER),
         finding(
             State::Missing,
             "kernel",
-            kernel::find_evcxr(&dirs).map(|p| format!("evcxr_jupyter {} ({})", kernel::VERSION, p.display())),
-            set_up,
+            found.program.map(|p| format!("evcxr_jupyter {} ({})", kernel::VERSION, p.display())),
+            &other_kernels(&found.others).unwrap_or_else(|| set_up.to_owned()),
         ),
         finding(
             State::Missing,
@@ -77,7 +85,7 @@ fn examine(workspace: &Workspace) -> Vec<Finding> {
         finding(
             State::Missing,
             "offline",
-            kernel::is_ready(&dirs).then(|| "the notebooks' dependencies are compiled".to_owned()),
+            kernel::is_ready(&dirs).then(|| "what notebooks depend on is compiled".to_owned()),
             set_up,
         ),
         finding(
@@ -96,11 +104,32 @@ fn examine(workspace: &Workspace) -> Vec<Finding> {
         ),
         finding(
             State::Better,
+            "rustfmt",
+            version("rustfmt", "--version"),
+            "for `cargo nbs fmt`: rustup component add rustfmt",
+        ),
+        finding(
+            State::Better,
+            "git",
+            version("git", "--version"),
+            "for `cargo nbs clean --install-hook` and merges, not for the lessons: https://git-scm.com",
+        ),
+        finding(
+            State::Better,
             "std's source",
             std_source(),
             "for Tab and Shift-Tab on the standard library: rustup component add rust-src",
         ),
     ]
+}
+
+/// What to say of programs that another Rust has built.
+fn other_kernels(others: &[(std::path::PathBuf, String)]) -> Option<String> {
+    let (program, built) = others.first()?;
+    Some(format!(
+        "{} was built with Rust {built}, not with the present one: run `cargo nbs kernel install`, which builds it again",
+        program.display()
+    ))
 }
 
 /// A finding whose state is good if anything was found, and `otherwise` if not.
@@ -165,6 +194,13 @@ mod tests {
         let bad = finding(State::Missing, "Rust", None, "install it").to_string();
         assert_eq!(bad, "MISSING  Rust          not found\n         install it");
         assert!(finding(State::Better, "linker", None, "x").to_string().starts_with("advice"));
+    }
+
+    #[test]
+    fn a_kernel_of_another_rust_is_named() {
+        let text = other_kernels(&[("/some/evcxr_jupyter".into(), "1.95.0 for x".into())]).unwrap();
+        assert!(text.contains("/some/evcxr_jupyter") && text.contains("1.95.0") && text.contains("kernel install"));
+        assert_eq!(other_kernels(&[]), None);
     }
 
     #[test]

@@ -4,7 +4,10 @@
 //! gives each kernel a copy of them. That is what makes a start quick however large `minai` has become: evcxr alone
 //! compiles `minai` anew in each kernel, and two kernels cannot share one folder.
 
+pub mod dependencies;
 mod evcxr;
+mod progress;
+mod prove;
 #[cfg(unix)]
 mod proxy;
 mod shim;
@@ -12,7 +15,7 @@ mod start;
 mod warm;
 
 use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::{env, fs, io, thread};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -21,7 +24,11 @@ use serde_json::{Value, json};
 use crate::files::write_atomic;
 use crate::workspace::Workspace;
 
-pub use evcxr::{VERSION, clean_cargo, find as find_evcxr};
+pub use evcxr::{Rust, Search, VERSION, clean_cargo, find as find_evcxr, search as search_evcxr};
+pub use progress::{Progress, Task};
+#[cfg(target_os = "linux")]
+pub use prove::leave_network;
+pub use prove::{ProveArgs, prove};
 pub use shim::{called_as, main as shim_main};
 pub use start::{StartArgs, remove_dead, start};
 pub use warm::{is_ready, linker};
@@ -37,20 +44,18 @@ pub struct InstallArgs {
     pub no_user: bool,
 }
 
-/// Gets evcxr_jupyter, writes the kernelspec, and compiles once what the notebooks depend on.
+/// Gets evcxr_jupyter, writes the kernelspec, compiles once what notebooks depend on, and tries it all out.
 pub fn install(args: InstallArgs) -> Result<()> {
     let dirs = Dirs::new(&Workspace::discover()?);
-    let evcxr = evcxr::get(&dirs)?;
+    let progress = Progress::new();
+    let evcxr = set_up(&dirs, &progress)?;
     println!("kernel:     {}", evcxr.display());
-    configure(&dirs)?;
     println!("kernelspec: {}", dirs.kernelspec().display());
     if !args.no_user {
         let folder = user_kernels()?.join(NAME);
         write_kernelspec(&dirs, &folder)?;
         println!("            {}", folder.join("kernel.json").display());
     }
-    println!("compiling what the notebooks depend on (once, some minutes) …");
-    warm::build(&dirs, warm::For::User)?;
     println!("The kernel \"Rust (minai)\" is ready, and works without network from now on.");
     Ok(())
 }
@@ -58,16 +63,43 @@ pub fn install(args: InstallArgs) -> Result<()> {
 /// Does the set-up that is missing, and brings the compiled dependencies up to date; quick if there is nothing to do.
 pub fn ensure(workspace: &Workspace) -> Result<Dirs> {
     let dirs = Dirs::new(workspace);
-    evcxr::get(&dirs)?;
-    configure(&dirs)?;
-    if !warm::is_ready(&dirs) {
-        println!("compiling what the notebooks depend on (once, some minutes) …");
-    }
-    // Code of `minai` that does not compile is shown by the first cell that needs it.
-    if let Err(error) = warm::build(&dirs, warm::For::User) {
-        eprintln!("{error:#}");
-    }
+    set_up_in(&dirs, &Progress::new())?;
     Ok(dirs)
+}
+
+/// As [`ensure`], where other set-up goes on at the same time.
+pub fn set_up_in(dirs: &Dirs, progress: &Progress) -> Result<()> {
+    prepare(dirs, progress)?;
+    match warm::build(dirs, warm::For::User(progress)) {
+        Ok(()) => prove::once(dirs, progress),
+        // Code of `minai` that does not compile is shown by the first cell that needs it.
+        Err(error) => {
+            progress.say(&format!("{error:#}"));
+            Ok(())
+        }
+    }
+}
+
+fn set_up(dirs: &Dirs, progress: &Progress) -> Result<PathBuf> {
+    let evcxr = prepare(dirs, progress)?;
+    warm::build(dirs, warm::For::User(progress))?;
+    prove::once(dirs, progress)?;
+    Ok(evcxr)
+}
+
+/// The program and the settings. If the program has to be compiled, the notebooks' dependencies are compiled meanwhile:
+/// towards its end that leaves a core idle.
+fn prepare(dirs: &Dirs, progress: &Progress) -> Result<PathBuf> {
+    dirs.check()?;
+    configure(dirs)?;
+    if let Some(evcxr) = find_evcxr(dirs) {
+        return Ok(evcxr);
+    }
+    thread::scope(|threads| {
+        // Should it fail, it is said by whoever builds again.
+        threads.spawn(|| drop(warm::build(dirs, warm::For::User(progress))));
+        evcxr::get(dirs, progress)
+    })
 }
 
 /// Where the kernel's files are.
@@ -120,17 +152,45 @@ impl Dirs {
     pub(crate) fn kernels(&self) -> PathBuf {
         let kernels = self.home.join("kernels");
         if kernels.to_string_lossy().contains(char::is_whitespace) {
-            return env::temp_dir().join("minai-kernels");
+            return env::temp_dir().join(format!("minai-kernels{}", user_suffix()));
         }
         kernels
     }
+
+    /// Says what to do where the project's folder can't be written to.
+    fn check(&self) -> Result<()> {
+        let try_it = || {
+            fs::create_dir_all(&self.home)?;
+            tempfile::tempfile_in(&self.home)
+        };
+        try_it().map(drop).with_context(|| {
+            format!(
+                "cannot write to {}, where the notebooks' kernel keeps what it compiles: \
+                 work in a clone of your own, on a disk that you may write to",
+                self.home.display()
+            )
+        })
+    }
+}
+
+/// The folder for temporary files is everybody's on Unix, and the user's own elsewhere.
+#[cfg(unix)]
+fn user_suffix() -> String {
+    // SAFETY: a plain question to the system.
+    format!("-{}", unsafe { libc::geteuid() })
+}
+
+#[cfg(not(unix))]
+fn user_suffix() -> String {
+    String::new()
 }
 
 /// Writes the settings and the kernelspec of the workspace.
 fn configure(dirs: &Dirs) -> Result<()> {
     let config = dirs.config();
     write_if_changed(&config.join("evcxr.toml"), include_bytes!("kernel/evcxr.toml"))?;
-    write_if_changed(&config.join("init.evcxr"), include_bytes!("kernel/init.evcxr"))?;
+    let init: String = dependencies::init_lines(dirs).iter().map(|line| format!("{line}\n")).collect();
+    write_if_changed(&config.join("init.evcxr"), init.as_bytes())?;
     copy_program(dirs)?;
     write_kernelspec(dirs, &dirs.jupyter().join("kernels").join(NAME))
 }
@@ -149,9 +209,19 @@ fn copy_program(dirs: &Dirs) -> Result<()> {
 }
 
 fn write_kernelspec(dirs: &Dirs, folder: &Path) -> Result<()> {
+    for (name, bytes) in LOGOS {
+        write_if_changed(&folder.join(name), bytes)?;
+    }
     let text = serde_json::to_string_pretty(&kernelspec(dirs))?;
     write_if_changed(&folder.join("kernel.json"), format!("{text}\n").as_bytes())
 }
+
+/// What JupyterLab shows in its launcher.
+const LOGOS: [(&str, &[u8]); 3] = [
+    ("logo-svg.svg", include_bytes!("kernel/logo-svg.svg")),
+    ("logo-32x32.png", include_bytes!("kernel/logo-32x32.png")),
+    ("logo-64x64.png", include_bytes!("kernel/logo-64x64.png")),
+];
 
 fn kernelspec(dirs: &Dirs) -> Value {
     let mut spec: Value =
@@ -178,7 +248,7 @@ fn settings(dirs: &Dirs) -> Vec<(&'static str, String)> {
         // At its start evcxr brings the kernelspec `rust` up to date that it finds in the first data folder of Jupyter:
         // a folder without one keeps it from touching the reader's.
         ("JUPYTER_PATH", path(dirs.home.join("guard"))),
-        // A `0` here (usual in CI) makes evcxr's cache take `minai` for a crate that never changes.
+        // A `0` here (usual in CI) has cells compiled from scratch.
         ("CARGO_INCREMENTAL", "1".into()),
         // Cells as fast as a release build.
         ("CARGO_PROFILE_DEV_OPT_LEVEL", "3".into()),
@@ -208,8 +278,75 @@ fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic(path, bytes)
 }
 
+/// Waits until no other process holds the folder's lock; `waiting` is called if that is not at once. It ends with the
+/// returned file.
+fn lock(folder: &Path, waiting: impl FnOnce()) -> Result<fs::File> {
+    let path = folder.join("lock");
+    let lock = || {
+        let file = fs::File::create(&path)?;
+        if file.try_lock().is_err() {
+            waiting();
+            file.lock()?;
+        }
+        io::Result::Ok(file)
+    };
+    lock().with_context(|| format!("cannot lock {}", path.display()))
+}
+
 /// Finds a program on the PATH.
 pub fn on_path(program: &str) -> Option<PathBuf> {
     let name = format!("{program}{}", env::consts::EXE_SUFFIX);
     env::split_paths(&env::var_os("PATH")?).map(|p| p.join(&name)).find(|p| p.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_are_written_and_name_this_workspace() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().join("größer als zuvor");
+        fs::create_dir_all(&root).unwrap();
+        let dirs = Dirs::at(&root);
+        dirs.check().unwrap();
+        configure(&dirs).unwrap();
+        let spec: Value = serde_json::from_slice(&fs::read(dirs.kernelspec()).unwrap()).unwrap();
+        assert_eq!(spec["display_name"], "Rust (minai)");
+        let words: Vec<&str> = spec["argv"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(words[0], dirs.bin("nbs").to_str().unwrap());
+        assert!(words.contains(&dirs.root.to_str().unwrap()), "{words:?}");
+        let init = fs::read_to_string(dirs.config().join("init.evcxr")).unwrap();
+        assert!(init.lines().all(|l| l.starts_with(":dep ")) && init.contains("größer als zuvor"), "{init}");
+        for (name, _) in LOGOS {
+            assert!(dirs.kernelspec().with_file_name(name).is_file(), "{name}");
+        }
+        let kernels = dirs.kernels();
+        assert!(!kernels.to_string_lossy().contains(' '));
+        assert!(kernels.to_string_lossy().ends_with(&user_suffix()), "a folder for each user");
+    }
+
+    #[test]
+    fn a_clone_that_cannot_be_written_to_is_refused_with_what_to_do() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        // Not even root can make a folder in a file.
+        let error = format!("{:#}", Dirs::at(&file).check().unwrap_err());
+        assert!(error.contains(".minai") && error.contains("a clone of your own"), "{error}");
+    }
+
+    #[test]
+    fn a_lock_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = lock(folder.path(), || panic!("nobody has it")).unwrap();
+        let (sender, said) = std::sync::mpsc::channel();
+        thread::scope(|threads| {
+            let second = threads.spawn(|| lock(folder.path(), || sender.send(()).unwrap()).map(drop));
+            said.recv().unwrap();
+            assert!(!second.is_finished());
+            drop(first);
+            second.join().unwrap().unwrap();
+        });
+    }
 }

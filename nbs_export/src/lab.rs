@@ -2,15 +2,16 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 
 use crate::files::write_atomic;
-use crate::kernel;
-use crate::workspace::Workspace;
+use crate::kernel::{self, Dirs, Progress, Task};
+use crate::workspace::{Workspace, lesson_number};
 
 /// The versions of JupyterLab and all it needs. Constraints, not requirements: what only another system or release of
 /// Python needs is not in the list.
@@ -25,7 +26,7 @@ pub const NO_PYTHON: &str = "JupyterLab needs Python 3.11 or newer with its modu
 /// Options of `nbs lab`.
 #[derive(Args, Clone, Debug)]
 pub struct LabArgs {
-    /// The notebook to open, such as 01_foundations or 1; the first lesson if none is named.
+    /// The notebook to open, such as 02_matmul or 2; lesson 1 if none is named.
     pub notebook: Option<String>,
     /// Start the server without opening a browser.
     #[arg(long)]
@@ -38,17 +39,23 @@ pub struct LabArgs {
 /// Sets up what is missing and opens a lesson in JupyterLab. Returns when the server ends.
 pub fn lab(args: LabArgs) -> Result<()> {
     let workspace = Workspace::discover()?;
-    let dirs = kernel::ensure(&workspace)?;
-    let jupyter = match installed(&workspace) {
-        Some(jupyter) => jupyter,
-        None => install(&workspace)?,
-    };
-    let names: Vec<String> = args.notebook.iter().cloned().collect();
-    let first = workspace.select(&names)?.into_iter().next();
-    let path = first.map(|p| workspace.relative(&p));
-    let mut command = Command::new(jupyter);
+    let path = notebook(&workspace, args.notebook)?.map(|p| workspace.relative(&p));
+    let dirs = Dirs::new(&workspace);
+    let progress = Progress::new();
+    // JupyterLab comes from the network while the kernel keeps the compilers busy.
+    let (jupyter, kernel) = std::thread::scope(|threads| {
+        let jupyter = threads.spawn(|| installed(&workspace).map_or_else(|| install(&workspace, &progress), Ok));
+        let kernel = kernel::set_up_in(&dirs, &progress);
+        (jupyter.join(), kernel)
+    });
+    let jupyter = jupyter.map_err(|_| anyhow!("the installation of JupyterLab failed"));
+    // Either goes on without the other, and is tried again next time.
+    kernel?;
+    let mut command = Command::new(jupyter??);
     command.arg("lab").current_dir(&workspace.root).env("JUPYTER_PATH", jupyter_path(&dirs.jupyter()));
     command.arg(format!("--ServerApp.root_dir={}", workspace.root.display()));
+    // It comes first in the launcher then.
+    command.arg(format!("--MultiKernelManager.default_kernel_name={}", kernel::NAME));
     if let Some(path) = path {
         command.arg(format!("--LabApp.default_url=/lab/tree/{path}"));
     }
@@ -66,6 +73,18 @@ pub fn lab(args: LabArgs) -> Result<()> {
         bail!("JupyterLab ended with {status}");
     }
     Ok(())
+}
+
+/// The notebook that is asked for, or lesson 1; the first of all where there is none.
+fn notebook(workspace: &Workspace, name: Option<String>) -> Result<Option<PathBuf>> {
+    if let Some(name) = name {
+        return Ok(workspace.select(&[name])?.into_iter().next());
+    }
+    let all = workspace.notebook_paths()?;
+    let is_first = |p: &&PathBuf| {
+        lesson_number(&p.file_stem().unwrap_or_default().to_string_lossy()) == Some(1)
+    };
+    Ok(all.iter().find(is_first).or(all.first()).cloned())
 }
 
 /// Our data folder before those that Jupyter looks into anyway.
@@ -107,9 +126,10 @@ fn record(workspace: &Workspace) -> PathBuf {
     venv(workspace).join("nbs-constraints.txt")
 }
 
-fn install(workspace: &Workspace) -> Result<PathBuf> {
+fn install(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
     let python = find_python().context(NO_PYTHON)?;
-    println!("Installing JupyterLab into .venv (once, about a minute) …");
+    let mut task = progress.task("JupyterLab, into .venv");
+    task.set("making a place for it");
     let mut make = Command::new(&python.program);
     make.args(&python.args).args(["-m", "venv"]).arg(venv(workspace));
     if !make.status().is_ok_and(|s| s.success()) {
@@ -118,24 +138,33 @@ fn install(workspace: &Workspace) -> Result<PathBuf> {
     let list = venv(workspace).join("constraints.txt");
     write_atomic(&list, CONSTRAINTS.as_bytes())?;
     let mut pip = Command::new(program(workspace, "python"));
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "jupyterlab",
-        "--constraint",
-    ]);
-    pip.arg(&list);
-    if !pip.status().context("cannot start pip")?.success() {
+    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off", "--constraint"]);
+    pip.arg(&list).arg("jupyterlab");
+    if let Err(messages) = watch(pip, &mut task)? {
         bail!(
-            "pip could not install JupyterLab (see above). It needs network once; `cargo nbs lab` again goes on"
+            "pip could not install JupyterLab. It needs network once; `cargo nbs lab` again goes on:\n{messages}"
         );
     }
     quiet(workspace)?;
     write_atomic(&record(workspace), CONSTRAINTS.as_bytes())?;
     installed(workspace).context("pip reported success, but .venv has no program `jupyter`")
+}
+
+/// Runs pip to its end and shows how far it is. Gives what it said, if it fails.
+fn watch(mut pip: Command, task: &mut Task) -> Result<Result<(), String>> {
+    let mut pip = pip.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (stdout, stderr) = (pip.stdout.take().context("no stdout")?, pip.stderr.take().context("no stderr")?);
+    let errors = std::thread::spawn(move || std::io::read_to_string(stderr).unwrap_or_default());
+    let all = CONSTRAINTS.lines().filter(|l| l.contains("==")).count();
+    let mut found = 0;
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        found += usize::from(line.starts_with("Collecting "));
+        let writes = line.starts_with("Installing collected packages");
+        let state = format!("{found} of about {all} packages downloaded");
+        task.set(if writes { "writing the files, less than a minute left" } else { &state });
+    }
+    let errors = errors.join().unwrap_or_default();
+    Ok(if pip.wait()?.success() { Ok(()) } else { Err(errors) })
 }
 
 /// JupyterLab would ask at its first start whether it may fetch news, and look for updates of itself.
@@ -191,6 +220,36 @@ mod tests {
         assert_eq!(installed(&workspace), None, "another version");
         std::fs::write(record(&workspace), CONSTRAINTS).unwrap();
         assert_eq!(installed(&workspace), Some(jupyter));
+    }
+
+    #[test]
+    fn lesson_1_is_opened_although_lesson_0_sorts_first() {
+        let root = tempfile::tempdir().unwrap();
+        let workspace = Workspace { root: root.path().to_owned() };
+        let folder = workspace.notebooks_dir();
+        std::fs::create_dir_all(&folder).unwrap();
+        let opened = |name: Option<&str>| notebook(&workspace, name.map(str::to_owned)).unwrap();
+        assert_eq!(opened(None), None);
+        for name in ["00_goal.ipynb", "02_more.ipynb"] {
+            std::fs::write(folder.join(name), "").unwrap();
+        }
+        assert_eq!(opened(None), Some(folder.join("00_goal.ipynb")));
+        std::fs::write(folder.join("01_first.ipynb"), "").unwrap();
+        assert_eq!(opened(None), Some(folder.join("01_first.ipynb")));
+        assert_eq!(opened(Some("2")), Some(folder.join("02_more.ipynb")));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_pip_says_is_shown_if_it_fails() {
+        let mut task = Progress::new().task("test");
+        let mut pip = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            watch(command, &mut task).unwrap()
+        };
+        assert_eq!(pip("echo Collecting a"), Ok(()));
+        assert_eq!(pip("echo no network >&2; exit 1"), Err("no network\n".to_owned()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
+use nbs_export::kernel::leave_network;
 use serde_json::{Value, json};
 
 const DEPS: &str = ":dep minai-kernel = { path = \"../nbs_export/kernel\" }\n:dep ndarray = \"0.17\"";
@@ -20,6 +21,13 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 pub fn count() -> usize { COUNT.fetch_add(1, Ordering::SeqCst) + 1 }
 pub fn ramp(n: usize) -> ndarray::Array1<f32> { (0..n).map(|i| i as f32).collect() }
 pub fn answer() -> u32 { 42 }
+pub mod tensor {
+    pub struct Tensor(Vec<usize>);
+    impl Tensor {
+        pub fn ones(shape: &[usize]) -> Self { Self(shape.to_vec()) }
+        pub fn shape(&self) -> &[usize] { &self.0 }
+    }
+}
 ";
 
 /// The root of the real workspace, whose kernel is used.
@@ -53,6 +61,15 @@ impl Scratch {
         for file in ["Cargo.toml", "src/lib.rs"] {
             scratch
                 .write(&format!("nbs_export/kernel/{file}"), &fs::read_to_string(kernel.join(file)).unwrap());
+        }
+        // The same crates in the same versions: they need not be compiled twice.
+        if !scratch.root.join("Cargo.lock").is_file() {
+            fs::copy(project().join("Cargo.lock"), scratch.root.join("Cargo.lock")).unwrap();
+        }
+        let (from, to) = (project().join(".minai/warm/target"), scratch.root.join(".minai/warm/target"));
+        if from.is_dir() && !to.is_dir() {
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            assert_done(&Command::new("cp").arg("-a").args([from, to]).output().unwrap());
         }
         scratch.notebook("01_deps", &[]);
         assert_done(&scratch.nbs(&["kernel", "install", "--no-user"]).output().unwrap());
@@ -93,6 +110,10 @@ fn nbs(folder: &Path, args: &[&str]) -> Command {
     let path = std::env::join_paths([ours].into_iter().chain(std::env::split_paths(&path))).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_nbs"));
     command.args(args).current_dir(folder).env("PATH", path);
+    // Cargo itself would compile the tests again if it ran with another folder.
+    if let Some(home) = std::env::var_os("NBS_TEST_CARGO_HOME") {
+        command.env("CARGO_HOME", home);
+    }
     command
 }
 
@@ -369,22 +390,4 @@ fn without_network(command: &mut Command) -> bool {
             false
         }
     }
-}
-
-fn leave_network() -> std::io::Result<()> {
-    let check = |result: i32| if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) };
-    // SAFETY: plain system calls; the request is a valid `ifreq` for as long as it is used.
-    unsafe {
-        let user = if libc::geteuid() == 0 { 0 } else { libc::CLONE_NEWUSER };
-        check(libc::unshare(libc::CLONE_NEWNET | user))?;
-        // The new loopback is down, and kernels are talked to through it.
-        let socket = check(libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0))?;
-        let mut request: libc::ifreq = std::mem::zeroed();
-        request.ifr_name[0] = b'l' as libc::c_char;
-        request.ifr_name[1] = b'o' as libc::c_char;
-        request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
-        check(libc::ioctl(socket, libc::SIOCSIFFLAGS, &request))?;
-        libc::close(socket);
-    }
-    Ok(())
 }

@@ -7,7 +7,7 @@ use std::{env, fs, process};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::evcxr::{VERSION, clean_cargo, find};
+use super::evcxr::{Rust, VERSION, clean_cargo, find};
 use super::{Dirs, settings, shim, warm};
 
 /// Options of `nbs kernel start`, which Jupyter calls.
@@ -83,7 +83,7 @@ fn put_shims(dirs: &Dirs, folder: &Path, command: &mut Command) -> Result<()> {
     let all: Vec<PathBuf> = [shims.clone()].into_iter().chain(env::split_paths(&path)).collect();
     command.env("PATH", env::join_paths(all)?).env("NBS_PATH", path);
     command.env("CARGO", shims.join(format!("cargo{}", env::consts::EXE_SUFFIX)));
-    command.env(shim::FOLDER, folder).env(shim::KEPT, kept).env(shim::HOST, warm::host(&rustc)?);
+    command.env(shim::FOLDER, folder).env(shim::KEPT, kept).env(shim::HOST, Rust::installed()?.host);
     command.env(shim::CARGO, cargo).env(shim::RUSTC, rustc);
     if let Some(rustup) = super::on_path("rustup") {
         command.env(shim::RUSTUP, rustup);

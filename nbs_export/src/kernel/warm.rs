@@ -1,25 +1,23 @@
 //! The compiled dependencies that kernels start with: `.minai/warm`.
 
-use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
-use std::{fs, io, thread};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
+use serde_json::Value;
 
-use super::evcxr::clean_cargo;
-use super::{Dirs, on_path, settings, write_if_changed};
-use crate::notebook::{Notebook, hex16};
-use crate::workspace::Workspace;
+use super::dependencies::manifest_lines;
+use super::evcxr::{Rust, clean_cargo};
+use super::progress::{Estimate, Progress, run_cargo};
+use super::{Dirs, lock, on_path, settings, write_if_changed};
 
 /// On whose behalf something is compiled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum For {
-    /// Somebody at a terminal: what is compiled is shown, and the network asked for what is missing.
-    User,
+#[derive(Clone, Copy, Debug)]
+pub enum For<'a> {
+    /// Somebody at a terminal: the network is asked for what is missing, and progress is shown.
+    User(&'a Progress),
     /// A kernel that starts, which Jupyter gives up if it does not answer soon: no network, and only so much time. What is
     /// missing then, the kernel compiles itself, in its first cell.
     Kernel,
@@ -28,140 +26,110 @@ pub enum For {
 /// Jupyter waits a minute for a kernel.
 const KERNEL_PATIENCE: Duration = Duration::from_secs(40);
 
-/// Has everything been compiled once that the notebooks depend on now?
+/// Has everything been compiled once that notebooks have from the kernel's start?
 pub fn is_ready(dirs: &Dirs) -> bool {
     let compiled = fs::read_to_string(dirs.warm().join("ready"));
-    dependency_sets(dirs).is_ok_and(|sets| compiled.is_ok_and(|text| text == describe(&sets)))
+    describe(dirs).is_ok_and(|now| compiled.is_ok_and(|then| then == now))
 }
 
-fn describe(sets: &BTreeSet<BTreeSet<String>>) -> String {
-    sets.iter().map(manifest).collect()
+/// What was compiled, and with which compiler.
+pub(super) fn describe(dirs: &Dirs) -> Result<String> {
+    let rust = Rust::installed()?;
+    Ok(format!("# rustc {} for {}\n{}", rust.release, rust.host, manifest(dirs)))
 }
 
-/// Compiles what the notebooks depend on, with the flags that evcxr uses. Quick when nothing has changed.
-pub fn build(dirs: &Dirs, whom: For) -> Result<()> {
+/// Compiles what notebooks depend on, with the flags that evcxr uses. Quick when nothing has changed.
+pub fn build(dirs: &Dirs, whom: For<'_>) -> Result<()> {
     let folder = dirs.warm();
     fs::create_dir_all(&folder).with_context(|| format!("cannot write to {}", folder.display()))?;
-    let _lock = lock(&folder)?;
-    let sets = dependency_sets(dirs)?;
-    for set in &sets {
-        // A package for each set, under a name of its own: if they took turns, cargo would compile anew at every start.
-        let package = folder.join("sets").join(package_name(set));
-        write_if_changed(&package.join("src").join("lib.rs"), b"")?;
-        write_if_changed(&package.join("Cargo.toml"), manifest(set).as_bytes())?;
-        compile(dirs, &package, whom)?;
-    }
-    write_if_changed(&folder.join("ready"), describe(&sets).as_bytes())
-}
-
-/// The `:dep` lines of each notebook as lines of a manifest: a set for each notebook, equal ones once.
-///
-/// All in one set would not do: cargo picks the features of shared dependencies from the whole set, so that a kernel
-/// with fewer `:dep` lines would compile them again.
-fn dependency_sets(dirs: &Dirs) -> Result<BTreeSet<BTreeSet<String>>> {
-    let workspace = Workspace { root: dirs.root.clone() };
-    let mut sets = BTreeSet::new();
-    for path in workspace.notebook_paths()? {
-        // A notebook that cannot be read is reported by the command that needs it.
-        let Ok(notebook) = Notebook::load(&path) else {
-            continue;
-        };
-        let lines: Vec<String> = notebook.code_cells().flat_map(|c| dependencies(&c.source())).collect();
-        let set: BTreeSet<_> = lines.iter().map(|l| absolute_path(l, &workspace.notebooks_dir())).collect();
-        if !set.is_empty() {
-            sets.insert(set);
+    let _lock = lock(&folder, || {
+        if let For::User(progress) = whom {
+            progress.say("Another set-up or kernel is compiling; waiting for it …");
         }
+    })?;
+    write_if_changed(&folder.join("src").join("lib.rs"), b"")?;
+    write_if_changed(&folder.join("Cargo.toml"), manifest(dirs).as_bytes())?;
+    choose_versions(dirs)?;
+    if let For::User(progress) = whom {
+        fetch(dirs, progress)?;
     }
-    Ok(sets)
-}
-
-fn dependencies(source: &str) -> Vec<String> {
-    let lines = source.lines().filter_map(|l| l.trim().strip_prefix(":dep "));
-    lines
-        .map(|l| if l.contains('=') { l.trim().to_owned() } else { format!("{} = \"*\"", l.trim()) })
-        .collect()
-}
-
-/// evcxr makes the paths of dependencies absolute; what it does to the text is done here too.
-fn absolute_path(line: &str, folder: &Path) -> String {
-    let Some((before, rest)) = line.split_once("path = \"") else {
-        return line.to_owned();
-    };
-    let Some((path, after)) = rest.split_once('"') else {
-        return line.to_owned();
-    };
-    let full = fs::canonicalize(folder.join(path)).unwrap_or_else(|_| folder.join(path));
-    let full = full.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
-    format!("{before}path = \"{full}\"{after}")
-}
-
-fn package_name(dependencies: &BTreeSet<String>) -> String {
-    let mut sha = Sha256::new();
-    dependencies.iter().for_each(|line| sha.update(format!("{line}\n")));
-    format!("warm-{}", hex16(&sha.finalize()))
+    compile(dirs, whom)?;
+    write_if_changed(&folder.join("ready"), describe(dirs)?.as_bytes())
 }
 
 /// The manifest that evcxr writes for its cells; the profile is part of what cargo compares.
-fn manifest(dependencies: &BTreeSet<String>) -> String {
-    let name = package_name(dependencies);
-    let lines: String = dependencies.iter().map(|d| format!("{d}\n")).collect();
+fn manifest(dirs: &Dirs) -> String {
+    let lines: String = manifest_lines(dirs).iter().map(|line| format!("{line}\n")).collect();
     format!(
-        "[package]\nname = \"{name}\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\n\
-         [lib]\ncrate-type = [\"cdylib\"]\n\n\
+        "[package]\nname = \"ctx\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\n\
+         [lib]\ncrate-type = [\"cdylib\"]\npath = \"src/lib.rs\"\n\n\
          [profile.dev]\nopt-level = 3\ndebug = false\nstrip = \"debuginfo\"\nrpath = true\nlto = false\n\
          debug-assertions = true\ncodegen-units = 16\npanic = 'unwind'\nincremental = true\noverflow-checks = true\n\n\
          [dependencies]\n{lines}"
     )
 }
 
-fn compile(dirs: &Dirs, folder: &Path, whom: For) -> Result<()> {
-    // Versions are chosen as evcxr's cargo will choose them: the newest that were downloaded.
-    let _ = fs::remove_file(folder.join("Cargo.lock"));
-    let mut command = evcxr_cargo(dirs, folder)?;
-    command.arg("--offline").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let messages = match watch(command, whom)? {
-        Ok(()) => return Ok(()),
-        Err(messages) => messages,
+/// The versions are those of the workspace's own lock file, with which the tests pass; cargo adds what is not in there, and
+/// takes out what is not needed.
+fn choose_versions(dirs: &Dirs) -> Result<()> {
+    let Ok(theirs) = fs::read(dirs.root.join("Cargo.lock")) else {
+        return Ok(());
     };
-    if whom == For::User && messages.contains("--offline") {
-        let mut command = evcxr_cargo(dirs, folder)?;
-        if command.stdin(Stdio::null()).status().context("cannot start cargo")?.success() {
-            return Ok(());
-        }
+    let (ours, origin) = (dirs.warm().join("Cargo.lock"), dirs.warm().join("origin.lock"));
+    if ours.is_file() && fs::read(&origin).is_ok_and(|old| old == theirs) {
+        return Ok(());
     }
-    bail!("the notebooks' dependencies do not compile:\n{messages}")
+    write_if_changed(&ours, &theirs)?;
+    write_if_changed(&origin, &theirs)
 }
 
-/// Runs cargo to its end and shows the user what it compiles. Gives what cargo said, if it fails.
-fn watch(mut command: Command, whom: For) -> Result<Result<(), String>> {
-    let mut cargo = command.spawn().context("cannot start cargo")?;
-    let stderr = BufReader::new(cargo.stderr.take().context("cargo has no stderr")?);
-    let reader = thread::spawn(move || {
-        let mut messages = String::new();
-        for line in stderr.lines().map_while(Result::ok) {
-            if whom == For::User && line.trim_start().starts_with("Compiling") {
-                println!("{line}");
-            }
-            messages += &(line + "\n");
-        }
-        messages
-    });
-    let start = Instant::now();
-    while cargo.try_wait()?.is_none() {
-        if whom == For::Kernel && start.elapsed() > KERNEL_PATIENCE {
-            // Its compilers end with what they are at: nobody waits for them.
-            cargo.kill()?;
-            cargo.wait()?;
-            return Ok(Err("it took too long; `cargo nbs kernel install` takes its time".into()));
-        }
-        thread::sleep(Duration::from_millis(10));
+/// Downloads the sources of all crates, those of other systems too: to compile, cargo needs only this system's, but
+/// `cargo metadata`, which evcxr and its rust-analyzer call, wants them all (12 MB and a second more).
+fn fetch(dirs: &Dirs, progress: &Progress) -> Result<()> {
+    let fetch = |offline: bool, task| {
+        let mut command = clean_cargo(rust_tool("cargo")?);
+        command.arg("fetch").current_dir(dirs.warm());
+        command.args(offline.then_some("--offline"));
+        run_cargo(command, task, &Estimate::NONE, None)
+    };
+    if fetch(true, None)?.is_ok() {
+        return Ok(());
     }
-    let messages = reader.join().unwrap_or_default();
-    Ok(if cargo.wait()?.success() { Ok(()) } else { Err(messages) })
+    let mut task = progress.task("downloading the crates of the course");
+    if let Err(messages) = fetch(false, Some(&mut task))? {
+        bail!("the crates of the course cannot be downloaded, which needs a network once:\n{messages}");
+    }
+    Ok(())
 }
 
-/// `cargo build` as evcxr calls it: any difference in flags or linker arguments would compile everything again.
-fn evcxr_cargo(dirs: &Dirs, folder: &Path) -> Result<Command> {
+fn compile(dirs: &Dirs, whom: For<'_>) -> Result<()> {
+    let mut command = evcxr_cargo(dirs)?;
+    command.args(["build", "--offline", "--target", &Rust::installed()?.host]);
+    let result = match whom {
+        For::Kernel => run_cargo(command, None, &Estimate::NONE, Some(KERNEL_PATIENCE))?,
+        For::User(progress) => {
+            let crates = if is_ready(dirs) { 0 } else { count(dirs).unwrap_or_default() };
+            let estimate = Estimate { crates, ..ESTIMATE };
+            run_cargo(command, Some(&mut progress.task("the crates of the course")), &estimate, None)?
+        }
+    };
+    result.map_err(|messages| anyhow::anyhow!("what the notebooks depend on does not compile:\n{messages}"))
+}
+
+/// Measured on two idle cores.
+const ESTIMATE: Estimate = Estimate { crates: 0, milestones: &[], seconds: 120 };
+
+/// How many crates are compiled for this system.
+fn count(dirs: &Dirs) -> Option<usize> {
+    let mut command = evcxr_cargo(dirs).ok()?;
+    command.args(["metadata", "--format-version=1", "--offline", "--filter-platform"]);
+    let output = command.arg(Rust::installed().ok()?.host).output().ok()?;
+    let metadata: Value = serde_json::from_slice(&output.stdout).ok()?;
+    Some(metadata["resolve"]["nodes"].as_array()?.len())
+}
+
+/// Cargo as evcxr calls it: any difference in flags or linker arguments would compile everything again.
+fn evcxr_cargo(dirs: &Dirs) -> Result<Command> {
     let cargo = rust_tool("cargo")?;
     let rustc = rust_tool("rustc")?;
     let mut rustflags = "-Cprefer-dynamic".to_owned();
@@ -177,7 +145,7 @@ fn evcxr_cargo(dirs: &Dirs, folder: &Path) -> Result<Command> {
         }
         None => clean_cargo(&cargo),
     };
-    command.args(["build", "--target"]).arg(host(&rustc)?).current_dir(folder).envs(settings(dirs));
+    command.current_dir(dirs.warm()).envs(settings(dirs));
     let target = dirs.warm().join("target");
     command.env("CARGO_TARGET_DIR", &target).env("CARGO_BUILD_BUILD_DIR", &target);
     command.env("RUSTC", &rustc).env("RUSTFLAGS", rustflags);
@@ -201,23 +169,17 @@ pub(super) fn rust_tool(name: &str) -> Result<PathBuf> {
     on_path(name).with_context(|| format!("`{name}` is not on the PATH: install Rust from https://rustup.rs"))
 }
 
-pub(super) fn host(rustc: &Path) -> Result<String> {
-    let output = clean_cargo(rustc)
-        .arg("-vV")
-        .output()
-        .with_context(|| format!("cannot start {}", rustc.display()))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().find_map(|l| l.strip_prefix("host: "));
-    line.map(str::to_owned).with_context(|| format!("{} -vV names no host", rustc.display()))
-}
-
-/// Copies the compiled dependencies to a kernel's own folder.
+/// Copies the compiled dependencies, and the choice of their versions, to a kernel's own folder.
 pub fn copy(dirs: &Dirs, to: &Path) -> Result<()> {
     let from = dirs.warm().join("target");
     if !from.is_dir() {
         return Ok(());
     }
-    let _lock = lock(&dirs.warm())?;
+    let _lock = lock(&dirs.warm(), || ())?;
+    let versions = dirs.warm().join("Cargo.lock");
+    if versions.is_file() {
+        fs::copy(versions, to.join("Cargo.lock"))?;
+    }
     copy_tree(&from, &to.join("target"))
         .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
 }
@@ -251,36 +213,40 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     fs::File::options().write(true).open(to)?.set_modified(modified)
 }
 
-/// Waits until no other process holds the lock. It ends with the returned file.
-fn lock(folder: &Path) -> Result<fs::File> {
-    let path = folder.join("lock");
-    let lock = || {
-        let file = fs::File::create(&path)?;
-        file.lock()?;
-        io::Result::Ok(file)
-    };
-    lock().with_context(|| format!("cannot lock {}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn dep_lines_become_manifest_lines() {
-        let source = "// crates\n:dep ndarray = \"0.17\"\n:dep libc\n\nlet x = 1;\n";
-        assert_eq!(dependencies(source), ["ndarray = \"0.17\"", "libc = \"*\""]);
+    fn versions_come_from_the_workspaces_lock_file_until_it_changes() {
+        let root = tempfile::tempdir().unwrap();
+        let dirs = Dirs::at(root.path());
+        let (theirs, ours) = (dirs.root.join("Cargo.lock"), dirs.warm().join("Cargo.lock"));
+        choose_versions(&dirs).unwrap();
+        assert!(!ours.exists(), "there is none to take");
+        fs::write(&theirs, "old").unwrap();
+        choose_versions(&dirs).unwrap();
+        assert_eq!(fs::read_to_string(&ours).unwrap(), "old");
+        fs::write(&ours, "old, and what cargo made of it").unwrap();
+        choose_versions(&dirs).unwrap();
+        assert_eq!(fs::read_to_string(&ours).unwrap(), "old, and what cargo made of it");
+        fs::write(&theirs, "new").unwrap();
+        choose_versions(&dirs).unwrap();
+        assert_eq!(fs::read_to_string(&ours).unwrap(), "new");
     }
 
     #[test]
-    fn paths_are_relative_to_the_notebooks() {
+    fn another_compiler_or_set_is_not_ready() {
         let root = tempfile::tempdir().unwrap();
-        let root = fs::canonicalize(root.path()).unwrap();
-        fs::create_dir_all(root.join("notebooks")).unwrap();
-        fs::create_dir_all(root.join("crate")).unwrap();
-        let line = absolute_path("x = { path = \"../crate\", version = \"1\" }", &root.join("notebooks"));
-        assert_eq!(line, format!("x = {{ path = \"{}\", version = \"1\" }}", root.join("crate").display()));
-        assert_eq!(absolute_path("rand = \"0.10\"", &root), "rand = \"0.10\"");
+        let dirs = Dirs::at(root.path());
+        assert!(!is_ready(&dirs));
+        let now = describe(&dirs).unwrap();
+        write_if_changed(&dirs.warm().join("ready"), now.as_bytes()).unwrap();
+        assert!(is_ready(&dirs));
+        for change in [now.replace("rustc 1.", "rustc 0."), now.replace("ndarray", "nalgebra")] {
+            write_if_changed(&dirs.warm().join("ready"), change.as_bytes()).unwrap();
+            assert!(change != now && !is_ready(&dirs));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod cells;
 mod memory;
 mod outputs;
-mod process;
+pub(crate) mod process;
 mod progress;
 
 use std::collections::VecDeque;

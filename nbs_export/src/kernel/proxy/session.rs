@@ -21,6 +21,7 @@ use super::memory::Memory;
 use super::report::{self, Lines, Report};
 use super::scanner::{Piece, Scanner};
 use super::wire::Message;
+use crate::kernel::dependencies::{self, Conflict, Verdict};
 use crate::kernel::shim;
 use crate::run::strip_ansi;
 
@@ -318,9 +319,16 @@ impl Session {
 
     /// The lines that evcxr needs for crates that are not there yet.
     fn dependencies(&self, lines: &[String]) -> Result<String, String> {
+        let folder = std::env::current_dir().unwrap_or_default();
         let mut passed = String::new();
         for line in lines {
-            passed += &format!(":dep {line}\n");
+            match dependencies::judge(line, &folder) {
+                Verdict::Ours => {}
+                Verdict::New(line) => passed += &(line + "\n"),
+                Verdict::OtherVersion { ours, theirs } => {
+                    return Err(Conflict { ours: &ours, theirs: &theirs }.to_string());
+                }
+            }
         }
         Ok(passed)
     }
