@@ -44,6 +44,11 @@ pub fn start() -> io::Result<()> {
         unsafe {
             env::set_var("PATH", path);
             env::remove_var("CARGO");
+            env::remove_var("RUSTC");
+            match env::var_os("NBS_CARGO_HOME") {
+                Some(home) => env::set_var("CARGO_HOME", home),
+                None => env::remove_var("CARGO_HOME"),
+            }
         }
     }
     let link = UnixStream::connect(path)?;

@@ -13,9 +13,14 @@ use std::{env, fs};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::notebook::hex16;
 
 /// The kernel's folder; without it this program is no shim.
 pub const FOLDER: &str = "NBS_KERNEL";
+/// The reader's cargo folder, if there is a name for it.
+pub const CARGO_HOME: &str = "NBS_CARGO_HOME";
 /// The real programs, and the target to build for.
 pub const CARGO: &str = "NBS_REAL_CARGO";
 pub const RUSTC: &str = "NBS_REAL_RUSTC";
@@ -36,11 +41,14 @@ pub const CALL: &str = "nbs-rustc.json";
 /// cargo's metadata for the same dependencies.
 pub const METADATA: &str = "nbs-metadata.json";
 
+/// What evcxr finds under these names is this program.
+pub const NAMES: [&str; 3] = ["cargo", "rustc", "rustup"];
+
 /// The name by which this program was called, if it is a shim's.
 pub fn called_as() -> Option<String> {
     env::var_os(FOLDER)?;
     let name = Path::new(&env::args_os().next()?).file_stem()?.to_str()?.to_owned();
-    ["cargo", "rustup"].contains(&name.as_str()).then_some(name)
+    NAMES.contains(&name.as_str()).then_some(name)
 }
 
 /// Does what the shim with this name does.
@@ -48,6 +56,7 @@ pub fn main(name: &str) -> ExitCode {
     let args: Vec<OsString> = env::args_os().skip(1).collect();
     let result = match name {
         "rustup" => rustup(&args),
+        "rustc" => rustc_shim(&args),
         _ => cargo(&args),
     };
     result.unwrap_or_else(|error| {
@@ -108,8 +117,37 @@ fn rustup(args: &[OsString]) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     }
+    // rust-analyzer would have the standard library's source downloaded.
+    if args.first().is_some_and(|a| a == "component") {
+        return Ok(ExitCode::from(1));
+    }
     let Some(real) = env::var_os(RUSTUP) else { return Ok(ExitCode::from(1)) };
-    through(Command::new(real).args(args))
+    through(self::real(real).args(args))
+}
+
+/// A command in the reader's own environment.
+fn real(program: OsString) -> Command {
+    let mut command = Command::new(program);
+    match env::var_os(CARGO_HOME) {
+        Some(home) => command.env("CARGO_HOME", home),
+        None => command.env_remove("CARGO_HOME"),
+    };
+    command
+}
+
+/// rust-analyzer asks where the standard library's source is, and reads it all before anything else happens. evcxr's very
+/// first cell, which has no crates, needs none of it.
+fn rustc_shim(args: &[OsString]) -> Result<ExitCode> {
+    let folder = PathBuf::from(env::var_os(FOLDER).unwrap_or_default());
+    let is_sysroot = args.len() == 2 && args[0] == "--print" && args[1] == "sysroot";
+    if is_sysroot && env::current_dir().is_ok_and(|d| d == folder) {
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+        if !manifest.lines().any(is_dependency) {
+            println!("{}", folder.join("no-library").display());
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    through(Command::new(env::var_os(RUSTC).context("no rustc is named")?).args(args))
 }
 
 fn through(command: &mut Command) -> Result<ExitCode> {
@@ -122,13 +160,23 @@ fn code(status: std::process::ExitStatus) -> ExitCode {
 }
 
 fn cargo(args: &[OsString]) -> Result<ExitCode> {
-    let mut real = Command::new(env::var_os(CARGO).context("no cargo is named")?);
+    let mut real = real(env::var_os(CARGO).context("no cargo is named")?);
     real.args(args);
     let folder = PathBuf::from(env::var_os(FOLDER).unwrap_or_default());
+    // As a workspace, the standard library has parts that no cell names and that take long to read; without this answer
+    // rust-analyzer takes only its three main crates.
+    let library = Path::new("lib/rustlib/src/rust/library");
+    let of_library = |p: PathBuf| p.ancestors().any(|a| a.ends_with(library));
+    if args.iter().any(|a| a == "metadata") && manifest_path(args).is_some_and(of_library) {
+        return Ok(ExitCode::from(1));
+    }
     // Only evcxr's own calls are ours to answer, not what a cell starts.
     let here = env::current_dir().is_ok_and(|d| d == folder) || manifest_path(args).is_some_and(|p| p.starts_with(&folder));
     if !here {
         return through(&mut real);
+    }
+    if args.iter().any(|a| a == "--print") {
+        return remembered(args, &folder, real);
     }
     let what = args.iter().filter_map(|a| a.to_str()).find(|a| !a.starts_with('-')).unwrap_or_default();
     match what {
@@ -150,6 +198,9 @@ fn manifest_path(args: &[OsString]) -> Option<PathBuf> {
 }
 
 fn metadata(args: &[OsString], folder: &Path, mut real: Command) -> Result<ExitCode> {
+    if args.iter().any(|a| a == "--no-deps") {
+        return through(&mut real);
+    }
     let manifest = manifest(args).unwrap_or_default();
     let call = known(folder);
     // evcxr looks at each new dependency alone, and only wants to know that there is one.
@@ -176,11 +227,83 @@ fn metadata(args: &[OsString], folder: &Path, mut real: Command) -> Result<ExitC
         return through(&mut real);
     }
     let output = real.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
-    std::io::stdout().write_all(&output.stdout)?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = pruned(&text).unwrap_or(text);
+    std::io::stdout().write_all(text.as_bytes())?;
     if output.status.success() {
-        keep(folder, METADATA, &String::from_utf8_lossy(&output.stdout))?;
+        keep(folder, METADATA, &text)?;
     }
     Ok(code(output.status))
+}
+
+/// What cargo prints about the compiler: the same each time.
+fn remembered(args: &[OsString], folder: &Path, mut real: Command) -> Result<ExitCode> {
+    let mut sha = Sha256::new();
+    args.iter().for_each(|a| sha.update(a.as_encoded_bytes()));
+    sha.update(env::var(RUSTC).unwrap_or_default());
+    let name = format!("nbs-print-{}", hex16(&sha.finalize()));
+    let kept = env::var_os(KEPT).map(PathBuf::from).unwrap_or_else(|| folder.to_owned());
+    if let Ok(text) = fs::read(kept.join(&name)) {
+        std::io::stdout().write_all(&text)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let output = real.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+    std::io::stdout().write_all(&output.stdout)?;
+    if output.status.success() {
+        keep(folder, &name, &String::from_utf8_lossy(&output.stdout))?;
+    }
+    Ok(code(output.status))
+}
+
+/// Metadata without the crates that no cell names: large ones that only crates of crates use, and all that run at compile
+/// time. rust-analyzer reads every source of every crate; two thirds of them are these.
+fn pruned(metadata: &str) -> Option<String> {
+    const LARGE: u64 = 300_000;
+    let mut json: Value = serde_json::from_str(metadata).ok()?;
+    let root = json["resolve"]["root"].as_str()?.to_owned();
+    let nodes = json["resolve"]["nodes"].as_array()?;
+    let of = |id: &str| -> Vec<String> {
+        let node = nodes.iter().find(|n| n["id"] == id);
+        let list = node.and_then(|n| n["dependencies"].as_array()).into_iter().flatten();
+        list.filter_map(|d| d.as_str().map(str::to_owned)).collect()
+    };
+    let direct = of(&root);
+    let is_local = |p: &Value| p["source"].is_null();
+    let compile_time = |p: &Value| {
+        let kinds = |t: &Value| t["kind"].as_array().is_some_and(|k| k.iter().any(|k| k == "proc-macro"));
+        p["targets"].as_array().is_some_and(|t| t.iter().any(kinds))
+    };
+    let dropped: Vec<String> = json["packages"]
+        .as_array()?
+        .iter()
+        .filter(|p| {
+            let id = p["id"].as_str().unwrap_or_default();
+            let wanted = is_local(p) || direct.iter().any(|d| d == id);
+            let source = p["manifest_path"].as_str().and_then(|m| Path::new(m).parent());
+            !wanted && (compile_time(p) || source.is_some_and(|s| source_size(s) > LARGE))
+        })
+        .filter_map(|p| p["id"].as_str().map(str::to_owned))
+        .collect();
+    let is_dropped = |v: &Value| dropped.iter().any(|d| v == d.as_str());
+    json["packages"].as_array_mut()?.retain(|p| !is_dropped(&p["id"]));
+    let nodes = json["resolve"]["nodes"].as_array_mut()?;
+    nodes.retain(|n| !is_dropped(&n["id"]));
+    for node in nodes {
+        node["dependencies"].as_array_mut()?.retain(|d| !is_dropped(d));
+        node["deps"].as_array_mut()?.retain(|d| !is_dropped(&d["pkg"]));
+    }
+    Some(json.to_string())
+}
+
+/// Bytes of Rust below a folder.
+fn source_size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |e: fs::DirEntry| match e.file_type() {
+        Ok(kind) if kind.is_dir() => source_size(&e.path()),
+        Ok(_) if e.path().extension().is_some_and(|x| x == "rs") => e.metadata().map_or(0, |m| m.len()),
+        _ => 0,
+    };
+    entries.map(size).sum()
 }
 
 fn known(folder: &Path) -> Option<Call> {

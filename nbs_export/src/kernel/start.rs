@@ -70,9 +70,11 @@ fn prepare(dirs: &Dirs, evcxr: &Path, folder: &Path) -> Result<Command> {
 fn put_shims(dirs: &Dirs, folder: &Path, command: &mut Command) -> Result<()> {
     let kept = dirs.home.join("kept");
     shim::recall(&kept, folder);
-    let shims = folder.join("shims");
+    // rust-analyzer looks for cargo in cargo's own folder first.
+    let home = folder.join("cargo-home");
+    let shims = home.join("bin");
     fs::create_dir_all(&shims)?;
-    for name in ["cargo", "rustup"] {
+    for name in shim::NAMES {
         let file = shims.join(format!("{name}{}", env::consts::EXE_SUFFIX));
         if fs::hard_link(dirs.bin("nbs"), &file).is_err() {
             fs::copy(dirs.bin("nbs"), &file).with_context(|| format!("cannot write {}", file.display()))?;
@@ -82,7 +84,12 @@ fn put_shims(dirs: &Dirs, folder: &Path, command: &mut Command) -> Result<()> {
     let path = env::var_os("PATH").unwrap_or_default();
     let all: Vec<PathBuf> = [shims.clone()].into_iter().chain(env::split_paths(&path)).collect();
     command.env("PATH", env::join_paths(all)?).env("NBS_PATH", path);
-    command.env("CARGO", shims.join(format!("cargo{}", env::consts::EXE_SUFFIX)));
+    if let Some(theirs) = env::var_os("CARGO_HOME") {
+        command.env(shim::CARGO_HOME, theirs);
+    }
+    command.env("CARGO_HOME", home).env("CARGO", shims.join(format!("cargo{}", env::consts::EXE_SUFFIX)));
+    // rust-analyzer's; evcxr names the real one for each build.
+    command.env("RUSTC", shims.join(format!("rustc{}", env::consts::EXE_SUFFIX)));
     command.env(shim::FOLDER, folder).env(shim::KEPT, kept).env(shim::HOST, Rust::installed()?.host);
     command.env(shim::CARGO, cargo).env(shim::RUSTC, rustc);
     if let Some(rustup) = super::on_path("rustup") {

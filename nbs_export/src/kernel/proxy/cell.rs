@@ -127,11 +127,6 @@ impl Cell {
         Ok(cell)
     }
 
-    /// Is there nothing for evcxr to do?
-    pub fn is_empty(&self) -> bool {
-        self.code.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with("//"))
-    }
-
     /// `%%` on the first line, which is about the whole cell.
     fn whole(&mut self, lines: &mut [String]) -> Result<Option<String>, Refused> {
         let first = lines.iter().position(|l| !l.trim().is_empty() && !l.trim_start().starts_with("//"));
@@ -289,6 +284,6 @@ mod tests {
         assert_eq!(cell.questions, [("Tensor".into(), false), ("minai::conv::conv2d".into(), true)]);
         assert_eq!(cell.dependencies, ["rand = \"0.10\""]);
         assert_eq!(cell.code, "\n\n\n:vars\nlet a = f()?;");
-        assert!(Cell::read("//| default_exp x\n:dep a").unwrap().is_empty());
+        assert_eq!(Cell::read("//| default_exp x\n:dep a").unwrap().code, "//| default_exp x\n");
     }
 }

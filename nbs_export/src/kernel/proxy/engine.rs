@@ -33,8 +33,6 @@ pub struct Engine {
     codec: Codec,
     shell: mpsc::UnboundedSender<ZmqMessage>,
     waiting: Waiting,
-    /// The process's id.
-    pub pid: u32,
 }
 
 impl Engine {
@@ -48,9 +46,8 @@ impl Engine {
         let file = folder.join("connection.json");
         std::fs::write(&file, serde_json::to_vec(&connection)?)?;
         let mut command = tokio::process::Command::from(command);
-        command.arg("--control_file").arg(&file).stdin(Stdio::null()).kill_on_drop(true);
+        command.arg("--control_file").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().context("cannot start evcxr_jupyter")?;
-        let pid = child.id().context("evcxr_jupyter ended at once")?;
         let codec = Codec::new(&connection.key);
         let mut iopub = SubSocket::new();
         connect(&mut iopub, &connection.endpoint(connection.iopub_port), &mut child).await?;
@@ -94,7 +91,7 @@ impl Engine {
             let status = child.wait().await.map_or_else(|e| e.to_string(), |s| s.to_string());
             let _ = events.send(FromEngine::Ended(status));
         });
-        Ok(Self { codec, shell, waiting, pid })
+        Ok(Self { codec, shell, waiting })
     }
 
     /// Asks evcxr to execute something. Gives the request's id, which answers carry.

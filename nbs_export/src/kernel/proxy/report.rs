@@ -87,12 +87,17 @@ impl<'a> Lines<'a> {
             }
             let lines: Vec<&str> = cell.source.lines().collect();
             for (k, candidate) in lines.iter().enumerate() {
-                if candidate.trim() != text && !(text.len() > 3 && candidate.contains(text)) {
+                let candidate = *candidate;
+                let same = candidate.trim() == text;
+                // evcxr splits lines with several statements, and wraps the last expression to show it.
+                let part = (text.len() > 3 && candidate.contains(text))
+                    || (candidate.trim().len() > 2 && text.contains(candidate.trim()));
+                if !same && !part {
                     continue;
                 }
-                let score = 1 + self.common(&lines, k, at, 1) + self.common(&lines, k, at, -1);
+                let score = usize::from(same) + self.common(&lines, k, at, 1) + self.common(&lines, k, at, -1);
                 if best.as_ref().is_none_or(|(s, _)| score > *s) {
-                    best = Some((score, Place { cell: cell.count, line: k + 1, text: (*candidate).to_owned() }));
+                    best = Some((score, Place { cell: cell.count, line: k + 1, text: candidate.to_owned() }));
                 }
             }
         }

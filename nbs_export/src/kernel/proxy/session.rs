@@ -36,7 +36,7 @@ const HOLD: Duration = Duration::from_millis(10);
 const HOLD_RICH: Duration = Duration::from_millis(300);
 
 /// What every process begins with.
-const BEGIN: &str = "use minai::nbs_cell::ShowDebug as _;\nif let Err(error) = minai::nbs_link::start() { eprintln!(\"{error}\"); }";
+const BEGIN: &str = "use minai::nbs_cell::ShowDebug as _;\nif let Err(error) = minai::nbs_link::start() { eprintln!(\"{error}\"); };\nlet nbs_begin = minai::tensor::Tensor::ones(&[1]); drop(nbs_begin);";
 
 /// Wishes of the front end that concern the running cell.
 #[derive(Debug)]

@@ -132,11 +132,6 @@ impl Codec {
         Self { key, session: Uuid::new_v4().to_string() }
     }
 
-    /// The id of this side's session.
-    pub fn session(&self) -> &str {
-        &self.session
-    }
-
     /// A new message. `parent` is the header of the message that it answers, or null.
     pub fn message(&self, kind: &str, parent: Value, content: Value) -> Message {
         let header = json!({
