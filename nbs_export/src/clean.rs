@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::notebook::{Notebook, hex16, join_lines, split_lines};
 use crate::workspace::Workspace;
-use crate::{diff, export};
+use crate::{diff, files};
 
 /// Metadata of a cell that an author sets; everything else is an editor's.
 const CELL_METADATA: [&str; 9] =
@@ -23,8 +23,9 @@ const NOTEBOOK_METADATA: [&str; 4] = ["authors", "kernelspec", "language_info", 
 
 /// Cleans a notebook in memory. Cleaning twice is cleaning once.
 pub fn clean(notebook: &mut Notebook) {
+    let is_rust = notebook.is_rust();
     let hidden: Vec<bool> = notebook.cells().map(|c| c.directives().is_ok_and(|d| d.hide())).collect();
-    clean_notebook_metadata(&mut notebook.json);
+    clean_notebook_metadata(&mut notebook.json, is_rust);
     give_ids(notebook);
     let cells = notebook.json["cells"].as_array_mut().into_iter().flatten();
     for (cell, hidden) in cells.zip(hidden) {
@@ -43,11 +44,9 @@ pub fn clean(notebook: &mut Notebook) {
     }
 }
 
-fn clean_notebook_metadata(json: &mut Value) {
+fn clean_notebook_metadata(json: &mut Value, is_rust: bool) {
     let metadata = object(&mut json["metadata"]);
     metadata.retain(|key, _| NOTEBOOK_METADATA.contains(&key.as_str()));
-    let language = metadata.get("kernelspec").map_or(Value::Null, |k| k["language"].clone());
-    let is_rust = language.as_str().is_none_or(|l| l.eq_ignore_ascii_case("rust"));
     if is_rust {
         // Whether a reader ran it on our kernel or on the stock one makes no difference to the notebook.
         let (kernelspec, language_info) = rust_kernel();
@@ -179,8 +178,15 @@ pub fn run(workspace: &Workspace, names: &[String], options: Options) -> Result<
     let mut fine = true;
     for path in workspace.select(names)? {
         let place = workspace.relative(&path);
-        let mut notebook = Notebook::load(&path)?;
-        let text = export::read(&path)?.unwrap_or_default();
+        let mut notebook = match Notebook::load(&path) {
+            Ok(notebook) => notebook,
+            Err(error) => {
+                eprintln!("{error:#}");
+                fine = false;
+                continue;
+            }
+        };
+        let text = files::read(&path)?.unwrap_or_default();
         let Some(difference) = difference(&place, &text, &notebook) else {
             continue;
         };
@@ -203,7 +209,17 @@ fn check_staged(workspace: &Workspace) -> Result<bool> {
     let mut fine = true;
     for path in list.split('\0').filter(|p| !p.is_empty()) {
         let text = git(workspace, &["show", &format!(":{path}")])?;
-        let notebook = Notebook::parse(&workspace.root.join(path), &text)?;
+        let notebook = match Notebook::parse(&workspace.root.join(path), &text) {
+            Ok(notebook) => notebook,
+            Err(error) => {
+                say!("{error:#}");
+                fine = false;
+                continue;
+            }
+        };
+        if !notebook.is_rust() {
+            continue;
+        }
         if let Some(difference) = difference(path, &text, &notebook) {
             say!("{path} is not clean as staged:\n{difference}");
             fine = false;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::workspace::Workspace;
-use crate::{check, clean, doctor, export, fmt, hooks, kernel, lab, merge, new, run, update};
+use crate::{cargo, check, clean, doctor, export, fmt, hooks, kernel, lab, merge, new, run, update};
 
 /// Notebooks as the source of a Rust crate: export them, check them, run them.
 #[derive(Debug, Parser)]
@@ -151,7 +151,7 @@ pub fn main(cli: Cli) -> Result<bool> {
         Command::Update(args) => done(update::update(&here()?, args.dry_run)),
         Command::Run(args) => done(run::run(args)),
         Command::Test(args) => done(run::test(args)),
-        Command::Build => export::build(&here()?),
+        Command::Build => cargo::build(&here()?),
         Command::Fmt(args) => fmt::fmt(&here()?, &args.notebooks, args.check),
         Command::Clean(args) if args.install_hook => done(hooks::install(&here()?)),
         Command::Clean(CleanArgs { notebooks, check, staged, .. }) => {

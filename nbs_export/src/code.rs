@@ -4,6 +4,11 @@ use std::collections::BTreeSet;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
+/// A variable that `nbs run` puts first into each cell with a `?`: the kernel keeps a cell's new variables only if the cell came
+/// to its end, and nothing else tells that a `?` did not return early (its error is text on stderr, like any other).
+/// Other cells go without: the first variable costs seconds, and each cell after it a little.
+pub const SENTINEL: &str = "nbs_end";
+
 /// The lines (from 0) that begin inside a string literal, so that their leading space is content.
 ///
 /// Text that is not Rust has none.

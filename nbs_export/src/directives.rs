@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::code;
 
+/// How the line above every exported cell begins: the exporter's own, which no cell may hold.
+pub const MARKER: &str = "// %% notebooks/";
+
 /// One directive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Directive {
@@ -27,6 +30,8 @@ pub enum Directive {
     CompileFail(Option<String>),
     /// `slow`: quick runs may skip the cell, and its test is ignored by default.
     Slow,
+    /// `timed`: the outputs hold times, which `nbs run` saves only where nothing disturbed them.
+    Timed,
 }
 
 /// What stands at the top of a cell.
@@ -60,10 +65,19 @@ impl Directives {
         let inside_text = code::lines_inside_literals(source);
         let mut all = Vec::new();
         for (i, line) in source.lines().enumerate() {
-            let Some(text) = line.trim_start().strip_prefix("//|") else {
-                continue;
-            };
             let error = |message| DirectiveError { line: i + 1, message };
+            let Some(text) = line.trim_start().strip_prefix("//|") else {
+                // A `#` ends the comments, as it would begin Rust; no other line of code can be meant as a directive.
+                match meant(line).filter(|_| i <= head) {
+                    Some(form) => {
+                        return Err(error(format!(
+                            "`{}` should read `//| {form}`: it has no effect",
+                            line.trim()
+                        )));
+                    }
+                    None => continue,
+                }
+            };
             if i < head {
                 all.push((i + 1, parse_one(text.trim()).map_err(error)?));
             } else if !inside_text.contains(&i) {
@@ -120,6 +134,11 @@ impl Directives {
         self.has(&Directive::Hide)
     }
 
+    /// Do the outputs hold times?
+    pub fn timed(&self) -> bool {
+        self.has(&Directive::Timed)
+    }
+
     /// May a quick run skip the cell?
     pub fn slow(&self) -> bool {
         self.has(&Directive::Slow)
@@ -174,6 +193,44 @@ impl Parts {
     }
 }
 
+/// What a line would be as a directive, where it has another notebook tool's form: `#| export`, `// | export`, `//export`.
+fn meant(line: &str) -> Option<String> {
+    let line = line.trim();
+    let (comment, rest) = match line.strip_prefix("//") {
+        Some(rest) => (true, rest),
+        None => (false, line.strip_prefix('#')?),
+    };
+    let (bar, text) = match rest.trim_start().strip_prefix('|') {
+        Some(text) => (true, text.trim()),
+        None => (false, rest.trim()),
+    };
+    let word = text.split_whitespace().next()?;
+    let is_known = WORDS.contains(&word);
+    let is_whole = is_known && parse_one(text).is_ok();
+    // Comments may begin with such a word, so without the bar it takes more to be sure.
+    let is_meant = match (comment, bar) {
+        (_, true) => is_known,
+        (false, false) => is_whole,
+        (true, false) => is_whole && (!rest.starts_with(' ') || word == "default_exp" || text == "export"),
+    };
+    is_meant.then(|| text.to_owned())
+}
+
+/// How directives begin.
+const WORDS: [&str; 11] = [
+    "default_exp",
+    "export",
+    "doc",
+    "feature",
+    "test",
+    "hide",
+    "eval:",
+    "should_panic",
+    "compile_fail",
+    "slow",
+    "timed",
+];
+
 fn parse_one(text: &str) -> Result<Directive, String> {
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let rest = rest.trim();
@@ -203,10 +260,11 @@ fn parse_one(text: &str) -> Result<Directive, String> {
         }
         ("compile_fail", _) => usage("compile_fail E0382"),
         ("slow", []) => Ok(Directive::Slow),
-        ("hide" | "should_panic" | "slow", _) => usage(word),
+        ("timed", []) => Ok(Directive::Timed),
+        ("hide" | "should_panic" | "slow" | "timed", _) => usage(word),
         _ => Err(format!(
             "unknown directive `//| {text}`; known are default_exp, export, doc, feature, test, hide, eval: false, \
-             should_panic, compile_fail, slow"
+             should_panic, compile_fail, slow, timed"
         )),
     }
 }
@@ -229,8 +287,15 @@ fn identifier(name: &str) -> Result<String, String> {
 fn module_name(name: &str) -> Result<String, String> {
     match name {
         // Files that cargo gives a meaning of its own, and the parts of the crate that are written by hand.
-        "lib" | "main" | "kernels" | "prelude" => {
-            Err(format!("`{name}` cannot be the name of an exported module"))
+        "lib" | "main" | "io" | "kernels" | "prelude" => {
+            Err(format!("`{name}` cannot be the name of an exported module: the crate has that file already"))
+        }
+        "alloc" | "core" | "proc_macro" | "std" | "test" => {
+            Err(format!("`{name}` cannot be the name of an exported module: it is a crate of Rust's own"))
+        }
+        // Keywords that `use` lines would take for a place.
+        "crate" | "self" | "super" => {
+            Err(format!("`{name}` cannot be the name of an exported module: it is a keyword of Rust"))
         }
         _ => identifier(name),
     }

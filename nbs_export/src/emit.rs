@@ -15,24 +15,39 @@ pub struct Wanted {
     pub place: String,
     /// The whole text.
     pub text: String,
+    /// Traits that it may have to import: a method of theirs is named, but many types have methods of that name. Only
+    /// the compiler knows.
+    pub guesses: BTreeSet<String>,
 }
 
-/// All exported files, by their paths in the workspace.
-pub fn files(plan: &Plan) -> BTreeMap<String, Wanted> {
+/// All exported files, by their paths in the workspace. `keep` says of a file's path and a guessed trait whether the
+/// file imports it.
+pub fn files(plan: &Plan, keep: &dyn Fn(&str, &str) -> bool) -> BTreeMap<String, Wanted> {
     let mut files = BTreeMap::new();
     for lesson in &plan.lessons {
-        let mut add = |path, body: String| {
+        let mut add = |path: String, (body, guesses): (String, BTreeSet<String>)| {
             let text = exported::with_banner(&lesson.place, &body);
-            files.insert(path, Wanted { place: lesson.place.clone(), text });
+            files.insert(path, Wanted { place: lesson.place.clone(), text, guesses });
         };
         for module in &lesson.modules {
-            add(module_path(&module.name), module_body(lesson, module, plan.width));
+            let path = module_path(&module.name);
+            let file = module_body(lesson, module, plan.width, &|name| keep(&path, name));
+            add(path, file);
         }
         if !lesson.tests.is_empty() {
-            add(tests_path(&lesson.name), tests_body(lesson, plan.width));
+            let path = tests_path(&lesson.name);
+            let file = tests_body(lesson, plan.width, &|name| keep(&path, name));
+            add(path, file);
         }
     }
     files
+}
+
+/// The notebook to which an exported file belongs.
+pub fn owner<'a>(plan: &'a Plan, path: &str) -> Option<&'a str> {
+    let owns =
+        |l: &&Lesson| tests_path(&l.name) == path || l.modules.iter().any(|m| module_path(&m.name) == path);
+    plan.lessons.iter().find(owns).map(|l| l.place.as_str())
 }
 
 /// Where a module's file lies.
@@ -50,22 +65,37 @@ pub fn test_target(lesson: &str) -> String {
     format!("lesson_{lesson}")
 }
 
-fn module_body(lesson: &Lesson, module: &Module, width: usize) -> String {
-    let docs: Vec<_> = module.docs.iter().map(|line| format!("//! {line}").trim_end().to_owned()).collect();
-    let used: Vec<&Used> = module.cells.iter().map(|p| &p.used).collect();
-    let imports =
-        imports(lesson, Importer { module: Some(module), root: "crate", reach: Reach::Crate, width }, &used);
-    let cells = module.cells.iter().map(|p| cell(lesson, &p.id, &p.code));
-    body(docs.join("\n"), imports, cells)
+/// The module of a path from [`module_path`].
+pub fn module_of(path: &str) -> Option<&str> {
+    path.strip_prefix(CRATE)?.strip_prefix("/src/")?.strip_suffix(".rs")
 }
 
-fn tests_body(lesson: &Lesson, width: usize) -> String {
+/// The lesson of a path from [`tests_path`].
+pub fn lesson_of_tests(path: &str) -> Option<&str> {
+    path.strip_prefix("tests/lesson_")?.strip_suffix(".rs")
+}
+
+fn module_body(
+    lesson: &Lesson,
+    module: &Module,
+    width: usize,
+    keep: &dyn Fn(&str) -> bool,
+) -> (String, BTreeSet<String>) {
+    let docs: Vec<_> = module.docs.iter().map(|line| format!("//! {line}").trim_end().to_owned()).collect();
+    let used: Vec<&Used> = module.cells.iter().map(|p| &p.used).collect();
+    let importer = Importer { module: Some(module), root: "crate", reach: Reach::Crate, width, keep };
+    let (imports, guesses) = imports(lesson, importer, &used);
+    let cells = module.cells.iter().map(|p| cell(lesson, &p.id, &p.code));
+    (body(docs.join("\n"), imports, cells), guesses)
+}
+
+fn tests_body(lesson: &Lesson, width: usize, keep: &dyn Fn(&str) -> bool) -> (String, BTreeSet<String>) {
     let docs = format!("//! What {} claims.", lesson.place);
     let used: Vec<&Used> = lesson.tests.iter().map(|t| &t.piece.used).collect();
-    let imports =
-        imports(lesson, Importer { module: None, root: CRATE, reach: Reach::Everywhere, width }, &used);
+    let importer = Importer { module: None, root: CRATE, reach: Reach::Everywhere, width, keep };
+    let (imports, guesses) = imports(lesson, importer, &used);
     let cells = lesson.tests.iter().map(|t| cell(lesson, &t.piece.id, &exported::wrap_test(t, width)));
-    body(docs, imports, cells)
+    (body(docs, imports, cells), guesses)
 }
 
 fn body(docs: String, imports: String, cells: impl Iterator<Item = String>) -> String {
@@ -87,11 +117,13 @@ struct Importer<'a> {
     reach: Reach,
     /// How long a line may be.
     width: usize,
+    /// Is a trait imported of which only a method's name was seen?
+    keep: &'a dyn Fn(&str) -> bool,
 }
 
-/// The `use` lines for what lives in other modules of the same notebook.
-fn imports(lesson: &Lesson, importer: Importer, used: &[&Used]) -> String {
-    let Importer { module, root, reach, width } = importer;
+/// The `use` lines for what lives in other modules of the same notebook, and the traits that are guessed at.
+fn imports(lesson: &Lesson, importer: Importer, used: &[&Used]) -> (String, BTreeSet<String>) {
+    let Importer { module, root, reach, width, keep } = importer;
     let known: BTreeSet<&str> = module
         .into_iter()
         .flat_map(|m| &m.cells)
@@ -101,37 +133,33 @@ fn imports(lesson: &Lesson, importer: Importer, used: &[&Used]) -> String {
     let visible = |item: &&Defined| item.reach >= reach && !known.contains(item.name.as_str());
     let named = |item: &Defined| used.iter().any(|u| u.bare.contains(&item.name));
     let by_method = |item: &Defined| used.iter().any(|u| item.methods.iter().any(|m| u.methods.contains(m)));
-    let mut blocks: BTreeMap<Attribute, Names> = BTreeMap::new();
+    let mut guesses = BTreeSet::new();
+    // By the feature that the items' module needs.
+    let mut blocks: BTreeMap<Option<&str>, Names> = BTreeMap::new();
     let others = lesson.modules.iter().filter(|other| module.is_none_or(|m| m.name != other.name));
     for other in others {
         let feature =
             other.feature.as_deref().filter(|f| module.is_none_or(|m| m.feature.as_deref() != Some(f)));
         for item in other.cells.iter().flat_map(|p| &p.defined).filter(visible) {
-            if named(item) || by_method(item) {
-                let attribute = Attribute { guessed: !named(item), feature };
+            let guessed = !named(item) && by_method(item);
+            if guessed {
+                guesses.insert(item.name.clone());
+            }
+            if named(item) || (guessed && keep(&item.name)) {
                 let path = (!item.at_root).then_some(other.name.as_str());
-                blocks.entry(attribute).or_default().entry(path).or_default().insert(&item.name);
+                blocks.entry(feature).or_default().entry(path).or_default().insert(&item.name);
             }
         }
     }
-    let blocks = blocks.into_iter().map(|(attribute, names)| use_block(root, attribute, names, width));
-    blocks.collect::<Vec<_>>().join("\n\n")
-}
-
-/// What stands above a `use`.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Attribute<'a> {
-    /// A trait of which only a method's name was seen, which may be another's method.
-    guessed: bool,
-    /// The items' module is only there with this feature.
-    feature: Option<&'a str>,
+    let blocks = blocks.into_iter().map(|(feature, names)| use_block(root, feature, names, width));
+    (blocks.collect::<Vec<_>>().join("\n\n"), guesses)
 }
 
 /// Names by module (none for the crate's root).
 type Names<'a> = BTreeMap<Option<&'a str>, BTreeSet<&'a str>>;
 
 /// `use` lines in the order and form that rustfmt gives them.
-fn use_block(root: &str, attribute: Attribute, modules: Names, width: usize) -> String {
+fn use_block(root: &str, feature: Option<&str>, modules: Names, width: usize) -> String {
     let mut lines: Vec<(Vec<&str>, String)> = Vec::new();
     for (module, names) in modules {
         let mut names: Vec<&str> = names.into_iter().collect();
@@ -148,10 +176,7 @@ fn use_block(root: &str, attribute: Attribute, modules: Names, width: usize) -> 
         }
     }
     lines.sort_by(|a, b| path_order(&a.0, &b.0));
-    let mut above = attribute.feature.map_or(String::new(), |f| format!("#[cfg(feature = \"{f}\")]\n"));
-    if attribute.guessed {
-        above += "#[allow(unused_imports)]\n";
-    }
+    let above = feature.map_or(String::new(), |f| format!("#[cfg(feature = \"{f}\")]\n"));
     lines.iter().map(|(_, line)| format!("{above}{line}")).collect::<Vec<_>>().join("\n")
 }
 
@@ -192,6 +217,19 @@ pub fn with_modules(lib: &str, modules: &BTreeMap<&str, Option<&str>>) -> String
         None => format!("pub mod {name};\n"),
     });
     with_block(lib, MODULES, &lines.collect::<String>())
+}
+
+/// The modules that the list of `lib.rs` has, with their features.
+pub fn listed_modules(lib: &str) -> BTreeMap<&str, Option<&str>> {
+    let mut modules = BTreeMap::new();
+    let mut feature = None;
+    for line in lib.lines().skip_while(|l| *l != MODULES[0]).take_while(|l| *l != MODULES[1]) {
+        if let Some(name) = line.strip_prefix("pub mod ").and_then(|l| l.strip_suffix(';')) {
+            modules.insert(name, feature.take());
+        }
+        feature = line.strip_prefix("#[cfg(feature = \"").and_then(|l| l.strip_suffix("\")]"));
+    }
+    modules
 }
 
 /// `tests/Cargo.toml` with an entry for each of these lessons.
@@ -243,6 +281,7 @@ mod tests {
             "//! Head.\n\n// nbs:modules begin\n#[cfg(feature = \"plot\")]\npub mod plot;\npub mod rng;\n// nbs:modules end\n"
         );
         assert_eq!(with_modules(&first, &modules), first);
+        assert_eq!(listed_modules(&first), modules);
         let longer = first.clone() + "\npub mod prelude;\n";
         assert_eq!(with_modules(&longer, &modules), longer);
         assert_eq!(with_modules(&longer, &BTreeMap::new()).matches("pub mod").count(), 1);

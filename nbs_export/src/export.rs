@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
-use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cargo::{Message, Report};
 use crate::emit::{self, Wanted};
 use crate::exported::Exported;
 use crate::files::{self, Change};
+use crate::lesson::Problem;
 use crate::plan::Plan;
 use crate::workspace::{CRATE, Workspace};
-use crate::{cargo, diff, shadow};
+use crate::{cargo, count, diff, shadow};
 
 /// How a file compares with what the notebooks want.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum State {
 pub struct Entry {
     /// Its path in the workspace, with `/`.
     pub path: String,
+    /// The notebook that it belongs to; `None` for the lists of modules and tests.
+    pub place: Option<String>,
     /// What it holds; `None` if it does not exist.
     pub now: Option<String>,
     /// What it should hold; `None` if it should not exist.
@@ -40,22 +42,40 @@ pub struct Entry {
     pub state: State,
 }
 
-/// Compares the tree with the plan. With `selected` notebooks (such as `notebooks/01_foundations.ipynb`), only their files.
-pub fn compare(workspace: &Workspace, plan: &Plan, selected: &BTreeSet<String>) -> Result<Vec<Entry>> {
-    let wanted = emit::files(plan);
+/// Compares the tree with the plan. With `selected` notebooks (such as `notebooks/01_foundations.ipynb`), only their
+/// files; notebooks with problems keep what they have exported. `keep` is that of [`emit::files`].
+pub fn compare(
+    workspace: &Workspace,
+    plan: &Plan,
+    selected: &BTreeSet<String>,
+    keep: &dyn Fn(&str, &str) -> bool,
+) -> Result<Vec<Entry>> {
+    let selected = &(selected - &plan.bad());
+    let wanted = emit::files(plan, keep);
     let mut entries = Vec::new();
-    for (path, Wanted { place, text }) in &wanted {
+    for (path, Wanted { place, text, .. }) in &wanted {
         if selected.contains(place) {
-            let now = read(&workspace.root.join(path))?;
+            let now = files::read(&workspace.root.join(path))?;
             let state = state(now.as_deref(), Some(text));
-            entries.push(Entry { path: path.clone(), now, wanted: Some(text.clone()), state });
+            let (path, wanted) = (path.clone(), Some(text.clone()));
+            entries.push(Entry { path, place: Some(place.clone()), now, wanted, state });
         }
     }
-    for path in exported_files(workspace)?.into_iter().filter(|p| !wanted.contains_key(p)) {
-        entries.extend(orphan(workspace, plan, selected, path)?);
+    let exported = exported_files(workspace)?;
+    for (path, file) in exported.iter().filter(|(p, _)| !wanted.contains_key(*p)) {
+        entries.extend(orphan(workspace, plan, selected, path, file)?);
     }
-    entries.extend(lists(workspace, plan, selected)?);
+    // What is not exported now stays as it is, whatever its notebook says.
+    let stays = |f: &Exported| !selected.contains(&f.place) && workspace.root.join(&f.place).exists();
+    let kept = exported.iter().filter(|(_, file)| stays(file)).map(|(path, _)| path.as_str());
+    entries.extend(lists(workspace, plan, selected, &kept.collect())?);
     Ok(entries)
+}
+
+/// Which of the guessed traits each file imports at present; all of them where there is no such file.
+pub fn as_on_disk(workspace: &Workspace) -> Result<impl Fn(&str, &str) -> bool + use<>> {
+    let files = exported_files(workspace)?;
+    Ok(move |path: &str, name: &str| files.get(path).is_none_or(|file| file.imports(name)))
 }
 
 /// A file that no notebook exports any more, if its notebook is among the selected or gone.
@@ -63,16 +83,18 @@ fn orphan(
     workspace: &Workspace,
     plan: &Plan,
     selected: &BTreeSet<String>,
-    path: String,
+    path: &str,
+    file: &Exported,
 ) -> Result<Option<Entry>> {
-    let now = read(&workspace.root.join(&path))?;
-    let Some(owner) = now.as_deref().and_then(Exported::parse).map(|e| e.place) else {
-        return Ok(None);
-    };
+    let owner = &file.place;
     // A notebook that cannot be read still owns its files.
-    let gone = plan.lesson(&owner).is_none() && !workspace.root.join(&owner).exists();
+    let gone = plan.lesson(owner).is_none() && !workspace.root.join(owner).exists();
+    if !gone && !selected.contains(owner) {
+        return Ok(None);
+    }
+    let now = files::read(&workspace.root.join(path))?;
     let state = state(now.as_deref(), None);
-    Ok((gone || selected.contains(&owner)).then_some(Entry { path, now, wanted: None, state }))
+    Ok(Some(Entry { path: path.to_owned(), place: Some(owner.clone()), now, wanted: None, state }))
 }
 
 fn state(now: Option<&str>, wanted: Option<&str>) -> State {
@@ -94,9 +116,9 @@ fn state(now: Option<&str>, wanted: Option<&str>) -> State {
     }
 }
 
-/// All files in the crate and the tests that carry our banner.
-pub fn exported_files(workspace: &Workspace) -> Result<Vec<String>> {
-    let mut paths = Vec::new();
+/// All files in the crate and the tests that carry our banner, by their paths in the workspace.
+pub fn exported_files(workspace: &Workspace) -> Result<BTreeMap<String, Exported>> {
+    let mut files = BTreeMap::new();
     for dir in [workspace.src_dir(), workspace.tests_dir()] {
         let Ok(entries) = fs::read_dir(&dir) else {
             continue;
@@ -104,103 +126,164 @@ pub fn exported_files(workspace: &Workspace) -> Result<Vec<String>> {
         for entry in entries {
             let path = entry.with_context(|| format!("cannot read {}", dir.display()))?.path();
             let is_rust = path.extension().is_some_and(|e| e == "rs") && path.is_file();
-            if is_rust && read(&path)?.is_some_and(|t| Exported::parse(&t).is_some()) {
-                paths.push(workspace.relative(&path));
+            if let Some(file) = files::read(&path)?.filter(|_| is_rust).and_then(|t| Exported::parse(&t)) {
+                files.insert(workspace.relative(&path), file);
             }
         }
     }
-    paths.sort();
-    Ok(paths)
+    Ok(files)
 }
 
-/// The module list of `lib.rs` and the test list of `tests/Cargo.toml`.
-fn lists(workspace: &Workspace, plan: &Plan, selected: &BTreeSet<String>) -> Result<Vec<Entry>> {
+/// The module list of `lib.rs` and the test list of `tests/Cargo.toml`; what `kept` files need stays in them.
+fn lists(
+    workspace: &Workspace,
+    plan: &Plan,
+    selected: &BTreeSet<String>,
+    kept: &BTreeSet<&str>,
+) -> Result<Vec<Entry>> {
+    let lib = format!("{CRATE}/src/lib.rs");
+    let manifest = "tests/Cargo.toml".to_owned();
+    let read =
+        |path: &str| files::read(&workspace.root.join(path))?.with_context(|| format!("{path} is missing"));
+    let (lib_text, manifest_text) = (read(&lib)?, read(&manifest)?);
     // A notebook that is not exported now counts only with what it has exported before.
-    let counts = |place: &str, path: &str| selected.contains(place) || workspace.root.join(path).exists();
-    let modules: BTreeMap<&str, Option<&str>> = plan
-        .modules()
-        .filter(|(lesson, module)| counts(&lesson.place, &emit::module_path(&module.name)))
-        .map(|(_, module)| (module.name.as_str(), module.feature.as_deref()))
-        .collect();
-    let tests: BTreeSet<&str> = plan
-        .lessons
-        .iter()
-        .filter(|l| !l.tests.is_empty() && counts(&l.place, &emit::tests_path(&l.name)))
-        .map(|l| l.name.as_str())
-        .collect();
-    let list = |path: String, edit: &dyn Fn(&str) -> String| -> Result<Entry> {
-        let now = read(&workspace.root.join(&path))?.with_context(|| format!("{path} is missing"))?;
-        let wanted = edit(&now);
-        let state = if wanted == now.replace("\r\n", "\n") { State::Same } else { State::Outdated };
-        Ok(Entry { path, now: Some(now), wanted: Some(wanted), state })
+    let counts = |place: &str, path: &str| {
+        selected.contains(place) || (workspace.root.join(path).exists() && !kept.contains(path))
     };
-    let lib = list(format!("{CRATE}/src/lib.rs"), &|text| emit::with_modules(text, &modules))?;
-    let manifest = list("tests/Cargo.toml".to_owned(), &|text| emit::with_tests(text, &tests))?;
-    Ok(vec![lib, manifest])
+    let lib_lines = lib_text.replace("\r\n", "\n");
+    let listed = emit::listed_modules(&lib_lines);
+    let in_plan = |name: &str| plan.modules().find(|(_, m)| m.name == name)?.1.feature.as_deref();
+    let feature = |name: &str| listed.get(name).copied().unwrap_or_else(|| in_plan(name));
+    let mut modules: BTreeMap<&str, Option<&str>> =
+        kept.iter().filter_map(|path| emit::module_of(path)).map(|name| (name, feature(name))).collect();
+    let exported = plan.modules().filter(|(lesson, m)| counts(&lesson.place, &emit::module_path(&m.name)));
+    modules.extend(exported.map(|(_, m)| (m.name.as_str(), m.feature.as_deref())));
+    let mut tests: BTreeSet<&str> = kept.iter().filter_map(|path| emit::lesson_of_tests(path)).collect();
+    let exported = plan.lessons.iter().filter(|l| !l.tests.is_empty());
+    tests.extend(exported.filter(|l| counts(&l.place, &emit::tests_path(&l.name))).map(|l| l.name.as_str()));
+    let entry = |path: String, now: String, wanted: String| {
+        let state = if wanted == now.replace("\r\n", "\n") { State::Same } else { State::Outdated };
+        Entry { path, place: None, now: Some(now), wanted: Some(wanted), state }
+    };
+    let wanted = (emit::with_modules(&lib_text, &modules), emit::with_tests(&manifest_text, &tests));
+    Ok(vec![entry(lib, lib_text.clone(), wanted.0), entry(manifest, manifest_text, wanted.1)])
 }
 
 /// Features that notebooks name and manifests lack: the code would silently not be there.
-pub fn missing_features(workspace: &Workspace, plan: &Plan) -> Result<Vec<String>> {
+pub fn missing_features(workspace: &Workspace, plan: &Plan) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut require = |folder: &str, feature: &str, who: String| -> Result<()> {
+    let mut require = |folder: &str, feature: &str, place: &str, who: String| -> Result<()> {
         let path = workspace.root.join(folder).join("Cargo.toml");
-        let manifest = read(&path)?.unwrap_or_default();
+        let manifest = files::read(&path)?.unwrap_or_default();
         if !emit::has_feature(&manifest, feature) {
             let example =
                 if folder == "tests" { format!("[\"{CRATE}/{feature}\"]") } else { "[]".to_owned() };
-            problems
-                .push(format!("{who} needs `{feature} = {example}` under [features] in {folder}/Cargo.toml"));
+            let text = format!(
+                "{place}, {who} needs `{feature} = {example}` under [features] in {folder}/Cargo.toml"
+            );
+            problems.push(Problem { places: vec![place.to_owned()], text });
         }
         Ok(())
     };
     for (lesson, module) in plan.modules() {
         if let Some(feature) = &module.feature {
-            require(CRATE, feature, format!("{}, module `{}`:", lesson.place, module.name))?;
+            require(CRATE, feature, &lesson.place, format!("module `{}`:", module.name))?;
         }
     }
     for lesson in &plan.lessons {
         let features: BTreeSet<_> = lesson.tests.iter().flat_map(|t| &t.features).collect();
         for feature in features {
-            require("tests", feature, format!("{}, its tests:", lesson.place))?;
+            require("tests", feature, &lesson.place, "its tests:".to_owned())?;
         }
     }
     Ok(problems)
 }
 
-/// The places of the notebooks that a command line names.
-pub fn places(workspace: &Workspace, names: &[String]) -> Result<BTreeSet<String>> {
-    Ok(workspace.select(names)?.iter().map(|p| workspace.relative(p)).collect())
-}
-
 /// `nbs export`.
 pub fn export(workspace: &Workspace, names: &[String], force: bool) -> Result<()> {
-    let plan = Plan::read(workspace)?;
-    let mut problems = plan.problems.clone();
-    problems.extend(missing_features(workspace, &plan)?);
-    if !problems.is_empty() {
-        bail!(
-            "nothing is exported, because of {}:\n\n{}",
-            count(problems.len(), "problem"),
-            problems.join("\n")
-        );
-    }
-    let entries = compare(workspace, &plan, &places(workspace, names)?)?;
+    let mut plan = Plan::read(workspace)?;
+    let missing = missing_features(workspace, &plan)?;
+    plan.problems.extend(missing);
+    let chosen = workspace.places(names)?;
+    let on_disk = as_on_disk(workspace)?;
+    let entries = compare(workspace, &plan, &chosen, &on_disk)?;
     refuse_overwriting(&entries, force)?;
-    let changed: Vec<&Entry> = entries.iter().filter(|e| e.state != State::Same).collect();
-    if changed.is_empty() {
-        say!("Nothing to export: crate and tests are as the notebooks say.");
-        return Ok(());
+    if entries.iter().all(|e| e.state == State::Same) {
+        let result = finish(&plan, &chosen);
+        if result.is_ok() {
+            say!("Nothing to export: crate and tests are as the notebooks say.");
+        }
+        return result;
     }
-    let changes: Vec<Change> = changed
-        .iter()
-        .map(|e| Change { path: workspace.root.join(&e.path), text: e.wanted.clone() })
-        .collect();
-    try_compile(workspace, &plan, &changes)?;
-    files::write_all(&changes)?;
-    for entry in changed {
+    let changing: BTreeSet<String> =
+        entries.into_iter().filter(|e| e.state != State::Same).filter_map(|e| e.place).collect();
+    let mut unused = BTreeSet::new();
+    let written = loop {
+        // Where a notebook changed, the compiler is asked again which traits its files need.
+        let keep = |path: &str, name: &str| match emit::owner(&plan, path) {
+            Some(owner) if changing.contains(owner) => !unused.contains(&(path.to_owned(), name.to_owned())),
+            _ => on_disk(path, name),
+        };
+        let guesses = emit::files(&plan, &keep);
+        let mut entries = compare(workspace, &plan, &chosen, &keep)?;
+        entries.retain(|e| e.state != State::Same);
+        let to_change = |e: &Entry| Change { path: workspace.root.join(&e.path), text: e.wanted.clone() };
+        let changes: Vec<Change> = entries.iter().map(to_change).collect();
+        if changes.is_empty() {
+            break entries;
+        }
+        let report = try_compile(workspace, &plan, &changes)?;
+        let is_guess =
+            |(path, name): &&(String, String)| guesses.get(path).is_some_and(|w| w.guesses.contains(name));
+        let before = unused.len();
+        unused.extend(report.unused.iter().filter(is_guess).cloned());
+        if unused.len() > before {
+            continue;
+        }
+        if report.errors.is_empty() {
+            report.warnings.iter().for_each(|warning| eprintln!("{}\n", warning.text));
+            files::write_all(&changes)?;
+            break entries;
+        }
+        // The others may do without the notebooks that the errors are in.
+        let owners: Option<BTreeSet<String>> = report.errors.iter().map(|e| owner_of(&plan, e)).collect();
+        let guilty = owners.filter(|o| o.is_subset(&changing) && !o.is_subset(&plan.bad()));
+        let guilty = guilty.unwrap_or_else(|| changing.clone());
+        let text = report.errors.into_iter().map(|e| e.text).collect::<Vec<_>>().join("\n\n");
+        plan.problems.push(Problem { places: guilty.into_iter().collect(), text });
+        if changing.is_subset(&plan.bad()) {
+            break Vec::new();
+        }
+    };
+    for entry in written {
         say!("{} {}", if entry.wanted.is_some() { "wrote  " } else { "removed" }, entry.path);
     }
-    Ok(())
+    finish(&plan, &chosen)
+}
+
+/// Says what could not be exported.
+fn finish(plan: &Plan, chosen: &BTreeSet<String>) -> Result<()> {
+    let concerns = |p: &&Problem| p.places.is_empty() || p.places.iter().any(|p| chosen.contains(p));
+    let problems: Vec<&str> = plan.problems.iter().filter(concerns).map(|p| p.text.as_str()).collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let left_out: Vec<String> = (chosen & &plan.bad()).into_iter().collect();
+    let left_out = if left_out.is_empty() { "nothing".to_owned() } else { left_out.join(", ") + " not" };
+    let (number, list) = (count(problems.len(), "problem"), problems.join("\n\n"));
+    bail!("{left_out} exported, because of {number}:\n\n{list}")
+}
+
+/// The notebook that an error is in.
+fn owner_of(plan: &Plan, error: &Message) -> Option<String> {
+    emit::owner(plan, error.file.as_deref()?).map(str::to_owned)
+}
+
+/// A crate that does not compile could no longer be loaded by the notebook that is to repair it.
+fn try_compile(workspace: &Workspace, plan: &Plan, changes: &[Change]) -> Result<Report> {
+    let target = cargo::target_dir(workspace)?;
+    let trial = shadow::make(workspace, &target, changes)?;
+    cargo::check(&trial, Some(&target), plan)
 }
 
 fn refuse_overwriting(entries: &[Entry], force: bool) -> Result<()> {
@@ -221,46 +304,4 @@ fn refuse_overwriting(entries: &[Entry], force: bool) -> Result<()> {
         }
     }
     if reasons.is_empty() { Ok(()) } else { bail!("nothing is exported:\n\n{}", reasons.join("\n")) }
-}
-
-/// A crate that does not compile could no longer be loaded by the notebook that is to repair it.
-pub fn try_compile(workspace: &Workspace, plan: &Plan, changes: &[Change]) -> Result<()> {
-    let target = cargo::target_dir(workspace)?;
-    let trial = shadow::make(workspace, &target, changes)?;
-    let report = cargo::check(&trial, Some(&target), plan)?;
-    report.warnings.iter().for_each(|warning| eprintln!("{warning}\n"));
-    if report.errors.is_empty() {
-        return Ok(());
-    }
-    bail!(
-        "nothing is exported, because the result does not compile:\n\n{}\n\n{}, and no file has changed",
-        report.errors.join("\n\n"),
-        count(report.errors.len(), "error")
-    )
-}
-
-/// `nbs build`.
-pub fn build(workspace: &Workspace) -> Result<bool> {
-    let plan = Plan::read(workspace)?;
-    let report = cargo::check(&workspace.root, None, &plan)?;
-    for message in report.warnings.iter().chain(&report.errors) {
-        eprintln!("{message}\n");
-    }
-    let (errors, warnings) = (report.errors.len(), report.warnings.len());
-    say!("{CRATE} and the lessons' tests: {}, {}", count(errors, "error"), count(warnings, "warning"));
-    Ok(report.errors.is_empty())
-}
-
-/// `1 error`, `2 errors`.
-pub fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-/// A file's text; `None` if there is no such file.
-pub fn read(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
-    }
 }

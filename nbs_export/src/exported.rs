@@ -3,11 +3,9 @@
 use sha2::{Digest, Sha256};
 
 use crate::code;
+use crate::directives::MARKER;
 use crate::notebook::hex16;
-use crate::plan::Plan;
 
-/// How the line above every exported cell begins.
-pub const MARKER: &str = "// %% notebooks/";
 const OWNED: &str = "// Owned by ";
 const HASH: &str = "// nbs:hash ";
 
@@ -76,6 +74,13 @@ impl Exported {
             header,
             sections,
         })
+    }
+
+    /// Does a `use` line above the first cell name this?
+    pub fn imports(&self, name: &str) -> bool {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let lines = self.header.lines().filter(|l| !l.starts_with("//"));
+        lines.flat_map(|l| l.split(|c| !is_word(c))).any(|word| word == name)
     }
 
     /// Did anybody change the file after it was exported?
@@ -179,7 +184,7 @@ pub fn wrap_test(test: &crate::lesson::Test, width: usize) -> String {
 }
 
 /// How many lines of [`wrap_test`] stand above the cell's text.
-fn lines_above_test(text: &str) -> Option<usize> {
+pub fn lines_above_test(text: &str) -> Option<usize> {
     text.lines().position(|l| l.starts_with("fn ") && l.ends_with('{')).map(|i| i + 1)
 }
 
@@ -198,60 +203,4 @@ pub fn unwrap_test(text: &str) -> Option<String> {
         _ => body,
     };
     Some(dedent(&body.join("\n")))
-}
-
-/// A place in a notebook.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Such as `notebooks/01_foundations.ipynb`.
-    pub notebook: String,
-    /// The cell's id.
-    pub id: String,
-    /// The line in the cell, from 1.
-    pub line: usize,
-    /// How many columns further left the text stands in the cell.
-    pub shift: usize,
-}
-
-/// Finds the cells behind the lines of an exported file.
-pub struct Places<'a> {
-    file: Exported,
-    plan: &'a Plan,
-}
-
-impl<'a> Places<'a> {
-    /// For the text of an exported file; `None` for any other file.
-    pub fn new(text: &str, plan: &'a Plan) -> Option<Self> {
-        Some(Self { file: Exported::parse(text)?, plan })
-    }
-
-    /// The notebook that owns the file.
-    pub fn owner(&self) -> &str {
-        &self.file.place
-    }
-
-    /// The place behind a line of the file (from 1); `None` in the header, which belongs to no cell.
-    pub fn find(&self, line: usize) -> Option<Place> {
-        let section = self.file.sections.iter().rev().find(|s| s.line <= line)?;
-        let lesson = self.plan.lesson(&section.place);
-        let piece = lesson.and_then(|l| l.piece(&section.id));
-        let is_test = lesson.is_some_and(|l| l.tests.iter().any(|t| t.piece.id == section.id));
-        let above = if is_test { lines_above_test(&section.text).unwrap_or(0) } else { 0 };
-        let row = line.saturating_sub(section.text_line + above);
-        Some(Place {
-            notebook: section.place.clone(),
-            id: section.id.clone(),
-            line: 1 + piece.map_or(row, |p| line_in_cell(&p.lines, row)),
-            shift: if is_test { 4 } else { 0 },
-        })
-    }
-}
-
-/// Where a row of a cell's code stands in the cell; rows that an edit has added lie beyond its end.
-fn line_in_cell(lines: &[usize], row: usize) -> usize {
-    match (lines.get(row), lines.last()) {
-        (Some(line), _) => *line,
-        (None, Some(last)) => last + row + 1 - lines.len(),
-        (None, None) => row,
-    }
 }

@@ -7,6 +7,15 @@ use std::{fs, io};
 use anyhow::{Context, Result};
 use tempfile::NamedTempFile;
 
+/// A file's text; `None` if there is no such file.
+pub fn read(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
 /// Replaces the file at `path` in one step: a crash or a full disk leaves the old one.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let path = real(path);

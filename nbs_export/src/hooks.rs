@@ -6,8 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::clean::git;
-use crate::export::read;
-use crate::files::write_atomic;
+use crate::files::{read, write_atomic};
 use crate::workspace::Workspace;
 
 const SIGN: &str = "# Installed by `cargo nbs clean --install-hook`.";

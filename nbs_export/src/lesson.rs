@@ -1,20 +1,36 @@
 //! What a notebook exports: modules, their cells, and tests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use syn::parse::{Parse, ParseStream};
 
 use crate::code;
 use crate::directives::{self, Directive, Directives, Parts};
 use crate::names::{self, Defined, Used};
-use crate::notebook::{Cell, Notebook};
-use crate::workspace::lesson_number;
+use crate::notebook::{Cell, Notebook, conflict, half_character};
+use crate::workspace::{Number, lesson_number};
+
+/// Something that is wrong with notebooks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The notebooks, such as `notebooks/01_foundations.ipynb`.
+    pub places: Vec<String>,
+    /// What is wrong, where, and what to do.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
 
 /// One notebook and what it exports.
 #[derive(Debug)]
 pub struct Lesson {
     /// The number in its name.
-    pub number: u32,
+    pub number: Number,
     /// Such as `01_foundations`.
     pub name: String,
     /// Such as `notebooks/01_foundations.ipynb`.
@@ -86,13 +102,13 @@ impl Lesson {
 
 /// Reads one notebook, noting everything that is wrong. There is no lesson if its cells cannot be told apart, or if the
 /// file's name has no number.
-pub(crate) fn read(place: String, notebook: Notebook, problems: &mut Vec<String>) -> Option<Lesson> {
+pub(crate) fn read(place: String, notebook: Notebook, problems: &mut Vec<Problem>) -> Option<Lesson> {
     Reader { place, problems }.read(notebook)
 }
 
 struct Reader<'a> {
     place: String,
-    problems: &'a mut Vec<String>,
+    problems: &'a mut Vec<Problem>,
 }
 
 /// A cell with its directives.
@@ -103,18 +119,24 @@ struct Marked {
 }
 
 impl Reader<'_> {
+    /// Notes a problem of a cell.
     fn problem(&mut self, what: impl AsRef<str>) {
-        self.problems.push(format!("{}, {}", self.place, what.as_ref()));
+        self.note(format!("{}, {}", self.place, what.as_ref()));
+    }
+
+    fn note(&mut self, text: String) {
+        self.problems.push(Problem { places: vec![self.place.clone()], text });
     }
 
     fn read(&mut self, notebook: Notebook) -> Option<Lesson> {
+        self.check_text(&notebook);
         let cells = self.marked_cells(&notebook);
         let exports = cells.iter().any(|c| !c.directives.all.is_empty());
         let name = notebook.name();
         let Some(number) = lesson_number(&name) else {
             if exports {
                 let problem = "its name is not of the form NN_topic.ipynb, so its directives mean nothing: rename it, or move it to another folder";
-                self.problems.push(format!("{}: {problem}", self.place));
+                self.note(format!("{}: {problem}", self.place));
             }
             return None;
         };
@@ -124,6 +146,23 @@ impl Reader<'_> {
         let modules = self.modules(&cells);
         let tests = self.tests(&cells);
         Some(Lesson { number, name, place: self.place.clone(), notebook, modules, tests })
+    }
+
+    /// What no cell should hold, whatever it is.
+    fn check_text(&mut self, notebook: &Notebook) {
+        for cell in notebook.cells() {
+            let (label, text) = (cell.label(), cell.source());
+            if let Some(line) = conflict(&text) {
+                self.problem(format!(
+                    "{label}, line {line}: git's conflict marks: keep one version, delete the other"
+                ));
+            }
+            if let Some(line) = half_character(&text) {
+                self.problem(format!(
+                    "{label}, line {line}: half of a character (such as a cut emoji): type it again"
+                ));
+            }
+        }
     }
 
     fn marked_cells(&mut self, notebook: &Notebook) -> Vec<Marked> {
@@ -147,7 +186,7 @@ impl Reader<'_> {
         for cell in notebook.cells() {
             let Some(id) = cell.id().filter(|_| notebook.minor() >= 5) else {
                 let minor = notebook.minor();
-                self.problems.push(format!(
+                self.note(format!(
                     "{}: cell number {} has no id (nbformat 4.{minor}): `cargo nbs clean {name}` gives it one",
                     self.place,
                     cell.index + 1
@@ -155,7 +194,7 @@ impl Reader<'_> {
                 return false;
             };
             if let Some(first) = seen.insert(id, cell.index + 1) {
-                self.problems.push(format!(
+                self.note(format!(
                     "{}: cells number {first} and {} have the same id `{id}`: `cargo nbs clean {name}` gives the second a new one",
                     self.place,
                     cell.index + 1
@@ -300,7 +339,7 @@ impl Reader<'_> {
         let commands = code::commands_end(&parts.code);
         for (i, text) in parts.code.lines().enumerate() {
             let line = parts.lines[i] + 1;
-            if text.trim_start().starts_with(crate::exported::MARKER) {
+            if text.trim_start().starts_with(directives::MARKER) {
                 self.problem(format!(
                     "cell `{id}`, line {line}: `{text}` looks like the exporter's own mark: word it otherwise"
                 ));

@@ -17,6 +17,11 @@ macro_rules! say {
     }};
 }
 
+/// `1 error`, `2 errors`.
+pub(crate) fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 pub mod cargo;
 pub mod check;
 pub mod clean;

@@ -12,25 +12,86 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
 use crate::clean;
-use crate::notebook::{Notebook, join_lines, split_lines};
+use crate::notebook::{Cell, Notebook, join_lines, split_lines};
 
 /// Merges; the result goes to `ours`, as git expects. `Ok(false)` if cells are in conflict.
 pub fn run(base: &Path, ours: &Path, theirs: &Path, name: &str) -> Result<bool> {
-    let load = |path: &Path| -> Result<Notebook> {
-        let mut notebook = Notebook::load(path).with_context(|| format!("merging {name}"))?;
-        clean::clean(&mut notebook);
-        Ok(notebook)
-    };
+    let load = |path: &Path| Notebook::load(path).with_context(|| format!("merging {name}"));
     // Git gives an empty file where both sides added the notebook.
     let is_empty = std::fs::metadata(base).is_ok_and(|m| m.len() == 0);
     let empty = || Notebook { path: base.to_owned(), json: serde_json::json!({ "cells": [] }) };
-    let base = if is_empty { empty() } else { load(base)? };
-    let (merged, conflicts) = merge(&base, &load(ours)?, &load(theirs)?);
-    merged.save_atomic(ours)?;
+    let mut versions = [if is_empty { empty() } else { load(base)? }, load(ours)?, load(theirs)?];
+    let mut conflicts = restore_ids(&mut versions);
+    versions.iter_mut().skip(usize::from(is_empty)).for_each(clean::clean);
+    let [base, ours, theirs] = &versions;
+    let (merged, more) = merge(base, ours, theirs);
+    conflicts.extend(more);
+    merged.save_atomic(&ours.path)?;
     for conflict in &conflicts {
         eprintln!("{name}, {conflict}");
     }
     Ok(conflicts.is_empty())
+}
+
+/// Some programs drop the ids of cells when they save a notebook, or give all cells new ones. Such a version gets the
+/// ids of another back, by the cells' text and place. What cannot be matched is told.
+fn restore_ids(versions: &mut [Notebook; 3]) -> Vec<String> {
+    const NAMES: [&str; 3] = ["the common ancestor", "ours", "theirs"];
+    let has_all = |n: &Notebook| n.cells().next().is_some() && n.cells().all(|c| c.id().is_some());
+    let Some(known) = versions.iter().position(has_all) else {
+        return vec![];
+    };
+    let mut messages = Vec::new();
+    for i in (0..3).filter(|&i| i != known) {
+        let (reference, version) = (&versions[known], &versions[i]);
+        let is_known = |id: &str| reference.cell(id).is_some();
+        if version.cells().next().is_none() || version.cells().any(|c| c.id().is_some_and(is_known)) {
+            continue;
+        }
+        let (ids, unsure) = match_cells(reference, version);
+        if unsure > 0 {
+            messages.push(format!(
+                "{} lost the ids of its cells; they were found again by text and place, except for {unsure} of {}, which \
+                 may stand twice or apart from their old version now: compare the result with both sides",
+                NAMES[i],
+                ids.len()
+            ));
+        }
+        versions[i].json["nbformat_minor"] = 5.into();
+        for (index, id) in ids.into_iter().enumerate() {
+            // One that is new gets an id from `clean`.
+            let id = id.map_or_else(|| "".into(), Value::from);
+            versions[i].cell_mut(index).json()["id"] = id;
+        }
+    }
+    messages
+}
+
+/// For each cell of `other` the id of the cell of `reference` that it comes from, and for how many that is unsure:
+/// cells with equal texts belong together, and of those between them the ones at the same place, if there are as many
+/// on each side.
+fn match_cells(reference: &Notebook, other: &Notebook) -> (Vec<Option<String>>, usize) {
+    let key = |c: Cell| (c.is_code(), c.source().trim_end().to_owned());
+    let old: Vec<_> = reference.cells().map(key).collect();
+    let new: Vec<_> = other.cells().map(key).collect();
+    let old_ids = self::ids(reference);
+    let mut ids = vec![None; new.len()];
+    let (mut equal, mut unsure) = (0, 0);
+    for op in similar::capture_diff_slices(similar::Algorithm::Myers, &old, &new) {
+        let (from, to) = (op.old_range(), op.new_range());
+        let kinds = |cells: &[(bool, String)]| cells.iter().map(|c| c.0).collect::<Vec<_>>();
+        if from.len() == to.len() && kinds(&old[from.clone()]) == kinds(&new[to.clone()]) {
+            equal += if op.tag() == similar::DiffTag::Equal { to.len() } else { 0 };
+            from.zip(to).for_each(|(f, t)| ids[t] = Some(old_ids[f].clone()));
+        } else if !from.is_empty() {
+            unsure += to.len();
+        }
+    }
+    // Another notebook altogether has a first and a last cell, too.
+    if 2 * equal < new.len() {
+        return (vec![None; new.len()], new.len());
+    }
+    (ids, unsure)
 }
 
 /// The merged notebook, and a line for each cell in conflict.

@@ -214,6 +214,74 @@ impl<'ast> Visit<'ast> for Locals {
     }
 }
 
+/// What a cell's text makes known to the cells below it: its items, imports and variables.
+pub fn introduced(code: &str) -> BTreeSet<String> {
+    let mut locals = Locals::default();
+    let mut names = imports(code);
+    for stmt in statements(code) {
+        match stmt {
+            syn::Stmt::Local(local) => locals.visit_pat(&local.pat),
+            syn::Stmt::Item(item) => names.extend(defined_by(&item).into_iter().map(|d| d.name)),
+            _ => {}
+        }
+    }
+    names.extend(locals.bound);
+    names
+}
+
+/// The names that a cell's `use` lines bring in.
+pub fn imports(code: &str) -> BTreeSet<String> {
+    let names = statements(code).into_iter().filter_map(|stmt| match stmt {
+        syn::Stmt::Item(Item::Use(item)) => Some(imported(&item.tree)),
+        _ => None,
+    });
+    names.flatten().collect()
+}
+
+fn statements(code: &str) -> Vec<syn::Stmt> {
+    syn::parse::Parser::parse_str(syn::Block::parse_within, code).unwrap_or_default()
+}
+
+/// The names that statements use and do not bind: variables, functions and types, but no modules or macros. Nothing if
+/// the text is no Rust.
+pub fn free(code: &str) -> BTreeSet<String> {
+    let mut free = Free::default();
+    statements(code).iter().for_each(|stmt| free.visit_stmt(stmt));
+    &free.used - &free.locals.bound
+}
+
+#[derive(Default)]
+struct Free {
+    used: BTreeSet<String>,
+    locals: Locals,
+}
+
+impl<'ast> Visit<'ast> for Free {
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let first = path.segments.first().map(|s| s.ident.to_string()).unwrap_or_default();
+        // `std::fs::read`: where a module comes from is another question.
+        if path.segments.len() == 1 || first.starts_with(char::is_uppercase) {
+            self.used.insert(first);
+        }
+        visit::visit_path(self, path);
+    }
+
+    fn visit_pat_ident(&mut self, pat: &'ast syn::PatIdent) {
+        self.locals.visit_pat_ident(pat);
+        visit::visit_pat_ident(self, pat);
+    }
+
+    fn visit_macro(&mut self, mac: &'ast syn::Macro) {
+        let list = syn::punctuated::Punctuated::<syn::Expr, syn::Token![,]>::parse_terminated;
+        for argument in mac.parse_body_with(list).unwrap_or_default() {
+            // Its own visitor: the arguments do not live as long as the macro.
+            let mut inner = Free::default();
+            inner.visit_expr(&argument);
+            self.used.extend(&inner.used - &inner.locals.bound);
+        }
+    }
+}
+
 /// The paths into the crate, `minai::NAME` or `crate::NAME`: each with the line (from 0) and the name, `*` for a glob.
 pub fn crate_paths(code: &str, crate_name: &str) -> Vec<(usize, String)> {
     let mut paths = Vec::new();
@@ -322,6 +390,16 @@ mod tests {
         let expected = [(0, "iter"), (1, "data"), (1, "rng"), (2, "nb"), (2, "timeit")];
         assert_eq!(found, expected.map(|(l, n)| (l, n.to_owned())));
         assert!(crate_paths("macro_rules! m { () => { $crate::nb::x() } }", "minai").is_empty());
+    }
+
+    #[test]
+    fn statements_use_what_they_do_not_bind() {
+        let list = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(" ");
+        let code = "check(|x| x + offset, &some, Kind::Flat, vec![row, 1], std::fs::read(path), a.b.c(d));";
+        assert_eq!(list(free(code)), "Kind a check d offset path row some");
+        assert_eq!(list(free("no Rust at all.")), "");
+        let code = "use a::{b, c as d};\nlet (e, mut f) = g;\nfn h(i: u8) {}\nenum J { K }";
+        assert_eq!(list(introduced(code)), "J b d e f h");
     }
 
     #[test]

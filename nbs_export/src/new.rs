@@ -12,7 +12,8 @@ pub fn new(workspace: &Workspace, name: &str) -> Result<()> {
     let name = name.trim_end_matches(".ipynb");
     let Some(number) = lesson_number(name) else {
         bail!(
-            "`{name}` is no name for a lesson: two digits, `_`, then lowercase letters, digits and `_`, as in 02_matmul"
+            "`{name}` is no name for a lesson: two digits (and a letter for an appendix), `_`, then lowercase letters, \
+             digits and `_`, as in 02_matmul or 02b_to_the_limit"
         );
     };
     for path in workspace.notebook_paths()? {
@@ -22,7 +23,7 @@ pub fn new(workspace: &Workspace, name: &str) -> Result<()> {
         }
     }
     let path = workspace.notebooks_dir().join(format!("{name}.ipynb"));
-    let topic = &name[3..];
+    let topic = name.split_once('_').map_or(name, |(_, topic)| topic);
     let mut notebook =
         Notebook { path, json: json!({ "cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5 }) };
     let cells = skeleton(topic).into_iter().map(|(kind, id, text)| {

@@ -36,8 +36,19 @@ impl Notebook {
     /// Takes the text of a notebook; `path` is for messages and for [`Notebook::save`].
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let json: Value = serde_json::from_str(text).map_err(|e| {
-            anyhow!("{}:{}:{}: not a notebook, its JSON is broken: {e}", path.display(), e.line(), e.column())
+        if text.trim().is_empty() {
+            bail!("{}: the file is empty: delete it, or get it back from git", path.display());
+        }
+        let json: Value = serde_json::from_str(&python_json::read(text)).map_err(|e| match conflict(text) {
+            Some(line) => anyhow!(
+                "{}:{line}: git's conflict marks: `cargo nbs clean --install-hook`, then `git checkout --merge` of this file \
+                 merges it cell by cell; `git checkout --ours` or `--theirs` takes one side",
+                path.display()
+            ),
+            None => {
+                let (path, line, column) = (path.display(), e.line(), e.column());
+                anyhow!("{path}:{line}:{column}: not a notebook, its JSON is broken: {e}")
+            }
         })?;
         check_structure(&json)
             .with_context(|| format!("{}: not a notebook this tool can read", path.display()))?;
@@ -52,6 +63,15 @@ impl Notebook {
     /// The minor version of the format, 0 to 5. Cells have ids from 5 on.
     pub fn minor(&self) -> u64 {
         self.json["nbformat_minor"].as_u64().unwrap_or(0)
+    }
+
+    /// Is it a notebook of Rust? One that names no language counts as one; those of other languages are left alone.
+    pub fn is_rust(&self) -> bool {
+        let metadata = &self.json["metadata"];
+        let language = metadata["kernelspec"]["language"]
+            .as_str()
+            .or_else(|| metadata["language_info"]["name"].as_str());
+        language.is_none_or(|l| l.eq_ignore_ascii_case("rust"))
     }
 
     /// All cells, in order.
@@ -103,7 +123,7 @@ impl Notebook {
         let mut serializer = serde_json::Serializer::with_formatter(&mut out, JupyterFormatter::default());
         json.serialize(&mut serializer).expect("a JSON value can be written to memory");
         out.push(b'\n');
-        String::from_utf8(out).expect("JSON is UTF-8")
+        python_json::write(String::from_utf8(out).expect("JSON is UTF-8"))
     }
 
     /// Writes the notebook back to where it came from, atomically.
@@ -426,6 +446,90 @@ fn python_float(value: f64) -> String {
     format!("{digits}e{sign}{:02}", exponent.abs())
 }
 
+/// The line (from 1) at which git's marks of conflict begin, if there are any.
+pub fn conflict(text: &str) -> Option<usize> {
+    let begin = text.lines().position(|l| l.starts_with("<<<<<<< "))?;
+    text.lines().skip(begin).any(|l| l.starts_with(">>>>>>> ")).then_some(begin + 1)
+}
+
+/// What Python writes as JSON and reads again, though JSON knows no such thing: NaN, infinities, halves of characters.
+///
+/// While a notebook is in memory, they stand in strings that no text has, since they begin with a code point that
+/// Unicode keeps free of characters.
+mod python_json {
+    use std::borrow::Cow;
+
+    /// Begins a string that stands for a number.
+    const NUMBER: char = '\u{fdd0}';
+    /// Stands before the four digits of half a character.
+    pub(super) const HALF: char = '\u{fdd1}';
+    const NUMBERS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
+
+    /// JSON, of what may be Python's JSON.
+    pub fn read(text: &str) -> Cow<'_, str> {
+        if !NUMBERS.iter().any(|n| text.contains(n)) && !text.contains("\\ud") && !text.contains("\\uD") {
+            return Cow::Borrowed(text);
+        }
+        let mut json = String::with_capacity(text.len());
+        let mut rest = text;
+        let mut in_string = false;
+        while let Some(c) = rest.chars().next() {
+            let number = NUMBERS.iter().find(|n| !in_string && rest.starts_with(**n));
+            let taken = match (number, c) {
+                (Some(number), _) => {
+                    json += &format!("\"{NUMBER}{number}\"");
+                    number.len()
+                }
+                (None, '\\') if in_string => escape(rest, &mut json),
+                (None, _) => {
+                    in_string ^= c == '"';
+                    json.push(c);
+                    c.len_utf8()
+                }
+            };
+            rest = &rest[taken..];
+        }
+        Cow::Owned(json)
+    }
+
+    /// Copies an escape, or puts in what stands for half a character; returns how long it is in the text.
+    fn escape(text: &str, json: &mut String) -> usize {
+        let unit = |text: &str| u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok();
+        let length = match (unit(text), text.get(6..).and_then(unit)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(half @ 0xd800..=0xdfff), _) => {
+                *json += &format!("{HALF}{half:04x}");
+                return 6;
+            }
+            _ => 1 + text[1..].chars().next().map_or(0, char::len_utf8),
+        };
+        *json += &text[..length];
+        length
+    }
+
+    /// Undoes [`read`].
+    pub fn write(json: String) -> String {
+        if !json.contains([NUMBER, HALF]) {
+            return json;
+        }
+        let json = NUMBERS.iter().fold(json, |json, n| json.replace(&format!("\"{NUMBER}{n}\""), n));
+        let mut parts = json.split(HALF);
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let digits = part.get(..4).and_then(|d| u16::from_str_radix(d, 16).ok());
+            let is_half = digits.is_some_and(|d| (0xd800..=0xdfff).contains(&d));
+            text += if is_half { "\\u" } else { "\u{fdd1}" };
+            text += part;
+        }
+        text
+    }
+}
+
+/// The line (from 1) of the first half of a character, which no text can hold.
+pub fn half_character(text: &str) -> Option<usize> {
+    text.lines().position(|l| l.contains(python_json::HALF)).map(|i| i + 1)
+}
+
 fn check_structure(json: &Value) -> Result<()> {
     let top = json.as_object().context("the file does not hold a JSON object")?;
     match top.get("nbformat").and_then(Value::as_u64) {
@@ -486,6 +590,25 @@ mod tests {
         ];
         for (value, text) in cases {
             assert_eq!(python_float(value), text);
+        }
+    }
+
+    #[test]
+    fn what_python_alone_reads_comes_out_as_it_went_in() {
+        let cases = [
+            r#"[NaN, -Infinity, Infinity, {"NaN": "NaN, -Infinity"}]"#,
+            r#""cut \ud83d""#,
+            r#""\udca9 \ud83d\ud83d\udca9 \\ud83d \" \ud83d""#,
+            r#""漢\u00e9\n""#,
+        ];
+        for text in cases {
+            let json = python_json::read(text);
+            assert!(serde_json::from_str::<Value>(&json).is_ok(), "{json}");
+            assert_eq!(python_json::write(json.into_owned()), text);
+        }
+        // Nothing else becomes readable.
+        for broken in ["[NaNa]", "[nan]", "[--Infinity]", "\"\\ud8\"", "[+Infinity]"] {
+            assert!(serde_json::from_str::<Value>(&python_json::read(broken)).is_err(), "{broken}");
         }
     }
 

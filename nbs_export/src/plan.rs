@@ -1,10 +1,10 @@
 //! What all notebooks together export, and the rules that hold between them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
-use crate::lesson::{self, Lesson, Module};
+use crate::lesson::{self, Lesson, Module, Problem};
 use crate::notebook::Notebook;
 use crate::workspace::{CRATE, Workspace};
 use crate::{code, names};
@@ -15,7 +15,7 @@ pub struct Plan {
     /// The lessons, in the order of their names.
     pub lessons: Vec<Lesson>,
     /// What stands in the way of an export; each names notebook, cell and line.
-    pub problems: Vec<String>,
+    pub problems: Vec<Problem>,
     /// How long a line of an exported file may be, as rustfmt is told.
     pub width: usize,
 }
@@ -28,7 +28,10 @@ impl Plan {
         for path in workspace.notebook_paths()? {
             match Notebook::load(&path) {
                 Ok(notebook) => notebooks.push(notebook),
-                Err(error) => plan.problems.push(format!("{error:#}")),
+                Err(error) => {
+                    let place = workspace.relative(&path);
+                    plan.problems.push(Problem { places: vec![place], text: format!("{error:#}") });
+                }
             }
         }
         plan.add(workspace, notebooks);
@@ -58,6 +61,11 @@ impl Plan {
         self.lessons.iter().find(|l| l.place == place)
     }
 
+    /// The places of the notebooks that have problems.
+    pub fn bad(&self) -> BTreeSet<String> {
+        self.problems.iter().flat_map(|p| p.places.iter().cloned()).collect()
+    }
+
     /// Every module with its lesson.
     pub fn modules(&self) -> impl Iterator<Item = (&Lesson, &Module)> {
         self.lessons.iter().flat_map(|l| l.modules.iter().map(move |m| (l, m)))
@@ -70,9 +78,12 @@ impl Plan {
         }
         let twice = owners.iter().filter(|(_, places)| places.len() > 1);
         let problems: Vec<_> = twice
-            .map(|(name, places)| {
-                let places = places.join(" and ");
-                format!("module `{name}` is claimed by {places}: a module has one owner, so rename one")
+            .map(|(name, places)| Problem {
+                places: places.iter().map(|&p| p.to_owned()).collect(),
+                text: format!(
+                    "module `{name}` is claimed by {}: a module has one owner, so rename one",
+                    places.join(" and ")
+                ),
             })
             .collect();
         self.problems.extend(problems);
@@ -94,12 +105,9 @@ impl Plan {
                 let module = lesson.module_of(&cell);
                 for (line, name) in names::crate_paths(&text, CRATE) {
                     if let Some(problem) = self.check_path(lesson, module, &text, &name) {
-                        problems.push(format!(
-                            "{}, {}, line {}: {problem}",
-                            lesson.place,
-                            cell.label(),
-                            line + 1
-                        ));
+                        let (place, label, line) = (&lesson.place, cell.label(), line + 1);
+                        let text = format!("{place}, {label}, line {line}: {problem}");
+                        problems.push(Problem { places: vec![place.clone()], text });
                     }
                 }
             }

@@ -9,14 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, bail};
 
 use crate::emit;
-use crate::export::{self, count, read};
+use crate::export;
 use crate::exported::{Exported, Section, unwrap_test};
 use crate::files::{self, Change};
 use crate::lesson::Lesson;
 use crate::notebook::Notebook;
 use crate::plan::Plan;
 use crate::workspace::{CRATE, Workspace};
-use crate::{diff, directives};
+use crate::{count, diff, directives};
 
 /// The new text of a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,19 +37,30 @@ struct Edited {
 /// `nbs update`.
 pub fn update(workspace: &Workspace, dry_run: bool) -> Result<()> {
     let plan = Plan::read(workspace)?;
-    if !plan.problems.is_empty() {
-        bail!("nothing is changed, because the notebooks have problems:\n\n{}", plan.problems.join("\n"));
+    let done = update_good(workspace, &plan, dry_run);
+    if plan.problems.is_empty() {
+        return done;
     }
+    let problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
+    let problems = format!("notebooks with problems were left alone:\n\n{}", problems.join("\n"));
+    match done {
+        Ok(()) => bail!(problems),
+        Err(error) => bail!("{error:#}\n\n{problems}"),
+    }
+}
+
+/// Brings back what was edited in files of notebooks without problems.
+fn update_good(workspace: &Workspace, plan: &Plan, dry_run: bool) -> Result<()> {
     let mut refusals = Vec::new();
-    let edited = edited_files(workspace, &plan, &mut refusals)?;
-    let edits: Vec<Edit> = edited.iter().flat_map(|e| e.edits(&plan, &mut refusals)).collect();
+    let edited = edited_files(workspace, plan, &mut refusals)?;
+    let edits: Vec<Edit> = edited.iter().flat_map(|e| e.edits(plan, &mut refusals)).collect();
     refuse(&refusals)?;
     if edited.is_empty() {
         say!("Nothing to update: no exported file was edited.");
         return Ok(());
     }
-    let notebooks = apply(&plan, &edits);
-    let changes = prove(workspace, &plan, &notebooks, &edited)?;
+    let notebooks = apply(plan, &edits);
+    let changes = prove(workspace, plan, &notebooks, &edited)?;
     for edit in &edits {
         let name = format!("{}, cell `{}`", edit.place, edit.id);
         say!("{}", diff::unified(&name, &(edit.old.clone() + "\n"), &(edit.new.clone() + "\n")));
@@ -71,14 +82,13 @@ fn refuse(refusals: &[String]) -> Result<()> {
 }
 
 fn edited_files(workspace: &Workspace, plan: &Plan, refusals: &mut Vec<String>) -> Result<Vec<Edited>> {
-    let wanted = emit::files(plan);
+    let bad = plan.bad();
     let mut edited = Vec::new();
-    for path in export::exported_files(workspace)? {
-        let text = read(&workspace.root.join(&path))?.unwrap_or_default();
-        let Some(file) = Exported::parse(&text).filter(Exported::is_edited) else {
+    for (path, file) in export::exported_files(workspace)? {
+        if !file.is_edited() || bad.contains(&file.place) {
             continue;
-        };
-        let Some(current) = wanted.get(&path).and_then(|w| Exported::parse(&w.text)) else {
+        }
+        let Some(current) = as_it_was(plan, &path, &file) else {
             refusals.push(format!("{path} was edited, but {} no longer exports it", file.place));
             continue;
         };
@@ -90,6 +100,25 @@ fn edited_files(workspace: &Workspace, plan: &Plan, refusals: &mut Vec<String>) 
         }
     }
     Ok(edited)
+}
+
+/// What the notebook exports to a file at present, with those guessed traits with which the file was written: its hash
+/// tells. Should none fit, because the notebook changed, then with those that the file imports now.
+fn as_it_was(plan: &Plan, path: &str, file: &Exported) -> Option<Exported> {
+    let written = |keep: &dyn Fn(&str) -> bool| {
+        let wanted = emit::files(plan, &|p, name| p == path && keep(name)).remove(path)?;
+        Some((Exported::parse(&wanted.text)?, wanted.guesses))
+    };
+    let (with_these, guesses) = written(&|name| file.imports(name))?;
+    if with_these.stored_hash == file.stored_hash {
+        return Some(with_these);
+    }
+    let guesses: Vec<String> = guesses.into_iter().take(8).collect();
+    let choices = (0..1u32 << guesses.len()).filter_map(|bits| {
+        written(&|name| guesses.iter().position(|g| g == name).is_some_and(|i| bits >> i & 1 == 1))
+    });
+    let fitting = choices.map(|(exported, _)| exported).find(|e| e.stored_hash == file.stored_hash);
+    fitting.or(Some(with_these))
 }
 
 impl Edited {
@@ -243,8 +272,11 @@ fn prove(
     edited: &[Edited],
 ) -> Result<Vec<Change>> {
     let plan = Plan::of(workspace, notebooks.to_vec());
-    refuse(&plan.problems)?;
-    let wanted = emit::files(&plan);
+    let is_edited = |place: &String| edited.iter().any(|e| e.file.place == *place);
+    let problems = plan.problems.iter().filter(|p| p.places.iter().any(is_edited));
+    refuse(&problems.map(ToString::to_string).collect::<Vec<_>>())?;
+    let imports = |path: &str, name: &str| edited.iter().any(|e| e.path == path && e.file.imports(name));
+    let wanted = emit::files(&plan, &imports);
     let mut refusals = Vec::new();
     let mut changes = Vec::new();
     for Edited { path, file, .. } in edited {

@@ -1,5 +1,6 @@
 //! Where things are: the workspace, its notebooks, the crate and the tests.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -57,8 +58,15 @@ impl Workspace {
         path.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
     }
 
-    /// All notebooks, in the order of their names.
+    /// All notebooks, in the order of their names, except those of other languages than Rust.
     pub fn notebook_paths(&self) -> Result<Vec<PathBuf>> {
+        let mut paths = self.all_notebook_paths()?;
+        // One that cannot be read may be a lesson: whoever reads it says what is wrong.
+        paths.retain(|path| Notebook::load(path).map_or(true, |notebook| notebook.is_rust()));
+        Ok(paths)
+    }
+
+    fn all_notebook_paths(&self) -> Result<Vec<PathBuf>> {
         let dir = self.notebooks_dir();
         let entries = std::fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
         let mut paths = Vec::new();
@@ -91,38 +99,60 @@ impl Workspace {
         Ok(chosen)
     }
 
+    /// The places of the notebooks that a user names, such as `notebooks/01_foundations.ipynb`.
+    pub fn places(&self, names: &[String]) -> Result<BTreeSet<String>> {
+        Ok(self.select(names)?.iter().map(|p| self.relative(p)).collect())
+    }
+
     fn find(&self, name: &str, all: &[PathBuf]) -> Result<PathBuf> {
         let stem = |p: &Path| p.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let wanted = name.trim_end_matches(".ipynb").rsplit(['/', '\\']).next().unwrap_or(name);
         if let Some(path) = all.iter().find(|p| stem(p) == wanted) {
             return Ok(path.clone());
         }
-        let number = wanted.parse::<u32>().ok();
+        let number = Number::parse(wanted);
         let has_number = |p: &&PathBuf| number.is_some() && lesson_number(&stem(p)) == number;
-        match all.iter().filter(has_number).collect::<Vec<_>>().as_slice() {
-            [path] => Ok((*path).clone()),
-            _ => {
-                let known: Vec<_> = all.iter().map(|p| stem(p)).collect();
-                bail!(
-                    "no notebook `{name}` in {}; there are: {}",
-                    self.notebooks_dir().display(),
-                    known.join(", ")
-                )
-            }
+        if let [path] = all.iter().filter(has_number).collect::<Vec<_>>().as_slice() {
+            return Ok((*path).clone());
         }
-    }
-
-    /// Reads the chosen notebooks.
-    pub fn load(&self, names: &[String]) -> Result<Vec<Notebook>> {
-        self.select(names)?.iter().map(|p| Notebook::load(p)).collect()
+        if let Some(path) = self.all_notebook_paths()?.iter().find(|p| stem(p) == wanted) {
+            bail!(
+                "{} is a notebook of another language than Rust, which `nbs` leaves alone",
+                self.relative(path)
+            );
+        }
+        let known: Vec<_> = all.iter().map(|p| stem(p)).collect();
+        bail!("no notebook `{name}` in {}; there are: {}", self.notebooks_dir().display(), known.join(", "))
     }
 }
 
-/// The number of a lesson: 1 for `01_foundations`, nothing for a name of another form.
-pub fn lesson_number(name: &str) -> Option<u32> {
+/// The number of a lesson, or of its appendix. They are in the order in which a reader meets them: 5, 5b, 6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Number {
+    /// The lesson's number.
+    pub lesson: u32,
+    /// An appendix's letter.
+    pub appendix: Option<char>,
+}
+
+impl Number {
+    /// From `5`, `05` or `05b`.
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
+        let mut letters = text[digits.len()..].chars();
+        let appendix = letters.next();
+        let is_number = (1..=2).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+        let lesson = digits.parse().ok().filter(|_| is_number && letters.next().is_none())?;
+        Some(Self { lesson, appendix })
+    }
+}
+
+/// The number of a lesson: 1 for `01_foundations`, 5b for its appendix `05b_tensor_operations`, nothing for a name of
+/// another form.
+pub fn lesson_number(name: &str) -> Option<Number> {
     let (number, topic) = name.split_once('_')?;
-    let digits = number.len() == 2 && number.bytes().all(|b| b.is_ascii_digit());
+    let is_long = number.bytes().filter(u8::is_ascii_digit).count() == 2;
     let word =
         !topic.is_empty() && topic.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    if digits && word { number.parse().ok() } else { None }
+    Number::parse(number).filter(|_| is_long && word)
 }

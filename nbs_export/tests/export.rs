@@ -408,6 +408,13 @@ fn wrong_cells_are_refused_with_their_places() {
         (&[("a", "//| export x\n//! Docs.\nfn f() {}")], "cell `a`, line 2: "),
         (&[("a", "//| export fn\nfn f() {}")], "`fn` is no good name"),
         (&[("a", "//| export lib\nfn f() {}")], "`lib` cannot be the name"),
+        (&[("a", "//| default_exp std")], "`std` cannot be the name of an exported module"),
+        (&[("a", "//| default_exp core")], "`core` cannot be the name of an exported module"),
+        (&[("a", "//| default_exp self")], "`self` cannot be the name of an exported module"),
+        (
+            &[("a", "<<<<<<< ours\nf();\n=======\ng();\n>>>>>>> theirs")],
+            "cell `a`, line 1: git's conflict marks",
+        ),
         (
             &[("a", "//| export x\n// %% notebooks/01_first.ipynb b\nfn f() {}")],
             "looks like the exporter's own mark",
@@ -456,7 +463,7 @@ fn broken_json_is_named_with_its_place_and_nothing_changes() {
     let text = fixture.read(NB);
     let broken = [
         (&text[..text.len() / 4], "its JSON is broken"),
-        ("", "its JSON is broken"),
+        ("", "the file is empty"),
         ("[]", "does not hold a JSON object"),
         ("{\"nbformat\": 3, \"worksheets\": []}", "format 3"),
         ("{\"nbformat\": 4}", "`cells` is missing"),
@@ -635,4 +642,272 @@ fn the_workspace_is_found_from_below_and_missed_with_an_explanation() {
     let output =
         fixture.command(env!("CARGO_BIN_EXE_nbs")).arg("export").current_dir(&elsewhere).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("no workspace here"));
+}
+
+/// A lesson with a trait whose method `len` standard types have too.
+fn lesson_with_len() -> [common::CellText<'static>; 5] {
+    [
+        (
+            "trait",
+            "//| export kind\n/// What has a length.\npub trait Long {\n    /// How long.\n    fn len(&self) -> usize;\n    /// How wide.\n    fn wide(&self) -> usize {\n        1\n    }\n}",
+        ),
+        (
+            "road",
+            "//| export road\n/// Kilometres.\npub struct Road(pub usize);\n\nimpl Long for Road {\n    fn len(&self) -> usize {\n        self.0\n    }\n}",
+        ),
+        (
+            "list",
+            "//| export list\n/// Of a list.\npub fn of_list(list: &[u8]) -> usize {\n    list.len()\n}",
+        ),
+        (
+            "trip",
+            "//| export trip\n/// Of a trip.\npub fn of_trip(road: &Road, stops: &[u8]) -> usize {\n    road.len() + stops.len()\n}",
+        ),
+        ("test", "//| test lengths\nassert_eq!(of_list(&[1]) + of_trip(&Road(2), &[]) + [7].len(), 4);"),
+    ]
+}
+
+#[test]
+fn only_traits_that_the_compiler_needs_are_imported() {
+    let fixture = Fixture::new();
+    fixture.write(NB, &notebook(&lesson_with_len()));
+    let text = fixture.ok(&["export"]);
+    assert!(!text.contains("warning"), "{text}");
+    let list = |path: &str| {
+        let text = fixture.read(path);
+        text.lines()
+            .filter(|l| l.starts_with(['u', '#']) && l.contains("use "))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert_eq!(list("minai/src/road.rs"), "use crate::kind::Long;");
+    assert_eq!(list("minai/src/list.rs"), "");
+    assert_eq!(list("minai/src/trip.rs"), "use crate::kind::Long;\nuse crate::road::Road;");
+    assert_eq!(list(LESSON), "use minai::list::of_list;\nuse minai::road::Road;\nuse minai::trip::of_trip;");
+    for path in ["minai/src/road.rs", "minai/src/list.rs", "minai/src/trip.rs", LESSON] {
+        assert!(!fixture.read(path).contains("allow("), "{path}");
+    }
+    common::stamp(&fixture, NB);
+    fixture.ok(&["fmt", "--check"]);
+    fixture.ok(&["check"]);
+    let before = fixture.snapshot();
+    assert!(fixture.ok(&["export"]).contains("Nothing to export"));
+    assert_eq!(fixture.snapshot(), before);
+    // Another notebook's export leaves these as they are.
+    fixture.write(
+        "notebooks/02_second.ipynb",
+        &notebook(&[("a", "//| export other\n/// One.\npub fn one() {}")]),
+    );
+    assert!(!fixture.ok(&["export"]).contains("trip.rs"));
+
+    // What is needed changes with the cells.
+    fixture.set_cell(NB, "list", &lesson_with_len()[2].1.replace("list.len()", "list.len() + Road(2).len()"));
+    fixture.set_cell(NB, "trip", &lesson_with_len()[3].1.replace("road.len()", "road.0"));
+    fixture.ok(&["export"]);
+    assert_eq!(list("minai/src/list.rs"), "use crate::kind::Long;\nuse crate::road::Road;");
+    assert_eq!(list("minai/src/trip.rs"), "use crate::road::Road;");
+}
+
+#[test]
+fn a_trait_that_was_left_out_comes_back_with_an_edit_of_the_file() {
+    let fixture = Fixture::new();
+    fixture.write(NB, &notebook(&lesson_with_len()));
+    fixture.ok(&["export"]);
+    let file = "minai/src/list.rs";
+    fixture.replace(file, "list.len()", "list.len() + Road(1).len()");
+    fixture.replace(file, "\n// %%", "\nuse crate::kind::Long;\nuse crate::road::Road;\n\n// %%");
+    fixture.ok(&["update"]);
+    assert!(fixture.source(NB, "list").contains("Road(1).len()"));
+    assert!(fixture.ok(&["export"]).contains("Nothing to export"));
+    fixture.ok(&["build"]);
+}
+
+#[test]
+fn warnings_that_forbid_everything_do_not_stop_an_export() {
+    let fixture = Fixture::new();
+    fixture.replace("minai/src/lib.rs", "extern crate", "#![deny(warnings)]\nextern crate");
+    fixture.write(NB, &notebook(&lesson_with_len()));
+    fixture.ok(&["export"]);
+    assert!(!fixture.read("minai/src/list.rs").contains("use "));
+}
+
+#[test]
+fn one_bad_notebook_never_stops_the_others() {
+    let second = "notebooks/02_second.ipynb";
+    let cell = |text: &str| notebook(&[("a", text)]);
+    let good = cell("//| export other\n/// Two.\npub fn two() -> u8 {\n    2\n}");
+    let old = first_lesson();
+    let bad_syntax = format!("{}\nlet x = 1;", old[2].1);
+    let bad_code = old[2].1.replace("return None;", "return 5;");
+    let with = |text: &str| {
+        let mut cells = first_lesson().iter().map(|(id, t)| (*id, t.to_string())).collect::<Vec<_>>();
+        cells[2].1 = text.to_owned();
+        let cells: Vec<_> = cells.iter().map(|(id, t)| (*id, t.as_str())).collect();
+        notebook(&cells)
+    };
+    let (bad_syntax, bad_code) = (with(&bad_syntax), with(&bad_code));
+    let cases = [
+        ("{", "its JSON is broken"),
+        ("", "the file is empty"),
+        ("<<<<<<< ours\n{}\n=======\n[]\n>>>>>>> theirs\n", "01_first.ipynb:1: git's conflict marks"),
+        (bad_syntax.as_str(), "exported code must consist of items"),
+        (bad_code.as_str(), "E0308"),
+    ];
+    for (bad, message) in cases {
+        let fixture = Fixture::lesson();
+        fixture.ok(&["export"]);
+        let first = [ITER, MATRIX, LESSON].map(|path| fixture.read(path));
+        fixture.write(NB, bad);
+        fixture.write(second, &good);
+        let text =
+            fixture.fails(&["export"], &[message, "notebooks/01_first.ipynb not exported, because of"]);
+        assert!(text.contains("wrote   minai/src/other.rs"), "{text}");
+        assert_eq!([ITER, MATRIX, LESSON].map(|path| fixture.read(path)), first);
+        let lib = fixture.read("minai/src/lib.rs");
+        assert!(lib.contains("pub mod iter;\npub mod matrix;\npub mod other;\n"), "{lib}");
+        assert!(fixture.read("tests/Cargo.toml").contains("lesson_01_first"));
+        fixture.ok(&["build"]);
+        // By itself the good one has no problem at all.
+        fixture.set_cell(second, "a", "//| export other\n/// A two.\npub fn two() -> u8 {\n    2 \n}");
+        fixture.ok(&["export", "2"]);
+        // The other commands do what they can, too.
+        let rustfmts = fixture.nbs(&["fmt"]);
+        let cleaned = fixture.nbs(&["clean"]);
+        assert!(fixture.source(second, "a").ends_with("    2\n}"), "{}", rustfmts.text);
+        let unreadable = !bad.contains("nbformat");
+        for outcome in [rustfmts, cleaned].iter().filter(|_| unreadable) {
+            assert!(outcome.code == 1 && outcome.text.contains(message), "{}", outcome.text);
+        }
+        fixture.ok(&["export", "2"]);
+        fixture.replace("minai/src/other.rs", "A two.", "The two.");
+        let updated = fixture.nbs(&["update"]);
+        assert!(updated.text.contains("1 cell changed"), "{}", updated.text);
+        assert!(fixture.source(second, "a").contains("The two."));
+        // What does not compile is no problem here.
+        if message != "E0308" {
+            assert!(updated.code == 1 && updated.text.contains(message), "{}", updated.text);
+        }
+    }
+}
+
+#[test]
+fn features_of_a_bad_notebooks_modules_stay() {
+    let fixture = Fixture::lesson();
+    let gated = "//| export gated\n//| feature extra\n/// Two.\npub fn two() -> u8 {\n    2\n}";
+    fixture.write("notebooks/02_second.ipynb", &notebook(&[("a", gated)]));
+    fixture.ok(&["export"]);
+    fixture.write("notebooks/02_second.ipynb", "{");
+    fixture.set_cell(NB, "rows", &ROWS.replace("How many", "Counts how many"));
+    fixture.fails(&["export"], &["wrote   minai/src/matrix.rs"]);
+    assert!(fixture.read("minai/src/lib.rs").contains("#[cfg(feature = \"extra\")]\npub mod gated;\n"));
+    // Nor does a module go that a notebook would give another name, could it be exported.
+    let renamed = gated.replace("export gated", "export other").replace("{\n    2", "{\n    2.0");
+    fixture.write("notebooks/02_second.ipynb", &notebook(&[("a", &renamed)]));
+    fixture.set_cell(NB, "rows", &ROWS.replace("How many", "The number of"));
+    fixture.fails(&["export"], &["wrote   minai/src/matrix.rs", "E0308", "02_second.ipynb not exported"]);
+    assert!(fixture.read("minai/src/lib.rs").contains("#[cfg(feature = \"extra\")]\npub mod gated;\n"));
+}
+
+#[test]
+fn an_appendix_counts_as_its_lesson() {
+    let fixture = Fixture::lesson();
+    let one = |module: &str, uses: &str| {
+        format!("//| export {module}\n{uses}/// One.\npub fn {module}() -> u8 {{\n    1\n}}")
+    };
+    let write = |name: &str, text: &str| {
+        fixture.write(&format!("notebooks/{name}.ipynb"), &notebook(&[("a", text)]));
+    };
+    write("01b_more", &one("more", "use minai::matrix::rows;\n"));
+    write("01c_most", &one("most", "use minai::more::more;\n"));
+    write("02_next", &one("next_lesson", "use minai::most::most;\n"));
+    fixture.ok(&["export"]);
+    assert!(fixture.exists("tests/lesson_01_first.rs") && fixture.exists("minai/src/most.rs"));
+    let later = |user: &str, module: &str, of: &str, name: &str| {
+        let before = fixture.read(&format!("notebooks/{user}.ipynb"));
+        write(user, &one(module, &format!("use minai::{of}::{of};\n")));
+        let message = format!("module `{module}` uses `minai::{of}` of the later lesson {name}");
+        fixture.fails(&["export"], &[&message]);
+        fixture.write(&format!("notebooks/{user}.ipynb"), &before);
+    };
+    later("01_first", "main_part", "more", "01b_more");
+    later("01b_more", "more", "most", "01c_most");
+    later("01c_most", "most", "next_lesson", "02_next");
+    // By number, an appendix is named with its letter.
+    assert!(fixture.ok(&["export", "1b"]).contains("Nothing to export"));
+    fixture.fails(&["export", "1d"], &["no notebook `1d`", "01b_more"]);
+    fixture.ok(&["new", "02b_to_the_limit"]);
+    fixture.ok(&["export", "02b"]);
+    assert!(fixture.exists("minai/src/to_the_limit.rs"));
+    fixture.fails(&["new", "02b_other"], &["notebooks/02b_to_the_limit.ipynb already has this number"]);
+    fixture.fails(&["new", "02bc_other"], &["no name for a lesson"]);
+}
+
+#[test]
+fn a_directive_of_another_form_is_shown_the_right_one() {
+    let fixture = Fixture::new();
+    // As other tools write them, and as one writes them by mistake.
+    let cases = [
+        ("#| export\npub fn f() {}", "cell `a`, line 1: `#| export` should read `//| export`"),
+        ("// Words.\n// | export x\npub fn f() {}", "line 2: `// | export x` should read `//| export x`"),
+        ("//export\npub fn f() {}", "line 1: `//export` should read `//| export`"),
+        ("#export x", "`#export x` should read `//| export x`"),
+        ("// default_exp x", "`// default_exp x` should read `//| default_exp x`"),
+        ("#| default_exp x", "`#| default_exp x` should read `//| default_exp x`"),
+        ("//|export x\n# hide\nfn f() {}", "line 2: `# hide` should read `//| hide`"),
+    ];
+    for (source, message) in cases {
+        fixture.write(NB, &notebook(&[("a", source)]));
+        for command in ["export", "check"] {
+            fixture.fails(&[command], &[message]);
+        }
+    }
+    // Words are words, and Rust is Rust.
+    let fine = [
+        "// export the picture\nlet x = 1;",
+        "// test that it works\n#[derive(Clone)]\nstruct S;",
+        "//slow and steady\nlet x = 1;",
+        "// a | b | c\nlet x = 1;",
+        "#![allow(dead_code)]\nfn f() {}",
+        "let x = 1;\n//export",
+    ];
+    for source in fine {
+        fixture.write(NB, &notebook(&[("a", source)]));
+        fixture.ok(&["export"]);
+    }
+}
+
+/// Modules of this crate know only modules below them.
+#[test]
+fn no_modules_need_each_other() {
+    const MODULES: [&str; 18] = [
+        "cargo",
+        "check",
+        "clean",
+        "code",
+        "diff",
+        "directives",
+        "emit",
+        "export",
+        "exported",
+        "files",
+        "fmt",
+        "lesson",
+        "merge",
+        "names",
+        "notebook",
+        "plan",
+        "shadow",
+        "workspace",
+    ];
+    let uses = |module: &str| -> Vec<String> {
+        let path = format!("{}/src/{module}.rs", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let paths = nbs_export::names::crate_paths(&text, "nbs_export");
+        paths.into_iter().map(|(_, name)| name).filter(|name| name != module).collect()
+    };
+    let mut left: Vec<&str> = MODULES.to_vec();
+    while !left.is_empty() {
+        let lowest = left.iter().position(|m| !uses(m).iter().any(|u| left.contains(&u.as_str())));
+        left.remove(lowest.unwrap_or_else(|| panic!("{left:?} hang together in a circle")));
+    }
 }

@@ -112,7 +112,7 @@ fn plan(cells: &[(String, String)]) -> Plan {
 }
 
 fn bodies(plan: &Plan) -> BTreeMap<String, String> {
-    emit::files(plan).into_iter().map(|(path, wanted)| (path, wanted.text)).collect()
+    emit::files(plan, &|_, _| true).into_iter().map(|(path, wanted)| (path, wanted.text)).collect()
 }
 
 fn cases(n: u32) -> ProptestConfig {

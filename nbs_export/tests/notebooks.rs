@@ -305,6 +305,12 @@ fn a_new_lesson_is_clean_formatted_and_exports() {
 }
 
 fn merge(base: &str, ours: &str, theirs: &str) -> (i32, Value, String) {
+    let (code, text, message) = merge_texts(base, ours, theirs);
+    (code, serde_json::from_str(&text).unwrap(), message)
+}
+
+/// What the merge driver writes, as text.
+fn merge_texts(base: &str, ours: &str, theirs: &str) -> (i32, String, String) {
     let folder = tempfile::tempdir().unwrap();
     let [b, o, t] = ["base", "ours", "theirs"].map(|n| folder.path().join(n));
     for (path, text) in [(&b, base), (&o, ours), (&t, theirs)] {
@@ -314,7 +320,7 @@ fn merge(base: &str, ours: &str, theirs: &str) -> (i32, Value, String) {
         Command::new(env!("CARGO_BIN_EXE_nbs")).arg("merge").args([&b, &o, &t]).arg(NB).output().unwrap();
     let text = std::fs::read_to_string(&o).unwrap();
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code().unwrap(), serde_json::from_str(&text).unwrap(), message)
+    (output.status.code().unwrap(), text, message)
 }
 
 fn texts(notebook: &Value) -> Vec<(String, String)> {
@@ -447,6 +453,26 @@ fn git_merges_notebooks_by_cell_and_refuses_unclean_ones() {
     assert!(!ok && text.contains("cell `rows`: both sides changed it"), "{text}");
     assert!(fixture.source(NB, "rows").contains("<<<<<<< ours\n"));
     serde_json::from_str::<Value>(&fixture.read(NB)).unwrap();
+    fixture.fails(&["check"], &["cell `rows`, line 2: git's conflict marks: keep one version"]);
+
+    // In a clone without the driver, git leaves its marks in the JSON; what the message says mends that.
+    must(&["merge", "--abort"]);
+    must(&["config", "--unset", "merge.nbs.driver"]);
+    for branch in ["left", "right"] {
+        must(&["checkout", "-q", "-b", branch, "main"]);
+        let output = json!([{ "output_type": "stream", "name": "stdout", "text": [branch] }]);
+        edit(&fixture, |nb| nb["cells"][5]["outputs"] = output);
+        must(&["commit", "-qam", branch]);
+    }
+    assert!(!git(&["merge", "-q", "-m", "both", "left"]).0);
+    fixture.fails(
+        &["check"],
+        &["git's conflict marks", "`git checkout --merge`", "`cargo nbs clean --install-hook`"],
+    );
+    fixture.ok(&["clean", "--install-hook"]);
+    must(&["checkout", "--merge", NB]);
+    let json: Value = serde_json::from_str(&fixture.read(NB)).unwrap();
+    assert_eq!(json["cells"][5]["outputs"][0]["text"], json!(["right"]));
 }
 
 #[test]
@@ -472,4 +498,231 @@ fn help_names_every_command() {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         fixture.ok(&[command, "--help"]);
     }
+}
+
+/// Output as other programs save it: NaN and infinities, which JSON does not have, and half an emoji.
+const PYTHONS_JSON: &str = r#"{
+ "cells": [
+  {
+   "cell_type": "code",
+   "execution_count": null,
+   "id": "plot",
+   "metadata": {},
+   "outputs": [
+    {
+     "data": {
+      "application/vnd.plotly.v1+json": {
+       "y": [
+        1.0,
+        NaN,
+        -Infinity,
+        Infinity
+       ]
+      }
+     },
+     "metadata": {},
+     "output_type": "display_data"
+    },
+    {
+     "name": "stdout",
+     "output_type": "stream",
+     "text": [
+      "NaN \ud83d"
+     ]
+    }
+   ],
+   "source": [
+    "let x = \"NaN\";"
+   ]
+  }
+ ],
+ "metadata": {
+  "kernelspec": {
+   "display_name": "Rust (minai)",
+   "language": "rust",
+   "name": "minai"
+  },
+  "language_info": {
+   "codemirror_mode": "rust",
+   "file_extension": ".rs",
+   "mimetype": "text/rust",
+   "name": "Rust",
+   "pygment_lexer": "rust",
+   "version": ""
+  }
+ },
+ "nbformat": 4,
+ "nbformat_minor": 5
+}
+"#;
+
+#[test]
+fn outputs_that_only_python_can_read_stop_nothing_and_stay() {
+    let fixture = tidy();
+    let other = "notebooks/64_nan.ipynb";
+    fixture.write(other, PYTHONS_JSON);
+    for command in ["export", "update", "fmt", "clean", "build"] {
+        fixture.ok(&[command]);
+        assert_eq!(fixture.read(other), PYTHONS_JSON, "{command}");
+    }
+    // Its outputs have not been made by `nbs run`.
+    fixture.fails(&["check"], &["notebooks/64_nan.ipynb: the outputs are stale", "1 problem found"]);
+    fixture.replace(other, "let x = \\\"NaN\\\";", "let x=1;");
+    fixture.ok(&["fmt"]);
+    assert_eq!(fixture.read(other), PYTHONS_JSON.replace("\\\"NaN\\\"", "1"));
+    // In the text of a cell there is no use for it.
+    fixture.replace(other, "let x = 1;", "let x = \\\"\\ud83d\\\";");
+    fixture.fails(&["check"], &["64_nan.ipynb, cell `plot`, line 1: half of a character"]);
+    let (code, merged, message) =
+        merge_texts(PYTHONS_JSON, PYTHONS_JSON, &PYTHONS_JSON.replace("let x", "let y"));
+    assert_eq!((code, merged), (0, PYTHONS_JSON.replace("let x", "let y")), "{message}");
+}
+
+#[test]
+fn a_notebook_of_another_language_is_left_alone() {
+    let fixture = tidy();
+    let python = "notebooks/05_python.ipynb";
+    let mut json =
+        notebook_json(&[("a", "#| default_exp x\n#| export\ndef f(): pass"), ("a", "%matplotlib inline")]);
+    let kernel = json!({ "display_name": "Python 3", "language": "python", "name": "python3" });
+    let info = json!({ "name": "python" });
+    for metadata in [
+        json!({ "kernelspec": kernel }),
+        json!({ "language_info": info }),
+        json!({ "kernelspec": kernel, "language_info": info }),
+    ] {
+        json["metadata"] = metadata;
+        json["cells"][0]["execution_count"] = json!(7);
+        fixture.write(python, &to_text(&json));
+        for command in ["export", "check", "update", "fmt", "clean", "build"] {
+            let text = fixture.ok(&[command]);
+            assert!(!text.contains("05_python"), "{text}");
+        }
+        for command in ["export", "check", "fmt", "clean", "run", "test"] {
+            for name in ["05_python", python] {
+                fixture.fails(
+                    &[command, name],
+                    &["notebooks/05_python.ipynb is a notebook of another language"],
+                );
+            }
+        }
+        assert_eq!(fixture.read(python), to_text(&json));
+    }
+    // One without a language is a lesson.
+    json["metadata"] = json!({});
+    fixture.write(python, &to_text(&json));
+    fixture.fails(&["export"], &["`#| default_exp x` should read `//| default_exp x`"]);
+}
+
+#[test]
+fn what_an_exercises_check_uses_is_defined_in_a_visible_cell() {
+    let fixture = Fixture::new();
+    let cells = [
+        ("setup", "//| hide\nuse std::path::Path;\n\nlet hidden = 1;"),
+        ("shown", "let (rows, mut more) = (1, 2);\nfn seen() {}"),
+        ("answer", "//| hide\nlet rows_of_answer = 3;"),
+        (
+            "mine",
+            "fn sum() -> i32 {\n    todo!()\n}\n\n// When it is written, take the slashes away:\n// check_sum(sum, &rows, |x| x + more, Path::new(\"a\"), Some(Box::new(seen)), std::mem::take);\n// check_sum(\n//     sum, &rows_of_answer,\n// );\n// check that rows_of_answer and hidden are fine",
+        ),
+        ("check", "fn check_later() {}"),
+    ];
+    fixture.write(NB, &notebook(&cells));
+    stamp(&fixture, NB);
+    let text = fixture
+        .fails(&["check"], &["cell `mine`, line 6: this check uses `check_sum`, which no visible cell"]);
+    assert!(
+        text.contains("cell `mine`, line 7: this check uses `check_sum`, `rows_of_answer`, which"),
+        "{text}"
+    );
+    assert!(text.contains("2 problems found"), "{text}");
+    fixture.set_cell(
+        NB,
+        "shown",
+        "let (rows, mut more) = (1, 2);\nfn seen() {}\nfn check_sum() {}\nlet rows_of_answer = 3;",
+    );
+    stamp(&fixture, NB);
+    fixture.ok(&["check"]);
+    // Below the check is too late.
+    fixture.set_cell(NB, "shown", "let (rows, mut more) = (1, 2);\nfn seen() {}\nfn check_sum() {}");
+    fixture.set_cell(NB, "check", "let rows_of_answer = 3;");
+    stamp(&fixture, NB);
+    fixture.fails(&["check"], &["line 7: this check uses `rows_of_answer`, which"]);
+}
+
+#[test]
+fn long_cells_are_counted_and_listed() {
+    let fixture = Fixture::new();
+    let of = |n: usize| (0..n).map(|i| format!("let x{i} = {i};")).collect::<Vec<_>>().join("\n");
+    let (fits, long, longer) = (format!("//| hide\n//| slow\n{}", of(25)), of(26), of(40));
+    fixture.write(NB, &notebook(&[("fits", &fits), ("long", &long), ("longer", &longer)]));
+    fixture.ok(&["clean"]);
+    stamp(&fixture, NB);
+    let text = fixture.ok(&["check"]);
+    let list = "2 cells have more than 25 lines, which is more than one sees at a time:\n  01_first, cell `long`: 26\n  01_first, cell `longer`: 40\n";
+    assert!(text.contains(list) && text.contains("All is in order"), "{text}");
+    fixture.set_cell(NB, "longer", "let x = 1;");
+    fixture.set_cell(NB, "long", "let x = 1;");
+    stamp(&fixture, NB);
+    assert!(!fixture.ok(&["check"]).contains("more than 25"));
+}
+
+/// The notebook as a program saves it that knows no ids, or (with a prefix) gives every cell a new one.
+fn without_ids(text: &str, prefix: Option<&str>) -> String {
+    let mut json: Value = serde_json::from_str(text).unwrap();
+    json["nbformat_minor"] = json!(if prefix.is_some() { 5 } else { 2 });
+    for (i, cell) in json["cells"].as_array_mut().unwrap().iter_mut().enumerate() {
+        match prefix {
+            Some(prefix) => cell["id"] = json!(format!("{prefix}{i}")),
+            None => drop(cell.as_object_mut().unwrap().remove("id")),
+        }
+    }
+    to_text(&json)
+}
+
+#[test]
+fn a_side_that_lost_its_cell_ids_is_matched_by_place_and_text() {
+    let base = notebook(&BASE);
+    let ours = notebook(&[("a", "1 + 1"), ("b", "2\n2\n2"), ("c", "3"), ("d", "4")]);
+    // A cell changed, one is new, one is gone.
+    let theirs = notebook(&[("a", "1"), ("b", "2\n2\n2"), ("c", "3 + 3"), ("d", "4"), ("md-new", "words")]);
+    for prefix in [None, Some("cell-")] {
+        let (code, merged, message) = merge(&base, &ours, &without_ids(&theirs, prefix));
+        assert_eq!(code, 0, "{message}");
+        let texts = texts(&merged);
+        assert_eq!(
+            texts.iter().map(|t| t.1.as_str()).collect::<Vec<_>>(),
+            ["1 + 1", "2\n2\n2", "3 + 3", "4", "words"]
+        );
+        assert_eq!(ids(&merged)[..4], ["a", "b", "c", "d"]);
+        // The other way round.
+        let (code, merged, message) = merge(&base, &without_ids(&theirs, prefix), &ours);
+        assert_eq!(code, 0, "{message}");
+        assert_eq!(ids(&merged)[..4], ["a", "b", "c", "d"]);
+        assert_eq!(self::texts(&merged)[0].1, "1 + 1");
+    }
+    // Both sides got ids that the ancestor did not have.
+    let (code, merged, message) = merge(&without_ids(&base, None), &ours, &theirs);
+    assert_eq!((code, ids(&merged).len()), (0, 5), "{message}");
+}
+
+#[test]
+fn cells_that_cannot_be_matched_are_told() {
+    let base = notebook(&BASE);
+    let ours = notebook(&[("a", "1 + 1"), ("b", "2\n2\n2"), ("c", "3"), ("d", "4")]);
+    // Two cells became three, all different.
+    let theirs = without_ids(
+        &notebook(&[("x", "1"), ("y", "2\n2\n2"), ("z", "five"), ("u", "six"), ("v", "seven")]),
+        None,
+    );
+    let (code, _, message) = merge(&base, &ours, &theirs);
+    assert_eq!(code, 1);
+    assert!(message.contains("01_first.ipynb, theirs lost the ids of its cells"), "{message}");
+    assert!(message.contains("except for 3 of 5"), "{message}");
+    // Another notebook altogether.
+    let theirs = without_ids(&notebook(&[("x", "x"), ("y", "y"), ("z", "z"), ("u", "4")]), None);
+    let (code, merged, message) = merge(&base, &ours, &theirs);
+    assert_eq!(code, 1);
+    assert!(message.contains("except for 4 of 4"), "{message}");
+    assert!(texts(&merged).iter().any(|(_, text)| text == "1 + 1"));
 }

@@ -8,18 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use proc_macro2::{TokenStream, TokenTree};
 
+use super::busy::Watch;
 use super::outputs::Outputs;
 use super::process::{End, Executed, Kernel, KernelSpec};
 use super::progress::Progress;
-use crate::code;
+use crate::code::{self, SENTINEL};
 use crate::directives::Directives;
 use crate::notebook::Notebook;
 use crate::workspace::Workspace;
-
-/// A variable that each cell with a `?` gets as its first: the kernel keeps a cell's new variables only if the cell came
-/// to its end, and nothing else tells that a `?` did not return early (its error is text on stderr, like any other).
-/// Other cells go without: the first variable costs seconds, and each cell after it a little.
-pub const SENTINEL: &str = "nbs_end";
 
 /// What became of a notebook's cells.
 pub struct Outcome {
@@ -51,13 +47,15 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Executes the notebook's cells and puts the outputs into it, up to the first failure.
+/// Executes the notebook's cells and puts the outputs into it, up to the first failure. Where it is going to be saved, a
+/// `watch` sees to it that times in the outputs are right.
 pub async fn execute(
     notebook: &mut Notebook,
     spec: &KernelSpec,
     limit: Duration,
     workspace: &Workspace,
     progress: &Progress,
+    mut watch: Option<Watch>,
 ) -> Result<Outcome> {
     let name = notebook.name();
     let cells = planned(notebook)?;
@@ -69,7 +67,12 @@ pub async fn execute(
     let mut failure = None;
     for (k, cell) in cells.iter().enumerate() {
         let step = progress.step(&name, format!("cell {} of {}  {}", k + 1, cells.len(), cell.label));
-        let judged = runner.execute(cell).await?;
+        let judged = match &mut watch {
+            Some(watch) => {
+                watch.run(&cell.label, cell.directives.timed(), async || runner.execute(cell).await).await?
+            }
+            None => runner.execute(cell).await?,
+        };
         drop(step);
         match judged {
             Ok(outputs) => {
@@ -92,6 +95,7 @@ pub async fn execute(
         failure = panicked(last, None, None, message);
     }
     mark_expected_errors(notebook);
+    watch.iter().flat_map(Watch::notes).for_each(|note| progress.note(&name, &note));
     Ok(Outcome { cells: cells.len(), peak_memory: runner.kernel.peak_memory, failure })
 }
 

@@ -1,5 +1,6 @@
 //! Executing notebooks through the kernel, over the Jupyter protocol: `nbs run` and `nbs test`.
 
+mod busy;
 mod cells;
 mod memory;
 mod outputs;
@@ -18,6 +19,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::kernel;
 use crate::notebook::Notebook;
 use crate::workspace::Workspace;
+use busy::Watch;
 pub(crate) use cells::question_marks;
 pub use outputs::strip_ansi;
 use cells::Failure;
@@ -163,8 +165,17 @@ async fn interrupted() {
 async fn execute(plan: &Plan, path: &Path, progress: &Progress) -> Result<Report> {
     let start = Instant::now();
     let before = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut notebook = Notebook::load(path)?;
-    let result = cells::execute(&mut notebook, &plan.spec, plan.timeout, &plan.workspace, progress).await?;
+    let mut notebook = match readable(path) {
+        Ok(notebook) => notebook,
+        Err(failure) => {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            progress.notebook_done(&name, false, 0.0);
+            return Ok(Report { name, cells: 0, seconds: 0.0, peak_memory: None, failure: Some(failure) });
+        }
+    };
+    let watch = Watch::new(plan.save);
+    let result =
+        cells::execute(&mut notebook, &plan.spec, plan.timeout, &plan.workspace, progress, watch).await?;
     let report = Report {
         name: notebook.name(),
         cells: result.cells,
@@ -179,8 +190,24 @@ async fn execute(plan: &Plan, path: &Path, progress: &Progress) -> Result<Report
     Ok(report)
 }
 
+/// A notebook that can be executed. One that cannot does not stop the others.
+fn readable(path: &Path) -> Result<Notebook, Failure> {
+    let read = || -> Result<Notebook> {
+        let notebook = Notebook::load(path)?;
+        notebook.code_cells().try_for_each(|cell| cell.directives().map(drop))?;
+        Ok(notebook)
+    };
+    read().map_err(|error| Failure {
+        cell: "before the first cell".into(),
+        line: None,
+        reason: "it cannot be executed".into(),
+        details: format!("{error:#}"),
+    })
+}
+
 fn save(notebook: &Notebook, out: Option<&Path>, before: &[u8]) -> Result<()> {
-    nbformat::parse_notebook(&numbered(notebook).to_text()).with_context(|| {
+    // Not as text: what Python alone can read (NaN in an old output, say) is fine.
+    nbformat::parse_notebook(&numbered(notebook).json.to_string()).with_context(|| {
         format!("{}: the outputs do not make a valid notebook; nothing was saved", notebook.name())
     })?;
     if let Some(folder) = out {

@@ -5,7 +5,7 @@ use std::path::Path;
 use jupyter_protocol::{JupyterMessageContent, Stdio};
 use serde_json::{Value, json};
 
-use super::cells::SENTINEL;
+use crate::code::SENTINEL;
 use crate::notebook::{join_lines, output_failure};
 
 /// The outputs of one cell, in the form in which notebooks hold them.

@@ -36,6 +36,11 @@ impl Progress {
         self.print(&format!("{notebook}: {verdict}  {seconds:.1} s"));
     }
 
+    /// Something that the user should know, though all went well.
+    pub fn note(&self, notebook: &str, note: &str) {
+        self.print(&format!("{notebook}: note: {note}"));
+    }
+
     fn print(&self, line: &str) {
         match &self.bars {
             Some(bars) => drop(bars.println(line)),
