@@ -21,7 +21,9 @@
 // One text, `use minai::…`, compiles both in a notebook's cell and inside this crate.
 extern crate self as minai;
 
+pub mod io;
 pub mod kernels;
+pub mod prelude;
 
 // nbs:modules begin
 pub mod activation;

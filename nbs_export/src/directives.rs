@@ -229,7 +229,7 @@ fn identifier(name: &str) -> Result<String, String> {
 fn module_name(name: &str) -> Result<String, String> {
     match name {
         // Files that cargo gives a meaning of its own, and the parts of the crate that are written by hand.
-        "lib" | "main" | "kernels" | "prelude" => {
+        "lib" | "main" | "io" | "kernels" | "prelude" => {
             Err(format!("`{name}` cannot be the name of an exported module"))
         }
         _ => identifier(name),
