@@ -15,6 +15,8 @@
 //! assert_eq!(chunks(weights.iter(), 10).count(), 784);
 //! ```
 //!
+//! [`prelude`] has the names that every training program needs.
+//!
 //! The features `download`, `plot` and `nb`, on by default, each stand for the module of that name; `progress`, on too,
 //! for bars in a terminal.
 #![warn(missing_docs)]
