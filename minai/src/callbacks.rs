@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 6159dc94b6e664d7
+// nbs:hash 7f0e3ebd70e5953d
 //! Callbacks for every day: metrics, a recorder, a learning-rate finder, a single batch.
 
 use crate::learner::{Callback, Flow, Learner, Task};
@@ -25,41 +25,24 @@ pub struct Row {
 
 /// Means of the loss and of metrics over each epoch's training and validation; prints a line for each epoch.
 pub struct Metrics<T: Task> {
-    metrics: Vec<(String, Metric<T>)>,
-    /// Sums over the examples of the set at hand, and their number.
-    sums: Vec<f64>,
-    train: Vec<f32>,
-    start: Instant,
+    metrics: Vec<Metric<T>>,
+    means: Means,
     /// A row for each epoch.
     pub rows: Vec<Row>,
 }
 
+// %% notebooks/10_learner.ipynb cb-metrics-new
 impl<T: Task> Metrics<T> {
     /// The loss only.
     pub fn new() -> Self {
-        Metrics {
-            metrics: Vec::new(),
-            sums: Vec::new(),
-            train: Vec::new(),
-            start: Instant::now(),
-            rows: Vec::new(),
-        }
+        Metrics { metrics: Vec::new(), means: Means::new(), rows: Vec::new() }
     }
 
     /// One metric more: `Metrics::new().add("accuracy", |scores, (_, y)| accuracy(scores, y))`.
     pub fn add(mut self, name: &str, metric: impl Fn(&Tensor, &T::Batch) -> f32 + 'static) -> Self {
-        self.metrics.push((name.to_owned(), Box::new(metric)));
+        self.means.names.push(name.to_owned());
+        self.metrics.push(Box::new(metric));
         self
-    }
-
-    fn clear(&mut self) {
-        self.sums = vec![0.0; self.metrics.len() + 2];
-    }
-
-    /// The means so far.
-    fn means(&self) -> Vec<f32> {
-        let (n, sums) = self.sums.split_last().expect("cleared before");
-        sums.iter().map(|sum| (sum / n) as f32).collect()
     }
 }
 
@@ -69,65 +52,134 @@ impl<T: Task> Default for Metrics<T> {
     }
 }
 
+// %% notebooks/10_learner.ipynb cb-means
+/// Sums over the examples of the set at hand, whatever the task.
+struct Means {
+    names: Vec<String>,
+    /// Of each value times its batch's examples; the last sum is their number.
+    sums: Vec<f64>,
+    train: Vec<f32>,
+    start: Instant,
+}
+
+impl Means {
+    fn new() -> Self {
+        let names = vec!["loss".to_owned()];
+        Means { names, sums: Vec::new(), train: Vec::new(), start: Instant::now() }
+    }
+
+    fn begin_epoch(&mut self) {
+        (self.start, self.train) = (Instant::now(), Vec::new());
+        self.clear();
+    }
+
+    fn clear(&mut self) {
+        self.sums = vec![0.0; self.names.len() + 1];
+    }
+}
+
+// %% notebooks/10_learner.ipynb cb-means-add
+impl Means {
+    /// The means so far.
+    fn now(&self) -> Vec<f32> {
+        let (n, sums) = self.sums.split_last().expect("cleared before");
+        sums.iter().map(|sum| (sum / n) as f32).collect()
+    }
+
+    /// A batch of `n` examples.
+    fn add(&mut self, mode: Mode, values: &[f32], n: usize) {
+        if mode == Mode::Eval && self.train.is_empty() {
+            self.train = self.now();
+            self.clear();
+        }
+        let products = values.iter().map(|&value| f64::from(value) * n as f64).chain([n as f64]);
+        self.sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
+    }
+}
+
 // %% notebooks/10_learner.ipynb cb-metrics-callback
 /// `valid loss 0.3456 accuracy 0.8765`
-fn described<'a>(set: &str, names: impl Iterator<Item = &'a str>, values: &[f32]) -> String {
-    let values = names.zip(values).map(|(name, value)| format!(" {name} {value:.4}"));
+fn described(set: &str, names: &[String], values: &[f32]) -> String {
+    let values = names.iter().zip(values).map(|(name, value)| format!(" {name} {value:.4}"));
     format!("{set}{}", values.collect::<String>())
 }
 
-impl<T: Task> Callback<T> for Metrics<T> {
-    fn before_epoch(&mut self, _: &mut Learner<T>) -> Flow {
-        (self.start, self.train) = (Instant::now(), Vec::new());
-        self.clear();
-        Flow::Continue
-    }
-
-    fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
-        let (Some(batch), Some(predictions)) = (&learner.batch, &learner.predictions) else {
-            return Flow::Continue;
-        };
-        if learner.mode == Mode::Eval && self.train.is_empty() {
-            self.train = self.means();
-            self.clear();
+impl Means {
+    /// The row of an epoch that is done, also printed and written down in `scores`.
+    fn row(&mut self, epoch: usize, epochs: usize, scores: &mut Vec<(String, f32)>) -> Row {
+        let row = Row { train: std::mem::take(&mut self.train), valid: self.now() };
+        let sets = [("train", &row.train), ("valid", &row.valid)];
+        let [train, valid] = sets.map(|(set, values)| described(set, &self.names, values));
+        println!("epoch {epoch}/{epochs}  {train}  {valid}  {:.1} s", self.start.elapsed().as_secs_f64());
+        scores.clear();
+        for (set, values) in sets {
+            let named = |(name, &value): (&String, &f32)| (format!("{set} {name}"), value);
+            scores.extend(self.names.iter().zip(values).map(named));
         }
-        let metrics = self.metrics.iter().map(|(_, metric)| metric(predictions, batch));
-        let n = learner.task.len(batch) as f64;
-        let values =
-            [learner.loss_value()].into_iter().chain(metrics).map(|value| f64::from(value) * n).chain([n]);
-        self.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-        Flow::Continue
+        row
     }
+}
 
-    fn after_epoch(&mut self, learner: &mut Learner<T>) -> Flow {
-        let row = Row { train: std::mem::take(&mut self.train), valid: self.means() };
-        let names = || ["loss"].into_iter().chain(self.metrics.iter().map(|(name, _)| name.as_str()));
-        let (train, valid) =
-            (described("train", names(), &row.train), described("valid", names(), &row.valid));
-        let seconds = self.start.elapsed().as_secs_f64();
-        println!("epoch {}/{}  {train}  {valid}  {seconds:.1} s", learner.epoch + 1, learner.epochs);
-        self.rows.push(row);
-        Flow::Continue
-    }
-
-    fn state(&self) -> StateDict {
-        let bits = |values: &[f64]| values.iter().map(|value| value.to_bits() as i64).collect::<Vec<_>>();
-        let sums = bits(&self.sums);
+// %% notebooks/10_learner.ipynb cb-means-state
+impl Means {
+    /// What a checkpoint keeps.
+    fn state(&self, rows: &[Row]) -> StateDict {
+        let sums: Vec<i64> = self.sums.iter().map(|sum| sum.to_bits() as i64).collect();
         let rows: Vec<f32> =
-            self.rows.iter().flat_map(|row| row.train.iter().chain(&row.valid)).copied().collect();
+            rows.iter().flat_map(|row| row.train.iter().chain(&row.valid)).copied().collect();
         StateDict::from([
             ("sums".to_owned(), Value::I64(Array::new(sums, &[self.sums.len()]))),
             ("rows".to_owned(), Value::F32(Array::new(rows.clone(), &[rows.len()]))),
         ])
     }
 
-    fn load_state(&mut self, state: &StateDict) {
-        if let (Some(Value::I64(sums)), Some(Value::F32(rows))) = (state.get("sums"), state.get("rows")) {
-            self.sums = elements(sums).iter().map(|&bits| f64::from_bits(bits as u64)).collect();
-            let width = self.metrics.len() + 1;
-            let row = |row: &[f32]| Row { train: row[..width].to_vec(), valid: row[width..].to_vec() };
-            self.rows = elements(rows).chunks_exact(2 * width).map(row).collect();
+    /// Takes that back, and gives the rows.
+    fn load_state(&mut self, state: &StateDict) -> Vec<Row> {
+        let (Some(Value::I64(sums)), Some(Value::F32(rows))) = (state.get("sums"), state.get("rows")) else {
+            return Vec::new();
+        };
+        self.sums = elements(sums).iter().map(|&bits| f64::from_bits(bits as u64)).collect();
+        let width = self.names.len();
+        let row = |row: &[f32]| Row { train: row[..width].to_vec(), valid: row[width..].to_vec() };
+        elements(rows).chunks_exact(2 * width).map(row).collect()
+    }
+}
+
+// %% notebooks/10_learner.ipynb cb-measure
+impl<T: Task> Metrics<T> {
+    /// Measures the batch at hand.
+    fn measure(&mut self, learner: &Learner<T>) {
+        if let (Some(batch), Some(predictions)) = (&learner.batch, &learner.predictions) {
+            let mut values = vec![learner.loss_value()];
+            values.extend(self.metrics.iter().map(|metric| metric(predictions, batch)));
+            self.means.add(learner.mode, &values, learner.task.len(batch));
         }
+    }
+}
+
+// %% notebooks/10_learner.ipynb cb-callback
+impl<T: Task> Callback<T> for Metrics<T> {
+    fn before_epoch(&mut self, _: &mut Learner<T>) -> Flow {
+        self.means.begin_epoch();
+        Flow::Continue
+    }
+
+    fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
+        self.measure(learner);
+        Flow::Continue
+    }
+
+    fn after_epoch(&mut self, learner: &mut Learner<T>) -> Flow {
+        self.rows.push(self.means.row(learner.epoch + 1, learner.epochs, &mut learner.scores));
+        Flow::Continue
+    }
+
+    fn state(&self) -> StateDict {
+        self.means.state(&self.rows)
+    }
+
+    fn load_state(&mut self, state: &StateDict) {
+        self.rows = self.means.load_state(state);
     }
 }
 
@@ -154,6 +206,24 @@ pub struct Recorder {
     pub momenta: Vec<f32>,
 }
 
+// %% notebooks/10_learner.ipynb cb-recorder-state
+impl Recorder {
+    fn entries(&self) -> StateDict {
+        let lists = [("losses", &self.losses), ("rates", &self.rates), ("momenta", &self.momenta)];
+        let value = |list: &Vec<f32>| Value::F32(Array::new(list.clone(), &[list.len()]));
+        lists.into_iter().map(|(name, list)| (name.to_owned(), value(list))).collect()
+    }
+
+    fn from_entries(state: &StateDict) -> Self {
+        let list = |name: &str| match state.get(name) {
+            Some(Value::F32(list)) => elements(list).to_vec(),
+            _ => Vec::new(),
+        };
+        Recorder { losses: list("losses"), rates: list("rates"), momenta: list("momenta") }
+    }
+}
+
+// %% notebooks/10_learner.ipynb cb-recorder-callback
 impl<T: Task> Callback<T> for Recorder {
     fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
         if learner.mode == Mode::Train {
@@ -165,17 +235,11 @@ impl<T: Task> Callback<T> for Recorder {
     }
 
     fn state(&self) -> StateDict {
-        let lists = [("losses", &self.losses), ("rates", &self.rates), ("momenta", &self.momenta)];
-        let value = |list: &Vec<f32>| Value::F32(Array::new(list.clone(), &[list.len()]));
-        lists.into_iter().map(|(name, list)| (name.to_owned(), value(list))).collect()
+        self.entries()
     }
 
     fn load_state(&mut self, state: &StateDict) {
-        let list = |name: &str| match state.get(name) {
-            Some(Value::F32(list)) => elements(list).to_vec(),
-            _ => Vec::new(),
-        };
-        *self = Recorder { losses: list("losses"), rates: list("rates"), momenta: list("momenta") };
+        *self = Recorder::from_entries(state);
     }
 }
 

@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 3592b2bf9fa711bb
+// nbs:hash 3232e1a3538d9ec2
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 // %% notebooks/10_learner.ipynb le-task
@@ -7,7 +7,7 @@ use minai::array::Array;
 use minai::data::data_folder;
 use minai::datasets::DataLoaders;
 use minai::generator::Generator;
-use minai::loader::{DataLoader, Dataset, Plan};
+use minai::loader::{Batches, DataLoader, Dataset, Plan};
 use minai::loss::cross_entropy;
 use minai::nn::{Layer, Mode, Module, Pass};
 use minai::optimizer::Optimizer;
@@ -39,6 +39,7 @@ pub trait Task {
     fn len(&self, batch: &Self::Batch) -> usize;
 }
 
+// %% notebooks/10_learner.ipynb le-classifier
 /// Inputs get scores, one for each class; the loss is the cross-entropy.
 pub struct Classifier<L> {
     /// (n, …) → (n, classes)
@@ -116,13 +117,16 @@ impl Checkpoint {
         Checkpoint { path: path.into(), every: None }
     }
 
-    /// In a notebook, whose variables an interrupt costs: `checkpoints/NAME.safetensors` in the course's data folder.
+    /// In a notebook, where a crash costs every variable: `checkpoints/NAME.safetensors` in the course's data folder.
     pub fn in_notebook(name: &str) -> Option<Self> {
         std::env::var_os("EVCXR_IS_RUNTIME")?;
         let folder = data_folder().unwrap_or_default().join("checkpoints");
         Some(Checkpoint::new(folder.join(format!("{name}.safetensors"))))
     }
+}
 
+// %% notebooks/10_learner.ipynb le-offer
+impl Checkpoint {
     /// Says that there is an unfinished training, if there is, and keeps its file under another name.
     fn offer(&self) -> Result<(), FitError> {
         let Ok((_, metadata)) = load(&self.path) else { return Ok(()) };
@@ -143,6 +147,7 @@ impl Checkpoint {
     }
 }
 
+// %% notebooks/10_learner.ipynb le-resumed
 /// What a checkpoint holds besides model, optimiser and random numbers.
 struct Resumed {
     path: PathBuf,
@@ -186,9 +191,14 @@ pub struct Learner<T: Task> {
     pub loss: Option<Tensor>,
     /// Where checkpoints go; none if `None`. In a notebook, [`new`](Learner::new) chooses a place.
     pub checkpoint: Option<Checkpoint>,
+    /// What `Metrics` found in the last epoch: names such as `valid loss`, and means.
+    pub scores: Vec<(String, f32)>,
+    /// Whether the last [`fit`](Learner::fit) ended early because somebody interrupted the program.
+    pub interrupted: bool,
     resumed: Option<Resumed>,
 }
 
+// %% notebooks/10_learner.ipynb le-new
 impl<T: Task> Learner<T> {
     /// A learner about to begin. `rng` goes on with the order of the batches, where it began with the weights.
     pub fn new(name: &str, task: T, optimizer: Optimizer, rng: Generator) -> Self {
@@ -208,10 +218,15 @@ impl<T: Task> Learner<T> {
             predictions: None,
             loss: None,
             checkpoint: Checkpoint::in_notebook(name),
+            scores: Vec::new(),
+            interrupted: false,
             resumed: None,
         }
     }
+}
 
+// %% notebooks/10_learner.ipynb le-where
+impl<T: Task> Learner<T> {
     /// The loss of the batch at hand.
     ///
     /// # Panics
@@ -284,6 +299,39 @@ pub trait Callback<T: Task> {
     fn load_state(&mut self, _: &StateDict) {}
 }
 
+// %% notebooks/10_learner.ipynb le-tell
+/// The places at which callbacks are asked: the methods of [`Callback`].
+#[derive(Clone, Copy)]
+enum Event {
+    BeforeFit,
+    BeforeEpoch,
+    BeforeBatch,
+    AfterLoss,
+    AfterBackward,
+    AfterBatch,
+    AfterEpoch,
+    AfterFit,
+}
+
+/// What [`Learner::fit`] is given.
+type Callbacks<'a, 'b, T> = &'a mut [&'b mut dyn Callback<T>];
+
+// %% notebooks/10_learner.ipynb le-ask
+/// Asks all callbacks, in order; the answer that changes most counts.
+fn tell<T: Task>(learner: &mut Learner<T>, callbacks: Callbacks<T>, event: Event) -> Flow {
+    let ask = |callback: &mut &mut dyn Callback<T>| match event {
+        Event::BeforeFit => callback.before_fit(learner),
+        Event::BeforeEpoch => callback.before_epoch(learner),
+        Event::BeforeBatch => callback.before_batch(learner),
+        Event::AfterLoss => callback.after_loss(learner),
+        Event::AfterBackward => callback.after_backward(learner),
+        Event::AfterBatch => callback.after_batch(learner),
+        Event::AfterEpoch => callback.after_epoch(learner),
+        Event::AfterFit => callback.after_fit(learner),
+    };
+    callbacks.iter_mut().map(ask).max().unwrap_or(Flow::Continue)
+}
+
 // %% notebooks/10_learner.ipynb le-save
 /// The entries whose names begin so, without that beginning.
 fn inside(state: &StateDict, prefix: &str) -> StateDict {
@@ -296,191 +344,401 @@ fn prefixed(prefix: &str, state: StateDict) -> StateDict {
     state.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)).collect()
 }
 
-impl Resumed {
-    /// Puts learner and callbacks where the checkpoint was made.
-    fn go_on<T: Task>(
-        &self,
-        learner: &mut Learner<T>,
-        callbacks: &mut [&mut dyn Callback<T>],
-    ) -> Result<(), FitError> {
-        let (epochs, batches) = (learner.epochs, learner.batches);
-        if (self.epochs, self.batches) != (epochs, batches) {
-            let what = format!(
-                "was made by a training of {} epochs with {} batches each, this one has {epochs} and {batches}: give the \
-                 same number of epochs, data and batch size, or start anew",
-                self.epochs, self.batches
-            );
-            return Err(FitError::Checkpoint(StateError::new(&self.path, what)));
-        }
-        learner.epoch = self.epoch;
-        for (i, callback) in callbacks.iter_mut().enumerate() {
-            callback.load_state(&inside(&self.callbacks, &format!("{i}/")));
-        }
-        Ok(())
-    }
+/// Where a training is: the epochs done, how many there will be, the batches in each; inside an epoch, its plan and the
+/// next batch.
+struct Position<'a> {
+    epoch: usize,
+    epochs: usize,
+    batches: usize,
+    inside: Option<(&'a Plan, usize)>,
 }
 
-impl<T: Task> Learner<T> {
-    /// Writes the checkpoint, if it is time: at a batch of an epoch (its plan, the next batch), or behind an epoch.
-    fn save_checkpoint(
-        &self,
-        position: Option<(&Plan, usize)>,
-        callbacks: &mut [&mut dyn Callback<T>],
-    ) -> Result<(), FitError> {
-        let Some(Checkpoint { path, every }) = &self.checkpoint else { return Ok(()) };
-        if position.is_some_and(|(_, next)| every.is_none_or(|every| next % every != 0)) {
-            return Ok(());
-        }
-        let bytes = |bytes: Vec<u8>| Value::U8(Array::new(bytes.clone(), &[bytes.len()]));
-        let mut state = prefixed("model/", state_dict(self.task.model()));
-        state.append(&mut prefixed("optimizer/", optimizer_state(&self.optimizer)));
-        state.insert("rng".into(), bytes(self.rng.state()));
-        state.insert("pass".into(), bytes(self.pass.rng.state()));
-        for (i, callback) in callbacks.iter().enumerate() {
-            state.append(&mut prefixed(&format!("callbacks/{i}/"), callback.state()));
-        }
+// %% notebooks/10_learner.ipynb le-write
+impl Position<'_> {
+    fn metadata(&self) -> Metadata {
         let mut metadata = Metadata::from([
             ("epoch".to_owned(), self.epoch.to_string()),
             ("epochs".to_owned(), self.epochs.to_string()),
-            ("batches".to_owned(), self.train_batches.to_string()),
+            ("batches".to_owned(), self.batches.to_string()),
         ]);
-        if let Some((plan, next)) = position {
+        if let Some((plan, next)) = self.inside {
             metadata.insert("next".into(), next.to_string());
             metadata.insert("base".into(), plan.base.to_string());
             metadata.extend(plan.order.map(|seed| ("order".to_owned(), seed.to_string())));
         }
-        let folder = path.parent().unwrap_or(Path::new(""));
+        metadata
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-due
+impl Checkpoint {
+    /// Whether one is due before batch `next` of an epoch.
+    fn is_due(&self, next: usize) -> bool {
+        self.every.is_some_and(|every| next % every == 0)
+    }
+
+    /// Writes the file, in a folder that is made if need be.
+    fn write(&self, state: &StateDict, metadata: &Metadata) -> Result<(), FitError> {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
         std::fs::create_dir_all(folder).map_err(|error| {
             FitError::Checkpoint(StateError::new(folder, format!("cannot be made: {error}")))
         })?;
-        save(path, &state, &metadata).map_err(FitError::Checkpoint)
+        save(&self.path, state, metadata).map_err(FitError::Checkpoint)
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-checkpoint
+/// Everything that a training goes on from, but for the callbacks.
+fn snapshot(model: &dyn Module, optimizer: &Optimizer, rng: &Generator, pass: &Generator) -> StateDict {
+    let bytes = |bytes: Vec<u8>| Value::U8(Array::new(bytes.clone(), &[bytes.len()]));
+    let mut state = prefixed("model/", state_dict(model));
+    state.append(&mut prefixed("optimizer/", optimizer_state(optimizer)));
+    state.insert("rng".into(), bytes(rng.state()));
+    state.insert("pass".into(), bytes(pass.state()));
+    state
+}
+
+fn add_callback(state: &mut StateDict, i: usize, callback: StateDict) {
+    state.append(&mut prefixed(&format!("callbacks/{i}/"), callback));
+}
+
+// %% notebooks/10_learner.ipynb le-save-checkpoint
+impl<T: Task> Learner<T> {
+    /// Writes the checkpoint, if there is to be one: at a batch of an epoch (its plan, the next batch), or behind it.
+    fn save_checkpoint(
+        &self,
+        inside: Option<(&Plan, usize)>,
+        callbacks: Callbacks<T>,
+    ) -> Result<(), FitError> {
+        let Some(checkpoint) = &self.checkpoint else { return Ok(()) };
+        let mut state = snapshot(self.task.model(), &self.optimizer, &self.rng, &self.pass.rng);
+        for (i, callback) in callbacks.iter().enumerate() {
+            add_callback(&mut state, i, callback.state());
+        }
+        let (epoch, epochs, batches) = (self.epoch, self.epochs, self.train_batches);
+        checkpoint.write(&state, &Position { epoch, epochs, batches, inside }.metadata())
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-generator
+/// The generator that a checkpoint holds under a name.
+fn generator(state: &StateDict, name: &str) -> Result<Generator, String> {
+    match state.get(name) {
+        Some(Value::U8(bytes)) => {
+            Generator::from_state(elements(bytes)).map_err(|error| format!("{name}: {error}"))
+        }
+        _ => Err(format!("there is no `{name}`")),
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-read
+impl Resumed {
+    /// Reads a checkpoint: into model and optimiser, and the two generators beside what is left.
+    fn read(
+        path: &Path,
+        model: &dyn Module,
+        optimizer: &mut Optimizer,
+    ) -> Result<(Self, Generator, Generator), StateError> {
+        let (state, metadata) = load(path)?;
+        let wrong =
+            |what: String| StateError::new(path, format!("is no checkpoint of this training: {what}"));
+        let (rng, pass) =
+            (generator(&state, "rng").map_err(wrong)?, generator(&state, "pass").map_err(wrong)?);
+        let number = |key: &str| -> Option<u64> { metadata.get(key)?.parse().ok() };
+        let needed = |key: &str| number(key).ok_or_else(|| wrong(format!("it does not say `{key}`")));
+        let [epoch, epochs, batches] =
+            [needed("epoch")?, needed("epochs")?, needed("batches")?].map(|number| number as usize);
+        let position = match number("next") {
+            Some(next) => Some((Plan { base: needed("base")?, order: number("order") }, next as usize)),
+            None => None,
+        };
+        load_state_dict(model, &inside(&state, "model/")).map_err(|error| error.of(path))?;
+        load_optimizer_state(optimizer, &inside(&state, "optimizer/")).map_err(|error| error.of(path))?;
+        let (path, callbacks) = (path.to_owned(), inside(&state, "callbacks/"));
+        Ok((Resumed { path, epoch, epochs, batches, position, callbacks }, rng, pass))
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-resume
+impl Resumed {
+    /// Whether this is the training that made the checkpoint.
+    fn fits(&self, epochs: usize, batches: usize) -> Result<(), FitError> {
+        if (self.epochs, self.batches) == (epochs, batches) {
+            return Ok(());
+        }
+        let what = format!(
+            "was made by a training of {} epochs with {} batches each, this one has {epochs} and {batches}: give the \
+             same number of epochs, data and batch size, or start anew",
+            self.epochs, self.batches
+        );
+        Err(FitError::Checkpoint(StateError::new(&self.path, what)))
     }
 
+    /// What the callback number `i` knew.
+    fn callback(&self, i: usize) -> StateDict {
+        inside(&self.callbacks, &format!("{i}/"))
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-resume-learner
+impl<T: Task> Learner<T> {
     /// Takes model, optimiser and random numbers out of a checkpoint; the next [`fit`](Self::fit) goes on where it was
     /// made. Model, data, epochs and callbacks must be those of the training that made it.
     ///
     /// # Errors
     /// When the file cannot be read, or is of another model.
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<(), StateError> {
-        let path = path.as_ref();
-        let (state, metadata) = load(path)?;
-        let wrong =
-            |what: String| StateError::new(path, format!("is no checkpoint of this training: {what}"));
-        let number = |key: &str| -> Option<u64> { metadata.get(key)?.parse().ok() };
-        let needed = |key: &str| number(key).ok_or_else(|| wrong(format!("it does not say `{key}`")));
-        let generator = |name: &str| match state.get(name) {
-            Some(Value::U8(bytes)) => {
-                Generator::from_state(elements(bytes)).map_err(|error| wrong(format!("{name}: {error}")))
-            }
-            _ => Err(wrong(format!("there is no `{name}`"))),
-        };
-        let (rng, pass) = (generator("rng")?, generator("pass")?);
-        let (epoch, epochs, batches) = (needed("epoch")?, needed("epochs")?, needed("batches")?);
-        let position = match number("next") {
-            Some(next) => Some((Plan { base: needed("base")?, order: number("order") }, next as usize)),
-            None => None,
-        };
-        load_state_dict(self.task.model(), &inside(&state, "model/")).map_err(|error| error.of(path))?;
-        load_optimizer_state(&mut self.optimizer, &inside(&state, "optimizer/"))
-            .map_err(|error| error.of(path))?;
-        (self.rng, self.pass.rng) = (rng, pass);
-        let callbacks = inside(&state, "callbacks/");
-        let (epoch, epochs, batches) = (epoch as usize, epochs as usize, batches as usize);
-        self.resumed = Some(Resumed { path: path.to_owned(), epoch, epochs, batches, position, callbacks });
+        let (resumed, rng, pass) = Resumed::read(path.as_ref(), self.task.model(), &mut self.optimizer)?;
+        (self.rng, self.pass.rng, self.resumed) = (rng, pass, Some(resumed));
         Ok(())
     }
 }
 
 // %% notebooks/10_learner.ipynb le-batch
-/// Asks all callbacks, in order; the answer that changes most counts.
-fn tell<T: Task>(
-    learner: &mut Learner<T>,
-    callbacks: &mut [&mut dyn Callback<T>],
-    event: impl Fn(&mut dyn Callback<T>, &mut Learner<T>) -> Flow,
-) -> Flow {
-    callbacks.iter_mut().map(|callback| event(&mut **callback, learner)).max().unwrap_or(Flow::Continue)
+/// Runs a batch that went wrong again, and finds the first layer whose output is not finite.
+fn first_not_finite(pass: &mut Pass, predict: &mut dyn FnMut(&mut Pass)) -> Option<String> {
+    let first = Rc::new(RefCell::new(None));
+    let found = first.clone();
+    let look = move |path: &str, layer: &dyn Layer, _: &Tensor, y: &Tensor| {
+        if y.data.iter().any(|y| !y.is_finite()) {
+            found.borrow_mut().get_or_insert_with(|| format!("`{path}` ({})", layer.name()));
+        }
+    };
+    let hook = pass.hook.replace(Box::new(look));
+    predict(pass);
+    pass.hook = hook;
+    first.take()
 }
 
+// %% notebooks/10_learner.ipynb le-backward
 impl<T: Task> Learner<T> {
-    /// Runs the batch at hand again and looks at what comes out of each layer.
-    fn diverged(&mut self) -> FitError {
-        let first = Rc::new(RefCell::new(None));
-        let found = first.clone();
-        let look = move |path: &str, layer: &dyn Layer, _: &Tensor, y: &Tensor| {
-            if y.data.iter().any(|y| !y.is_finite()) {
-                found.borrow_mut().get_or_insert_with(|| format!("`{path}` ({})", layer.name()));
-            }
-        };
-        let hook = self.pass.hook.replace(Box::new(look));
-        let _ = self.task.predict(self.batch.as_ref().expect("the batch that went wrong"), &mut self.pass);
-        self.pass.hook = hook;
-        FitError::Diverged { epoch: self.epoch + 1, batch: self.index + 1, layer: first.take() }
+    fn backward(&mut self) -> Result<(), FitError> {
+        let loss = self.loss.as_ref().expect("a loss");
+        if loss.item().is_finite() {
+            loss.backward();
+            return Ok(());
+        }
+        let (task, batch) = (&self.task, self.batch.as_ref().expect("the batch that went wrong"));
+        let layer = first_not_finite(&mut self.pass, &mut |pass| drop(task.predict(batch, pass)));
+        Err(FitError::Diverged { epoch: self.epoch + 1, batch: self.index + 1, layer })
     }
 }
 
+// %% notebooks/10_learner.ipynb le-one-batch
+impl<T: Task> Learner<T> {
+    /// What happens with a batch. A callback that skips the rest behind the backward pass leaves the gradients:
+    /// those of the next batch are added to them.
+    fn one_batch(&mut self, callbacks: Callbacks<T>) -> Result<Flow, FitError> {
+        let mut flow = tell(self, callbacks, Event::BeforeBatch);
+        if flow == Flow::Continue {
+            let batch = self.batch.as_ref().expect("a callback took the batch: put one back");
+            let predictions = self.task.predict(batch, &mut self.pass);
+            self.loss = Some(self.task.loss(&predictions, batch));
+            self.predictions = Some(predictions);
+            flow = tell(self, callbacks, Event::AfterLoss);
+        }
+        if flow == Flow::Continue && self.mode == Mode::Train {
+            self.backward()?;
+            flow = tell(self, callbacks, Event::AfterBackward);
+            if flow == Flow::Continue {
+                self.optimizer.step();
+                self.optimizer.zero_grad();
+            }
+        }
+        Ok(if flow == Flow::Continue { tell(self, callbacks, Event::AfterBatch) } else { flow })
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-interrupt
+use minai::io::interrupt;
+
+/// `interrupted in epoch 2 of 5, before batch 18 of 235`
+fn say_interrupted(position: &Position, checkpoint: Option<&Checkpoint>) {
+    let Position { epoch, epochs, batches, inside } = position;
+    let place = inside.map(|(_, next)| format!("before batch {} of {batches}", next + 1));
+    println!(
+        "interrupted in epoch {} of {epochs}, {}",
+        epoch + 1,
+        place.as_deref().unwrap_or("while validating")
+    );
+    if let (Some(checkpoint), Some(_)) = (checkpoint, inside) {
+        println!("to go on, now or later: `learner.resume({:?})?`, then the same `fit`", checkpoint.path);
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-is-interrupted
+impl<T: Task> Learner<T> {
+    /// Whether somebody asked to stop, before a batch of this plan. Says so, and in training saves where it is.
+    fn is_interrupted(
+        &mut self,
+        plan: &Plan,
+        next: usize,
+        callbacks: Callbacks<T>,
+    ) -> Result<bool, FitError> {
+        self.interrupted = interrupt::requested();
+        if self.interrupted {
+            let inside = (self.mode == Mode::Train).then_some((plan, next));
+            let (epoch, epochs, batches) = (self.epoch, self.epochs, self.train_batches);
+            say_interrupted(&Position { epoch, epochs, batches, inside }, self.checkpoint.as_ref());
+            if inside.is_some() {
+                self.save_checkpoint(inside, callbacks)?;
+            }
+        }
+        Ok(self.interrupted)
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-source
+/// What the loop needs of a loader.
+trait Source<B> {
+    fn len(&self) -> usize;
+    fn plan(&self, rng: &mut Generator) -> Plan;
+    fn batches(&self, plan: &Plan, first: usize) -> Batches<B>;
+}
+
+impl<D: Dataset> Source<D::Batch> for DataLoader<D> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn plan(&self, rng: &mut Generator) -> Plan {
+        self.plan(rng)
+    }
+
+    fn batches(&self, plan: &Plan, first: usize) -> Batches<D::Batch> {
+        self.batches(plan, first)
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-all-batches
 impl<T: Task> Learner<T> {
     /// The batches of one set, from number `first` on.
-    fn all_batches<D: Dataset<Batch = T::Batch>>(
+    fn all_batches(
         &mut self,
-        loader: &DataLoader<D>,
-        plan: &Plan,
-        first: usize,
-        callbacks: &mut [&mut dyn Callback<T>],
+        source: &dyn Source<T::Batch>,
+        (plan, mut next): (&Plan, usize),
+        callbacks: Callbacks<T>,
     ) -> Result<Flow, FitError> {
-        (self.pass.mode, self.batches) = (self.mode, loader.len());
-        for (index, batch) in (first..).zip(loader.batches(plan, first)) {
-            (self.index, self.batch) = (index, Some(batch));
+        (self.pass.mode, self.batches) = (self.mode, source.len());
+        for batch in source.batches(plan, next) {
+            (self.index, self.batch) = (next, Some(batch));
             let flow = self.one_batch(callbacks)?;
             (self.batch, self.predictions, self.loss) = (None, None, None);
             if flow >= Flow::SkipEpoch {
                 return Ok(flow);
             }
-            if self.mode == Mode::Train {
-                self.save_checkpoint(Some((plan, index + 1)), callbacks)?;
+            next += 1;
+            if self.mode == Mode::Train && self.checkpoint.as_ref().is_some_and(|c| c.is_due(next)) {
+                self.save_checkpoint(Some((plan, next)), callbacks)?;
             }
         }
-        Ok(Flow::Continue)
+        Ok(if self.is_interrupted(plan, next, callbacks)? { Flow::Stop } else { Flow::Continue })
     }
+}
 
-    /// What happens with a batch. A callback that skips the rest behind the backward pass leaves the gradients:
-    /// those of the next batch are added to them.
-    fn one_batch(&mut self, callbacks: &mut [&mut dyn Callback<T>]) -> Result<Flow, FitError> {
-        let flow = tell(self, callbacks, |callback, learner| callback.before_batch(learner));
-        if flow != Flow::Continue {
-            return Ok(flow);
+// %% notebooks/10_learner.ipynb le-parts
+impl<T: Task> Learner<T> {
+    /// The plan of an epoch and its first batch: from its beginning, or from where a checkpoint was made. Or what callbacks
+    /// want instead.
+    fn begin_epoch(
+        &mut self,
+        position: Option<(Plan, usize)>,
+        train: &dyn Source<T::Batch>,
+        callbacks: Callbacks<T>,
+    ) -> Result<(Plan, usize), Flow> {
+        if let Some(position) = position {
+            return Ok(position);
         }
-        let batch = self.batch.as_ref().expect("a callback took the batch: put one back");
-        let predictions = self.task.predict(batch, &mut self.pass);
-        self.loss = Some(self.task.loss(&predictions, batch));
-        self.predictions = Some(predictions);
-        let flow = tell(self, callbacks, |callback, learner| callback.after_loss(learner));
-        if flow != Flow::Continue {
-            return Ok(flow);
+        let flow = tell(self, callbacks, Event::BeforeEpoch);
+        if flow >= Flow::SkipEpoch {
+            return Err(flow);
         }
-        if self.mode == Mode::Train {
-            if !self.loss_value().is_finite() {
-                return Err(self.diverged());
-            }
-            self.loss.as_ref().expect("a loss").backward();
-            let flow = tell(self, callbacks, |callback, learner| callback.after_backward(learner));
-            if flow != Flow::Continue {
+        let plan = train.plan(&mut self.rng);
+        self.pass.rng = plan.network();
+        Ok((plan, 0))
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-validate
+impl<T: Task> Learner<T> {
+    /// The batches of the validation set.
+    fn validate(&mut self, valid: &dyn Source<T::Batch>, callbacks: Callbacks<T>) -> Result<Flow, FitError> {
+        self.mode = Mode::Eval;
+        let plan = valid.plan(&mut self.rng);
+        self.all_batches(valid, (&plan, 0), callbacks)
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-epoch
+impl<T: Task> Learner<T> {
+    /// An epoch of training and validation.
+    fn one_epoch(
+        &mut self,
+        position: Option<(Plan, usize)>,
+        [train, valid]: [&dyn Source<T::Batch>; 2],
+        callbacks: Callbacks<T>,
+    ) -> Result<Flow, FitError> {
+        (self.mode, self.index, self.batches) = (Mode::Train, 0, train.len());
+        let mut flow = match self.begin_epoch(position, train, callbacks) {
+            Ok((plan, first)) => self.all_batches(train, (&plan, first), callbacks)?,
+            Err(flow) => {
+                self.epoch += usize::from(flow == Flow::SkipEpoch);
                 return Ok(flow);
             }
-            self.optimizer.step();
-            self.optimizer.zero_grad();
+        };
+        if flow != Flow::Stop {
+            flow = self.validate(valid, callbacks)?;
         }
-        Ok(tell(self, callbacks, |callback, learner| callback.after_batch(learner)))
+        if flow != Flow::Stop {
+            flow = tell(self, callbacks, Event::AfterEpoch);
+            self.epoch += 1;
+            self.save_checkpoint(None, callbacks)?;
+        }
+        Ok(flow)
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-go-on
+impl<T: Task> Learner<T> {
+    /// Puts learner and callbacks where the checkpoint was made, if there is one to go on from.
+    fn go_on(&mut self, callbacks: Callbacks<T>) -> Result<Option<(Plan, usize)>, FitError> {
+        let Some(resumed) = self.resumed.take() else { return Ok(None) };
+        resumed.fits(self.epochs, self.train_batches)?;
+        self.epoch = resumed.epoch;
+        for (i, callback) in callbacks.iter_mut().enumerate() {
+            callback.load_state(&resumed.callback(i));
+        }
+        Ok(resumed.position)
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-all-epochs
+impl<T: Task> Learner<T> {
+    fn all_epochs(
+        &mut self,
+        epochs: usize,
+        sources: [&dyn Source<T::Batch>; 2],
+        callbacks: Callbacks<T>,
+    ) -> Result<(), FitError> {
+        (self.epoch, self.epochs, self.index, self.interrupted) = (0, epochs, 0, false);
+        (self.batches, self.train_batches) = (sources[0].len(), sources[0].len());
+        if let (None, Some(checkpoint)) = (&self.resumed, &self.checkpoint) {
+            checkpoint.offer()?;
+        }
+        let mut flow = tell(self, callbacks, Event::BeforeFit);
+        let mut position = self.go_on(callbacks)?;
+        while self.epoch < epochs && flow != Flow::Stop {
+            flow = self.one_epoch(position.take(), sources, callbacks)?;
+        }
+        let _ = tell(self, callbacks, Event::AfterFit);
+        Ok(())
     }
 }
 
 // %% notebooks/10_learner.ipynb le-fit
-/// The callbacks' say before an epoch's first batch.
-fn before_epoch<T: Task>(learner: &mut Learner<T>, callbacks: &mut [&mut dyn Callback<T>]) -> Flow {
-    tell(learner, callbacks, |callback, learner| callback.before_epoch(learner))
-}
-
 impl<T: Task> Learner<T> {
-    /// Trains for some epochs; after [`resume`](Self::resume), for what is left of them.
+    /// Trains for some epochs; after [`resume`](Self::resume), for what is left of them. When somebody interrupts the
+    /// program, it ends behind the step at hand, and [`interrupted`](Self::interrupted) is true.
     ///
     /// # Errors
     /// When the loss is not finite any more, or a checkpoint cannot be used.
@@ -494,66 +752,6 @@ impl<T: Task> Learner<T> {
         D: Dataset<Batch = T::Batch>,
         E: Dataset<Batch = T::Batch>,
     {
-        (self.epoch, self.epochs, self.index) = (0, epochs, 0);
-        (self.batches, self.train_batches) = (loaders.train.len(), loaders.train.len());
-        let mut resumed = self.resumed.take();
-        if resumed.is_none()
-            && let Some(checkpoint) = &self.checkpoint
-        {
-            checkpoint.offer()?;
-        }
-        let mut flow = tell(self, callbacks, |callback, learner| callback.before_fit(learner));
-        if let Some(resumed) = &resumed {
-            resumed.go_on(self, callbacks)?;
-        }
-        while self.epoch < epochs && flow != Flow::Stop {
-            let position = resumed.take().and_then(|resumed| resumed.position);
-            flow = self.one_epoch(position, loaders, callbacks)?;
-        }
-        let _ = tell(self, callbacks, |callback, learner| callback.after_fit(learner));
-        Ok(())
-    }
-
-    /// An epoch of training and validation, from its beginning or from the batch where a checkpoint was made.
-    fn one_epoch<D, E>(
-        &mut self,
-        position: Option<(Plan, usize)>,
-        loaders: &DataLoaders<D, E>,
-        callbacks: &mut [&mut dyn Callback<T>],
-    ) -> Result<Flow, FitError>
-    where
-        D: Dataset<Batch = T::Batch>,
-        E: Dataset<Batch = T::Batch>,
-    {
-        let DataLoaders { train, valid } = loaders;
-        (self.mode, self.index, self.batches) = (Mode::Train, 0, train.len());
-        let (plan, first) = match position {
-            Some(position) => position,
-            None => {
-                match before_epoch(self, callbacks) {
-                    Flow::SkipEpoch => {
-                        self.epoch += 1;
-                        return Ok(Flow::Continue);
-                    }
-                    Flow::Stop => return Ok(Flow::Stop),
-                    Flow::Continue | Flow::SkipBatch => {}
-                }
-                let plan = train.plan(&mut self.rng);
-                self.pass.rng = plan.network();
-                (plan, 0)
-            }
-        };
-        if self.all_batches(train, &plan, first, callbacks)? == Flow::Stop {
-            return Ok(Flow::Stop);
-        }
-        self.mode = Mode::Eval;
-        let plan = valid.plan(&mut self.rng);
-        if self.all_batches(valid, &plan, 0, callbacks)? == Flow::Stop {
-            return Ok(Flow::Stop);
-        }
-        let flow = tell(self, callbacks, |callback, learner| callback.after_epoch(learner));
-        self.epoch += 1;
-        self.save_checkpoint(None, callbacks)?;
-        Ok(flow)
+        self.all_epochs(epochs, [&loaders.train, &loaders.valid], callbacks)
     }
 }

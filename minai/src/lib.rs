@@ -15,13 +15,17 @@
 //! assert_eq!(chunks(weights.iter(), 10).count(), 784);
 //! ```
 //!
+//! [`prelude`] has the names that every training program needs.
+//!
 //! The features `download`, `plot` and `nb`, on by default, each stand for the module of that name; `progress`, on too,
 //! for bars in a terminal.
 #![warn(missing_docs)]
 // One text, `use minai::…`, compiles both in a notebook's cell and inside this crate.
 extern crate self as minai;
 
+pub mod io;
 pub mod kernels;
+pub mod prelude;
 
 // nbs:modules begin
 pub mod activation;

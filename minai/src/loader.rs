@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e6dbb24e3dbc61bd
+// nbs:hash 38042c33d92df005
 //! Examples in batches: data sets, their order, and loaders that prepare batches in other threads.
 
 use crate::generator::Generator;
@@ -97,6 +97,7 @@ pub enum Last {
     Drop,
 }
 
+// %% notebooks/06_training.ipynb lo-options
 /// How a [`DataLoader`] cuts a data set into batches.
 #[derive(Clone, Copy, Debug)]
 pub struct LoaderOptions {
@@ -116,6 +117,7 @@ impl Default for LoaderOptions {
     }
 }
 
+// %% notebooks/06_training.ipynb lo-loader
 /// Makes batches out of a data set. Clones share the data.
 pub struct DataLoader<D> {
     /// The examples.
@@ -140,6 +142,7 @@ impl Plan {
     }
 }
 
+// %% notebooks/06_training.ipynb lo-loader-impl
 impl<D: Dataset> DataLoader<D> {
     /// A loader for a data set.
     ///
@@ -164,7 +167,10 @@ impl<D: Dataset> DataLoader<D> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
 
+// %% notebooks/06_training.ipynb lo-indices
+impl<D: Dataset> DataLoader<D> {
     /// Draws what is random about the next epoch: the same two numbers that PyTorch's loader draws.
     pub fn plan(&self, rng: &mut Generator) -> Plan {
         let base = rng.random64();
@@ -173,61 +179,51 @@ impl<D: Dataset> DataLoader<D> {
 
     /// The numbers of the examples in each batch.
     pub fn indices(&self, plan: &Plan) -> Vec<Vec<usize>> {
-        let order = match plan.order {
-            Some(seed) => Generator::manual_seed(seed).randperm(self.dataset.len()),
-            None => (0..self.dataset.len()).collect(),
-        };
-        order.chunks(self.options.batch_size).take(self.len()).map(<[usize]>::to_vec).collect()
+        dealt(self.dataset.len(), plan.order, self.options.batch_size, self.len())
     }
 }
 
+/// The numbers below `n`, shuffled by a seed if there is one, in batches.
+fn dealt(n: usize, seed: Option<u64>, batch_size: usize, batches: usize) -> Vec<Vec<usize>> {
+    let order = match seed {
+        Some(seed) => Generator::manual_seed(seed).randperm(n),
+        None => (0..n).collect(),
+    };
+    order.chunks(batch_size).take(batches).map(<[usize]>::to_vec).collect()
+}
+
 // %% notebooks/06_training.ipynb lo-batches
+use std::any::Any;
+use std::marker::PhantomData;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 /// How many batches each worker has ready at most, apart from the one it works on.
 const AHEAD: usize = 2;
 
-/// Prepares batch number `i` of a plan.
-fn prepare<D: Dataset>(dataset: &D, plan: &Plan, i: usize, indices: &[usize]) -> D::Batch {
-    dataset.batch(indices, &mut Generator::manual_seed(plan.base.wrapping_add(i as u64)))
-}
+/// A batch of any type.
+type Parcel = Box<dyn Any + Send>;
 
-/// The batches of an epoch, in order, made by [`DataLoader::epoch`].
-pub struct Batches<D: Dataset> {
-    dataset: Arc<D>,
-    plan: Plan,
+/// Prepares the batch of this number out of these examples.
+type Prepare = Arc<dyn Fn(usize, &[usize]) -> Parcel + Send + Sync>;
+
+/// Parcels in order, prepared here or ahead, in threads.
+struct Parcels {
+    prepare: Prepare,
     indices: Arc<Vec<Vec<usize>>>,
     next: usize,
     /// Worker number i makes each batch whose number leaves the rest i.
-    workers: Vec<(Receiver<D::Batch>, JoinHandle<()>)>,
+    workers: Vec<(Receiver<Parcel>, JoinHandle<()>)>,
 }
 
-impl<D: Dataset> DataLoader<D> {
-    /// One epoch: every example once.
-    pub fn epoch(&self, rng: &mut Generator) -> Batches<D> {
-        let plan = self.plan(rng);
-        self.batches(&plan, 0)
-    }
-
-    /// The batches of an epoch, from number `first` on.
-    pub fn batches(&self, plan: &Plan, first: usize) -> Batches<D> {
-        let indices = Arc::new(self.indices(plan));
-        let (dataset, plan, count) = (self.dataset.clone(), plan.clone(), self.options.workers);
-        let mut batches = Batches { dataset, plan, indices, next: first, workers: Vec::new() };
-        batches.workers = (0..count).map(|worker| batches.worker(worker, count)).collect();
-        batches
-    }
-}
-
-impl<D: Dataset> Batches<D> {
-    fn worker(&self, worker: usize, count: usize) -> (Receiver<D::Batch>, JoinHandle<()>) {
+// %% notebooks/06_training.ipynb lo-batches-epoch
+impl Parcels {
+    fn worker(&self, worker: usize, count: usize) -> (Receiver<Parcel>, JoinHandle<()>) {
         let (sender, receiver) = sync_channel(AHEAD);
-        let (dataset, plan, indices, first) =
-            (self.dataset.clone(), self.plan.clone(), self.indices.clone(), self.next);
+        let (prepare, indices, first) = (self.prepare.clone(), self.indices.clone(), self.next);
         let work = move || {
             for i in (first..indices.len()).filter(|i| i % count == worker) {
-                if sender.send(prepare(&*dataset, &plan, i, &indices[i])).is_err() {
+                if sender.send(prepare(i, &indices[i])).is_err() {
                     return; // nobody wants the rest
                 }
             }
@@ -236,42 +232,83 @@ impl<D: Dataset> Batches<D> {
     }
 }
 
-impl<D: Dataset> Iterator for Batches<D> {
-    type Item = D::Batch;
-
-    fn next(&mut self) -> Option<D::Batch> {
-        let indices = self.indices.get(self.next)?;
-        let i = self.next;
-        self.next += 1;
-        if self.workers.is_empty() {
-            return Some(prepare(&*self.dataset, &self.plan, i, indices));
-        }
-        let worker = i % self.workers.len();
-        match self.workers[worker].0.recv() {
-            Ok(batch) => Some(batch),
-            Err(_) => {
-                self.next = self.indices.len();
-                let panic =
-                    self.workers.swap_remove(worker).1.join().expect_err("a worker sends all its batches");
-                std::panic::resume_unwind(panic) // the worker's panic goes on here
-            }
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.indices.len() - self.next;
-        (left, Some(left))
-    }
-}
-
-impl<D: Dataset> ExactSizeIterator for Batches<D> {}
-
 /// Ends the workers.
-impl<D: Dataset> Drop for Batches<D> {
+impl Drop for Parcels {
     fn drop(&mut self) {
         for (receiver, worker) in self.workers.drain(..) {
             drop(receiver); // a worker that waits to send finds out, and ends
             let _ = worker.join(); // a panic was the batch's, and nobody asked for it
         }
     }
+}
+
+// %% notebooks/06_training.ipynb lo-batches-next
+use minai::io::interrupt;
+
+impl Parcels {
+    fn next(&mut self) -> Option<Parcel> {
+        if interrupt::requested() {
+            return None;
+        }
+        let (i, indices) = (self.next, self.indices.get(self.next)?);
+        self.next += 1;
+        if self.workers.is_empty() {
+            return Some((self.prepare)(i, indices));
+        }
+        let worker = i % self.workers.len();
+        self.workers[worker].0.recv().ok().or_else(|| {
+            self.next = self.indices.len();
+            let panic =
+                self.workers.swap_remove(worker).1.join().expect_err("a worker sends all its batches");
+            std::panic::resume_unwind(panic) // the worker's panic goes on here
+        })
+    }
+}
+
+// %% notebooks/06_training.ipynb lo-batches-type
+/// The batches of an epoch, in order, made by [`DataLoader::epoch`]. They end early when somebody interrupts the program.
+pub struct Batches<B> {
+    parcels: Parcels,
+    batch: PhantomData<fn() -> B>,
+}
+
+impl<B: 'static> Iterator for Batches<B> {
+    type Item = B;
+
+    fn next(&mut self) -> Option<B> {
+        self.parcels.next().map(|parcel| *parcel.downcast().expect("a parcel holds a batch"))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.parcels.indices.len() - self.parcels.next;
+        (left, Some(left))
+    }
+}
+
+impl<B: 'static> ExactSizeIterator for Batches<B> {}
+
+// %% notebooks/06_training.ipynb lo-batches-loader
+impl<D: Dataset> DataLoader<D> {
+    /// One epoch: every example once.
+    pub fn epoch(&self, rng: &mut Generator) -> Batches<D::Batch> {
+        let plan = self.plan(rng);
+        self.batches(&plan, 0)
+    }
+
+    /// The batches of an epoch, from number `first` on.
+    pub fn batches(&self, plan: &Plan, first: usize) -> Batches<D::Batch> {
+        let (dataset, base) = (self.dataset.clone(), plan.base);
+        let prepare = move |i: usize, indices: &[usize]| -> Parcel {
+            let mut rng = Generator::manual_seed(base.wrapping_add(i as u64));
+            Box::new(dataset.batch(indices, &mut rng))
+        };
+        let parcels = parcels(Arc::new(prepare), self.indices(plan), first, self.options.workers);
+        Batches { parcels, batch: PhantomData }
+    }
+}
+
+fn parcels(prepare: Prepare, indices: Vec<Vec<usize>>, first: usize, workers: usize) -> Parcels {
+    let mut parcels = Parcels { prepare, indices: Arc::new(indices), next: first, workers: Vec::new() };
+    parcels.workers = (0..workers).map(|worker| parcels.worker(worker, workers)).collect();
+    parcels
 }

@@ -1,5 +1,5 @@
 // Owned by notebooks/03_meanshift.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 131883edf060d210
+// nbs:hash 31927908a3b37dc1
 //! Mean shift: clusters found by moving every point to the weighted mean of its surroundings.
 
 // %% notebooks/03_meanshift.ipynb da-normal
@@ -90,9 +90,11 @@ pub fn step_by_batch(points: &Array, batch: usize, kernel: impl Fn(f32) -> f32) 
 }
 
 // %% notebooks/03_meanshift.ipynb ms-all
+use minai::io::interrupt;
+
 /// The points of each step of mean shift, from the first on, until none moves by `tolerance` along any axis.
 ///
-/// At most `steps` steps are made. Shapes are those of `points`, `(n, d)`.
+/// At most `steps` steps are made, fewer when somebody interrupts the program. Shapes are those of `points`, `(n, d)`.
 ///
 /// # Panics
 /// If `points` is not of rank 2.
@@ -104,7 +106,7 @@ pub fn mean_shift(points: &Array, kernel: impl Fn(f32) -> f32, tolerance: f32, s
         let after = step_by_batch(before, 8, &kernel);
         let still = before.iter().zip(after.iter()).all(|(x, y)| (x - y).abs() < tolerance);
         path.push(after);
-        if still {
+        if still || interrupt::requested() {
             break;
         }
     }

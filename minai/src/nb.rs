@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 4c0c0c8c738a1a42
+// nbs:hash 0997247dad87b830
 //! For notebooks: timing, and output richer than text.
 
 // %% notebooks/01_foundations.ipynb ti-timing
@@ -20,19 +20,38 @@ pub struct Timing {
     pub loops: u64,
 }
 
+// %% notebooks/01_foundations.ipynb ti-measured
+use minai::io::interrupt;
+
+/// Measures what runs so many loops, and says how many seconds they took. Whoever interrupts it gets what there is.
+fn measured(run: &mut dyn FnMut(u64) -> f64) -> Timing {
+    let (mut loops, mut first) = (0, 0.0);
+    for step in (0..).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power))) {
+        (loops, first) = (step, run(step));
+        if first >= 0.1 || interrupt::requested() {
+            break;
+        }
+    }
+    let mut times: Vec<f64> = (0..7).map_while(|_| (!interrupt::requested()).then(|| run(loops))).collect();
+    if times.is_empty() {
+        times.push(first);
+    }
+    times.iter_mut().for_each(|time| *time /= loops as f64);
+    let runs = times.len() as f64;
+    let mean = times.iter().sum::<f64>() / runs;
+    let variance = times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / runs;
+    Timing { mean, deviation: variance.sqrt(), runs: times.len(), loops }
+}
+
+// %% notebooks/01_foundations.ipynb ti-timeit
 /// Calls `work` in 7 runs of as many loops as take at least a tenth of a second, and reports the time of one call.
+/// Interrupted, it reports the runs that were finished.
 pub fn timeit<T>(mut work: impl FnMut() -> T) -> Timing {
-    let mut run = |loops: u64| {
+    measured(&mut |loops| {
         let start = Instant::now();
         (0..loops).for_each(|_| drop(black_box(work())));
         start.elapsed().as_secs_f64()
-    };
-    let mut steps = (0..).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)));
-    let loops = steps.find(|&loops| run(loops) >= 0.1).expect("some number of loops is enough");
-    let times: Vec<f64> = (0..7).map(|_| run(loops) / loops as f64).collect();
-    let mean = times.iter().sum::<f64>() / 7.0;
-    let variance = times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / 7.0;
-    Timing { mean, deviation: variance.sqrt(), runs: 7, loops }
+    })
 }
 
 // %% notebooks/01_foundations.ipynb ti-display
@@ -83,21 +102,7 @@ pub fn table<const N: usize>(header: [&str; N], rows: &[Vec<String>]) -> Table {
     Table { header: header.map(String::from).to_vec(), rows: rows.to_vec() }
 }
 
-impl Table {
-    /// Shows the table in a notebook; the evcxr kernel calls this for a cell's last expression.
-    pub fn evcxr_display(&self) {
-        let escape = |text: &String| text.replace('&', "&amp;").replace('<', "&lt;");
-        let line = |row: &Vec<String>, tag: &str| {
-            let cells: String = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
-            format!("<tr>{cells}</tr>")
-        };
-        let rows: String = self.rows.iter().map(|row| line(row, "td")).collect();
-        let html = format!("<table>{}{rows}</table>", line(&self.header, "th"));
-        println!("EVCXR_BEGIN_CONTENT text/html\n{html}\nEVCXR_END_CONTENT");
-        println!("EVCXR_BEGIN_CONTENT text/plain\n{self}\nEVCXR_END_CONTENT");
-    }
-}
-
+// %% notebooks/01_foundations.ipynb ti-table-text
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let lines = || std::iter::once(&self.header).chain(&self.rows);
@@ -111,4 +116,43 @@ impl fmt::Display for Table {
         }
         Ok(())
     }
+}
+
+// %% notebooks/01_foundations.ipynb ti-table-html
+use minai::io::notebook::{self, Bundle, Handle, Rich};
+
+impl Table {
+    fn html(&self) -> String {
+        let escape = |text: &String| text.replace('&', "&amp;").replace('<', "&lt;");
+        let line = |row: &Vec<String>, tag: &str| {
+            let cells: String = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+            format!("<tr>{cells}</tr>")
+        };
+        let rows: String = self.rows.iter().map(|row| line(row, "td")).collect();
+        format!("<table>{}{rows}</table>", line(&self.header, "th"))
+    }
+
+    /// Shows the table in a notebook; the evcxr kernel calls this for a cell's last expression.
+    pub fn evcxr_display(&self) {
+        self.bundle().print_block();
+    }
+}
+
+/// As a table and as text.
+impl Rich for Table {
+    fn bundle(&self) -> Bundle {
+        Bundle { text: self.to_string(), rich: vec![("text/html", self.html())] }
+    }
+}
+
+// %% notebooks/01_foundations.ipynb ti-live
+/// Shows something at once, while the cell runs; the handle changes it in place. In other kernels and in a terminal
+/// this and each change print a line.
+pub fn display(x: &(impl Rich + ?Sized)) -> Handle {
+    notebook::display(x)
+}
+
+/// Anything as text, for [`display`].
+pub fn text(x: &(impl fmt::Debug + ?Sized)) -> Bundle {
+    notebook::text(x)
 }

@@ -1,5 +1,5 @@
 // Owned by notebooks/90_plot.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 71d464836375864a
+// nbs:hash 17a1499658393b7f
 //! Charts and images that show themselves in a notebook, and save themselves as PNG or SVG elsewhere.
 //!
 //! ```
@@ -347,7 +347,10 @@ impl Figure {
     pub fn png(&self) -> Vec<u8> {
         encode_png(&raster(&self.page))
     }
+}
 
+// %% notebooks/90_plot.ipynb figure-save
+impl Figure {
     /// Writes `NAME.png` or `NAME.svg`: the ending decides. An older file is replaced in one step.
     ///
     /// # Errors
@@ -365,20 +368,35 @@ impl Figure {
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
         write_whole(path, &bytes).map_err(named)
     }
+}
 
-    /// Shows the picture in the notebook; evcxr calls it when a cell ends with a `Figure`.
-    pub fn evcxr_display(&self) {
+// %% notebooks/90_plot.ipynb figure-rich
+use minai::io::notebook::{Bundle, Rich};
+
+/// An image in HTML, of a media type and in base64.
+fn img(width: usize, alt: String, kind: &str, bytes: impl AsRef<[u8]>) -> Bundle {
+    let (shown, data) = (escape(&alt), base64(bytes));
+    let html = format!("<img width=\"{width}\" alt=\"{shown}\" src=\"data:image/{kind};base64,{data}\">");
+    Bundle { text: alt, rich: vec![("text/html", html)] }
+}
+
+/// As an image with its description as `alt` text.
+impl Rich for Figure {
+    fn bundle(&self) -> Bundle {
         let alt = format!("{}. {}", self.title, self.description);
         let few = self.page.marks.len() < 5000;
-        let (kind, data) = match few.then(|| self.svg()).filter(|svg| svg.len() <= 200_000) {
-            Some(svg) => ("svg+xml", base64(svg)),
-            None => ("png", base64(self.png())),
-        };
-        let (width, shown) = (self.page.width, escape(&alt));
-        println!("EVCXR_BEGIN_CONTENT text/plain\n{alt}\nEVCXR_END_CONTENT");
-        println!("EVCXR_BEGIN_CONTENT text/html");
-        println!("<img width=\"{width}\" alt=\"{shown}\" src=\"data:image/{kind};base64,{data}\">");
-        println!("EVCXR_END_CONTENT");
+        match few.then(|| self.svg()).filter(|svg| svg.len() <= 200_000) {
+            Some(svg) => img(self.page.width, alt, "svg+xml", svg),
+            None => img(self.page.width, alt, "png", self.png()),
+        }
+    }
+}
+
+// %% notebooks/90_plot.ipynb figure-display
+impl Figure {
+    /// Shows the picture in the notebook; evcxr calls it when a cell ends with a `Figure`.
+    pub fn evcxr_display(&self) {
+        self.bundle().print_block();
     }
 }
 
@@ -1557,6 +1575,7 @@ pub struct Animation {
     pub seconds_per_frame: f64,
 }
 
+// %% notebooks/90_plot.ipynb animate-new
 /// Shows figures of one size one after the other, as `animate("Steps", steps.iter().map(draw), 0.5)`.
 ///
 /// # Panics
@@ -1579,6 +1598,7 @@ pub fn animate(
     Animation { frames, title, seconds_per_frame }
 }
 
+// %% notebooks/90_plot.ipynb animate-describe
 impl Animation {
     /// What there is to see, for those who cannot see it.
     pub fn description(&self) -> String {
@@ -1592,7 +1612,10 @@ impl Animation {
         let images: Vec<Image> = self.frames.iter().map(|figure| halve(&raster(&figure.page))).collect();
         encode_animation(&images, self.seconds_per_frame)
     }
+}
 
+// %% notebooks/90_plot.ipynb animate-save
+impl Animation {
     /// Writes `NAME.png`. An older file is replaced in one step.
     ///
     /// # Errors
@@ -1606,15 +1629,20 @@ impl Animation {
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
         write_whole(path, &self.png()).map_err(named)
     }
+}
 
+// %% notebooks/90_plot.ipynb animate-display
+impl Rich for Animation {
+    fn bundle(&self) -> Bundle {
+        let alt = format!("{}. {}", self.title, self.description());
+        img(self.frames[0].page.width, alt, "png", self.png())
+    }
+}
+
+impl Animation {
     /// Shows the animation in the notebook; evcxr calls it when a cell ends with an `Animation`.
     pub fn evcxr_display(&self) {
-        let alt = format!("{}. {}", self.title, self.description());
-        let (width, shown, data) = (self.frames[0].page.width, escape(&alt), base64(self.png()));
-        println!("EVCXR_BEGIN_CONTENT text/plain\n{alt}\nEVCXR_END_CONTENT");
-        println!("EVCXR_BEGIN_CONTENT text/html");
-        println!("<img width=\"{width}\" alt=\"{shown}\" src=\"data:image/png;base64,{data}\">");
-        println!("EVCXR_END_CONTENT");
+        self.bundle().print_block();
     }
 }
 

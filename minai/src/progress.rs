@@ -1,25 +1,165 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 63507ef5ac1152e8
-//! Training that says how far it is: a bar in a terminal, single lines elsewhere.
+// nbs:hash b2f2f1e7d4bad0a8
+//! Training that says how far it is: a bar in a terminal and in a notebook, single lines elsewhere.
 
 use crate::learner::{Callback, Flow, Learner, Task};
 
 // %% notebooks/10_learner.ipynb pr-progress
 use indicatif::{ProgressBar, ProgressStyle};
+use minai::io::notebook::{Bundle, Handle, display, is_live};
 use minai::nn::Mode;
+use std::fmt;
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
-/// How often a line is printed where there is no terminal.
-const EVERY: Duration = Duration::from_secs(5);
+/// Where a training is, and how it goes.
+#[derive(Clone, Debug, Default)]
+struct Status {
+    /// From 1, of so many.
+    epoch: (usize, usize),
+    /// The batches done in this epoch, of so many.
+    batch: (usize, usize),
+    /// The steps done, of so many.
+    step: (usize, usize),
+    loss: f32,
+    rate: f32,
+    /// In seconds, since the beginning and until the end.
+    time: (f64, f64),
+    /// What the last epoch gave.
+    scores: Vec<(String, f32)>,
+}
 
-/// Shows the loss, the learning rate and the time left: as a bar if standard error is a terminal, else as a line
-/// every five seconds (a notebook shows only whole lines).
+// %% notebooks/10_learner.ipynb pr-status
+/// `loss 0.4321, rate 1.00e-1, 12 s left`
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "loss {:.4}, rate {:.2e}, {:.0} s left", self.loss, self.rate, self.time.1)
+    }
+}
+
+// %% notebooks/10_learner.ipynb pr-status-of
+impl Status {
+    /// After the batch at hand of a training that began at this time with this step.
+    fn of<T: Task>(learner: &Learner<T>, (start, first): (Instant, usize)) -> Self {
+        let (step, steps) = learner.step();
+        Status {
+            epoch: (learner.epoch + 1, learner.epochs),
+            batch: (learner.index + 1, learner.batches),
+            step: (step + 1, steps),
+            loss: learner.loss_value(),
+            rate: learner.optimizer.rule.lr(),
+            time: times(start, step + 1 - first, steps - step - 1),
+            scores: learner.scores.clone(),
+        }
+    }
+}
+
+/// The seconds since the start, and those that are left if steps go on as they did.
+fn times(start: Instant, done: usize, left: usize) -> (f64, f64) {
+    let seconds = start.elapsed().as_secs_f64();
+    (seconds, seconds / done as f64 * left as f64)
+}
+
+// %% notebooks/10_learner.ipynb pr-curve
+/// The means of at most 200 pieces of the losses, and how many losses a piece has.
+fn smoothed(losses: &[f32]) -> (Vec<f32>, usize) {
+    let size = losses.len().div_ceil(200).max(1);
+    (losses.chunks(size).map(|piece| piece.iter().sum::<f32>() / piece.len() as f32).collect(), size)
+}
+
+/// The losses over all steps there will be, as an image in HTML.
+fn curve(losses: &[f32], steps: usize) -> String {
+    let (means, size) = smoothed(losses);
+    let (low, high) =
+        means.iter().fold((f32::MAX, 0_f32), |(low, high), &mean| (low.min(mean), high.max(mean)));
+    let place = |(i, mean): (usize, &f32)| {
+        let (x, y) = ((i * size) as f32 / steps.max(1) as f32, (mean - low) / (high - low).max(1e-9));
+        format!("{:.1},{:.1} ", 50.0 + 540.0 * x, 100.0 - 90.0 * y)
+    };
+    let points: String = means.iter().enumerate().map(place).collect();
+    let text =
+        |y, value| format!("<text x='4' y='{y}' font-size='12' font-family='sans-serif'>{value:.3}</text>");
+    let svg = format!(
+        "<svg xmlns='http://www.w3.org/2000/svg' width='600' height='110'><rect width='600' height='110' fill='white'/>\
+         <polyline points='{points}' fill='none' stroke='black' stroke-width='1.5'/>{}{}</svg>",
+        text(14, high),
+        text(104, low)
+    );
+    let (alt, svg) =
+        (format!("the loss, from {high:.3} to {low:.3}"), svg.replace('<', "%3C").replace('>', "%3E"));
+    format!("<br><img width=\"600\" alt=\"{alt}\" src=\"data:image/svg+xml;utf8,{svg}\">")
+}
+
+// %% notebooks/10_learner.ipynb pr-bundle
+impl Status {
+    /// As a bar, with a word of how it ended if it has, and more below it.
+    fn bundle(&self, end: Option<&str>, below: &str) -> Bundle {
+        let ((epoch, epochs), (batch, batches), (step, steps)) = (self.epoch, self.batch, self.step);
+        let place = format!("epoch {epoch}/{epochs}");
+        let (loss, seconds) = (self.loss, self.time.0);
+        let report = match end {
+            Some(end) => format!("{end} after {seconds:.1} s, loss {loss:.4}"),
+            None => self.to_string(),
+        };
+        let named = |(name, score): &(String, f32)| format!("{name} {score:.4}");
+        let scores = self.scores.iter().map(named).collect::<Vec<_>>().join(", ");
+        let bar = format!("<progress value=\"{step}\" max=\"{steps}\"></progress>");
+        Bundle {
+            text: format!("{place}, batch {batch} of {batches}: {report}"),
+            rich: vec![("text/html", format!("<div>{place} {bar} {report}<br>{scores}{below}</div>"))],
+        }
+    }
+}
+
+// %% notebooks/10_learner.ipynb pr-view
+/// Where reports go.
+enum View {
+    /// An output of the notebook, replaced again and again.
+    Notebook(Handle),
+    /// A bar for each epoch.
+    Terminal(ProgressBar),
+    Lines,
+}
+
+impl View {
+    fn new(status: &Status) -> View {
+        if is_live() {
+            return View::Notebook(display(&status.bundle(None, "")));
+        }
+        if !stderr().is_terminal() {
+            return View::Lines;
+        }
+        let style = "{prefix} {wide_bar} {pos}/{len}  {msg}";
+        let bar = ProgressBar::new(status.batch.1 as u64);
+        bar.set_style(ProgressStyle::with_template(style).expect("a template of ours"));
+        bar.set_prefix(format!("epoch {}/{}", status.epoch.0, status.epoch.1));
+        View::Terminal(bar)
+    }
+}
+
+// %% notebooks/10_learner.ipynb pr-pause
+impl View {
+    /// The least time between two reports.
+    fn pause(&self) -> Duration {
+        match self {
+            View::Notebook(_) => Duration::from_millis(200),
+            View::Terminal(_) => Duration::ZERO, // the bar itself sees to that
+            View::Lines => Duration::from_secs(5),
+        }
+    }
+}
+
+// %% notebooks/10_learner.ipynb pr-struct
+/// Shows the loss, the learning rate and the time left: as a bar in the course's notebooks, and where standard error is a
+/// terminal; else as a line every five seconds.
 #[derive(Default)]
 pub struct Progress {
-    bar: Option<ProgressBar>,
+    chart: bool,
+    view: Option<View>,
     start: Option<(Instant, usize)>,
     last: Option<Instant>,
+    status: Status,
+    losses: Vec<f32>,
 }
 
 impl Progress {
@@ -27,57 +167,93 @@ impl Progress {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// In a notebook, with a curve of the loss below the bar.
+    pub fn with_chart() -> Self {
+        Progress { chart: true, ..Self::default() }
+    }
 }
 
-impl<T: Task> Callback<T> for Progress {
-    fn before_epoch(&mut self, learner: &mut Learner<T>) -> Flow {
-        let now = Instant::now();
-        self.start.get_or_insert((now, learner.step().0));
-        self.last = Some(now);
-        if stderr().is_terminal() {
-            let style = "{prefix} {wide_bar} {pos}/{len}  {msg}";
-            let bar = ProgressBar::new(learner.batches as u64);
-            bar.set_style(ProgressStyle::with_template(style).expect("a template of ours"));
-            bar.set_prefix(format!("epoch {}/{}", learner.epoch + 1, learner.epochs));
-            self.bar = Some(bar);
+// %% notebooks/10_learner.ipynb pr-show
+impl Progress {
+    /// A batch is done.
+    fn report(&mut self, status: Status) {
+        self.losses.push(status.loss);
+        self.status = status;
+        let view = self.view.get_or_insert_with(|| View::new(&self.status));
+        let (last, now) = (*self.last.get_or_insert(Instant::now()), Instant::now());
+        if now - last >= view.pause() {
+            self.last = Some(now);
+            self.show(None);
         }
+        let (done, batches) = self.status.batch;
+        if let (true, Some(View::Terminal(bar))) = (done == batches, &self.view) {
+            bar.finish_and_clear(); // the next epoch gets its own
+            self.view = None;
+        }
+    }
+}
+
+// %% notebooks/10_learner.ipynb pr-show-on
+impl Progress {
+    /// Shows the state; if training has ended, how.
+    fn show(&self, end: Option<&str>) {
+        let Status { epoch: (epoch, _), batch: (batch, batches), step: (_, steps), .. } = self.status;
+        match &self.view {
+            Some(View::Notebook(handle)) => {
+                let below = if self.chart { curve(&self.losses, steps) } else { String::new() };
+                handle.update(&self.status.bundle(end, &below));
+            }
+            Some(View::Terminal(bar)) => {
+                bar.set_position(batch as u64);
+                bar.set_message(self.status.to_string());
+            }
+            Some(View::Lines) if end.is_none() => {
+                println!("epoch {epoch}, batch {batch} of {batches}: {}", self.status);
+            }
+            Some(View::Lines) | None => {}
+        }
+    }
+}
+
+// %% notebooks/10_learner.ipynb pr-end
+impl Progress {
+    fn begin(&mut self) {
+        *self = Progress { chart: self.chart, ..Self::default() };
+    }
+
+    /// The training is done; the notebook keeps how it ended.
+    fn end(&mut self, interrupted: bool, scores: Vec<(String, f32)>) {
+        self.status.scores = scores;
+        self.show(Some(if interrupted { "interrupted" } else { "done" }));
+        if let Some(View::Terminal(bar)) = &self.view {
+            bar.abandon();
+        }
+        self.begin();
+    }
+}
+
+// %% notebooks/10_learner.ipynb pr-callback
+impl<T: Task> Callback<T> for Progress {
+    fn before_fit(&mut self, _: &mut Learner<T>) -> Flow {
+        self.begin();
+        Flow::Continue
+    }
+
+    fn before_epoch(&mut self, learner: &mut Learner<T>) -> Flow {
+        self.start.get_or_insert((Instant::now(), learner.step().0));
         Flow::Continue
     }
 
     fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
-        let (Mode::Train, Some((start, first))) = (learner.mode, self.start) else { return Flow::Continue };
-        let due = self.last.is_none_or(|last| last.elapsed() >= EVERY);
-        if self.bar.is_none() && !due {
-            return Flow::Continue;
-        }
-        let (step, steps) = learner.step();
-        let left = start.elapsed().as_secs_f64() / (step + 1 - first) as f64 * (steps - step - 1) as f64;
-        let (loss, lr) = (learner.loss_value(), learner.optimizer.rule.lr());
-        let report = format!("loss {loss:.4}, rate {lr:.2e}, {left:.0} s left");
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position(learner.index as u64 + 1);
-                bar.set_message(report);
-            }
-            None => {
-                let (epoch, batch) = (learner.epoch + 1, learner.index + 1);
-                println!("epoch {epoch}, batch {batch} of {}: {report}", learner.batches);
-                self.last = Some(Instant::now());
-            }
-        }
-        if learner.index + 1 == learner.batches
-            && let Some(bar) = self.bar.take()
-        {
-            bar.finish_and_clear();
+        if let (Mode::Train, Some(start)) = (learner.mode, self.start) {
+            self.report(Status::of(learner, start));
         }
         Flow::Continue
     }
 
-    fn after_fit(&mut self, _: &mut Learner<T>) -> Flow {
-        if let Some(bar) = self.bar.take() {
-            bar.abandon();
-        }
-        self.start = None;
+    fn after_fit(&mut self, learner: &mut Learner<T>) -> Flow {
+        self.end(learner.interrupted, learner.scores.clone());
         Flow::Continue
     }
 }

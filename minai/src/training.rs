@@ -1,9 +1,9 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 67214f3cf4aea765
+// nbs:hash 6e2005f90f6fbe15
 //! The training loop in its plainest form, and how good a classifier is.
 
 use crate::generator::Generator;
-use crate::loader::{DataLoader, Dataset, Plan};
+use crate::loader::{Batches, DataLoader, Dataset, Plan};
 use crate::loss::cross_entropy;
 use crate::nn::{Layer, Pass};
 use crate::optimizer::Optimizer;
@@ -50,8 +50,21 @@ pub fn evaluate<D: Dataset<Batch = Classes>>(model: &dyn Layer, loader: &DataLoa
     Score { loss: (loss / n) as f32, accuracy: (right / n) as f32 }
 }
 
+// %% notebooks/06_training.ipynb fi-train-on
+/// A step of the optimiser for each batch.
+fn train_on(model: &dyn Layer, optimizer: &mut Optimizer, batches: Batches<Classes>, pass: &mut Pass) {
+    for (x, y) in batches {
+        cross_entropy(&model.forward(&x.into(), pass), &y).backward();
+        optimizer.step();
+        optimizer.zero_grad();
+    }
+}
+
 // %% notebooks/06_training.ipynb fi-fit
+use minai::io::interrupt;
+
 /// Trains a classifier for some epochs, prints a line for each, and returns what the validation set said after each.
+/// Interrupted, it ends behind the step at hand.
 pub fn fit<D: Dataset<Batch = Classes>>(
     epochs: usize,
     model: &dyn Layer,
@@ -62,11 +75,9 @@ pub fn fit<D: Dataset<Batch = Classes>>(
     let mut scores = Vec::new();
     for epoch in 1..=epochs {
         let (start, plan) = (std::time::Instant::now(), train.plan(rng));
-        let mut pass = Pass::train(plan.network());
-        for (x, y) in train.batches(&plan, 0) {
-            cross_entropy(&model.forward(&x.into(), &mut pass), &y).backward();
-            optimizer.step();
-            optimizer.zero_grad();
+        train_on(model, optimizer, train.batches(&plan, 0), &mut Pass::train(plan.network()));
+        if interrupt::requested() {
+            break;
         }
         valid.plan(rng); // PyTorch's loader draws a number for the validation set as well
         let (score, seconds) = (evaluate(model, valid), start.elapsed().as_secs_f64());

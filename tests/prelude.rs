@@ -1,0 +1,27 @@
+//! The README's training needs one line of imports.
+
+use minai::prelude::*;
+
+#[test]
+fn the_prelude_is_enough_for_a_training() {
+    let sample = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/fashion-mnist-sample");
+    let fashion =
+        minai::datasets::load_fashion(&sample, &[minai::datasets::SAMPLE_SPLIT]).expect("the sample");
+    let fashion = fashion.normalized();
+    let (train, valid) = (fashion.train.split_at(500).0, fashion.test.split_at(100).0);
+    let loaders = DataLoaders::new(train, valid, LoaderOptions { batch_size: 50, ..Default::default() });
+    let mut rng = Generator::manual_seed(42);
+    let hidden = Linear::new(&mut rng, 784, 100);
+    let model = Sequential::new().add(Flatten).add(hidden).add(Relu).add(Linear::new(&mut rng, 100, 10));
+    let optimizer = Optimizer::new(&model, AdamW::default());
+    let mut learner = Learner::new("fashion", Classifier { model }, optimizer, rng);
+    let mut metrics = Metrics::new().add("accuracy", |scores, (_, y)| accuracy(scores, y));
+    learner
+        .fit(2, &loaders, &mut [&mut Schedule::OneCycle(OneCycle::new(0.01)), &mut metrics])
+        .expect("training");
+    let right = evaluate(&learner.task.model, &loaders.valid).accuracy;
+    assert!(right > 0.5, "{right} of the answers are right after two epochs on 500 images");
+    let folder = tempfile::tempdir().expect("a folder");
+    save(folder.path().join("fashion.safetensors"), &state_dict(&learner.task.model), &Metadata::new())
+        .expect("saving");
+}
