@@ -6,7 +6,7 @@ use divan::{Bencher, black_box};
 use minai::kernels::attention::{self, Mask, Shape};
 use minai::kernels::conv::{Geometry, conv2d, conv2d_grad_input, conv2d_grad_weight};
 use minai::kernels::elementwise;
-use minai::kernels::gemm::gemm;
+use minai::kernels::gemm::{Target, View, gemm};
 use minai::kernels::softmax::{self, Kind};
 
 fn main() {
@@ -22,9 +22,9 @@ fn numbers(len: usize) -> Vec<f32> {
 #[divan::bench(args = [(64, 64, 64), (512, 512, 512), (1024, 1024, 1024), (50, 50, 784), (50_000, 10, 784)])]
 fn matmul(bencher: Bencher, (m, n, k): (usize, usize, usize)) {
     let (a, b, mut c) = (numbers(m * k), numbers(k * n), vec![0.0; m * n]);
-    bencher
-        .counter(ItemsCount::new(m * n * k))
-        .bench_local(|| gemm(m, n, k, &a, (k, 1), &b, (n, 1), 0.0, black_box(&mut c), n));
+    bencher.counter(ItemsCount::new(m * n * k)).bench_local(|| {
+        gemm((m, n, k), View::rows(&a, k), View::rows(&b, n), Target::overwrite(black_box(&mut c), n))
+    });
 }
 
 /// Images, channels in, channels out, size, stride.

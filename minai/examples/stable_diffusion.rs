@@ -105,6 +105,7 @@ fn size(text: &str) -> Result<(usize, usize), String> {
 }
 
 fn main() -> ExitCode {
+    minai::kernels::memory::keep_freed_memory();
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -91,6 +91,7 @@ fn build(model: Model, rng: &mut Generator) -> Sequential {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
+    minai::kernels::memory::keep_freed_memory();
     let fashion = match &arguments.data {
         Some(folder) => load_fashion(folder, &KNOWN_SPLITS)?,
         None => fashion_mnist()?,

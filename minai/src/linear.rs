@@ -7,7 +7,7 @@ use crate::loader::Dataset;
 
 // %% notebooks/06_training.ipynb li-linear
 use minai::array::Array;
-use minai::kernels::gemm::gemm;
+use minai::kernels::gemm::{Target, View, gemm, product};
 use minai::tensor::{Tensor, contiguous, elements, from_op, sum_to};
 
 /// x Wᵀ + bias for `x` (…, inputs), `weight` (outputs, inputs) and `bias` (outputs): the result is (…, outputs).
@@ -27,41 +27,21 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     // The product is added to what stands in y: the bias, in each row.
     let bias_row = bias.map_or(vec![0.0; outputs], |bias| bias.data.iter().copied().collect());
     let mut y = bias_row.repeat(rows);
-    gemm(rows, outputs, inputs, elements(&a), (inputs, 1), elements(&w), (1, inputs), 1.0, &mut y, outputs);
+    let sizes = (rows, outputs, inputs);
+    let (a_rows, w_columns) = (View::rows(elements(&a), inputs), View::columns(elements(&w), inputs));
+    gemm(sizes, a_rows, w_columns, Target::add(&mut y, outputs));
     let y = Array::new(y, &[&shape[..shape.len() - 1], &[outputs]].concat());
     let parents: Vec<&Tensor> = [x, weight].into_iter().chain(bias).collect();
     from_op("linear", y, &parents, move |g, needs| {
         let (rows_of_g, mut gradients) = (elements(&g), vec![None, None]);
         if needs[0] {
-            let mut dx = vec![0.0; rows * inputs];
-            gemm(
-                rows,
-                inputs,
-                outputs,
-                rows_of_g,
-                (outputs, 1),
-                elements(&w),
-                (inputs, 1),
-                0.0,
-                &mut dx,
-                inputs,
-            );
+            let (g, w) = (View::rows(rows_of_g, outputs), View::rows(elements(&w), inputs));
+            let dx = product((rows, inputs, outputs), g, w);
             gradients[0] = Some(Array::new(dx, a.shape()));
         }
         if needs[1] {
-            let mut dw = vec![0.0; outputs * inputs];
-            gemm(
-                outputs,
-                inputs,
-                rows,
-                rows_of_g,
-                (1, outputs),
-                elements(&a),
-                (inputs, 1),
-                0.0,
-                &mut dw,
-                inputs,
-            );
+            let (g, a) = (View::columns(rows_of_g, outputs), View::rows(elements(&a), inputs));
+            let dw = product((outputs, inputs, rows), g, a);
             gradients[1] = Some(Array::new(dw, &[outputs, inputs]));
         }
         gradients.extend(needs.get(2).map(|need| need.then(|| sum_to(g, &[outputs]))));

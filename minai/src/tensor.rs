@@ -774,8 +774,8 @@ fn matmul_arrays(x: &Array, y: &Array) -> Array {
     let (x_shape, y_shape) = ([&batch, x_matrix].concat(), [&batch, y_matrix].concat());
     let multiply = |(x, x_strides): elementwise::Strided, (y, y_strides): elementwise::Strided| {
         let starts = matrix_starts(&batch, x_strides, y_strides);
-        let (x_steps, y_steps) = (matrix_steps(x_strides), matrix_steps(y_strides));
-        gemm::gemm_batched(&starts, (m, n, k), x, x_steps, y, y_steps)
+        let view = |data, strides| gemm::View::strided(data, matrix_steps(strides));
+        gemm::gemm_batched(&starts, (m, n, k), view(x, x_strides), view(y, y_strides))
     };
     let product = read_as(&x_shape, x, |x| read_as(&y_shape, y, |y| multiply(x, y)));
     Array::new(product, &[&batch[..], &[m, n]].concat())

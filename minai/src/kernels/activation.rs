@@ -1,7 +1,7 @@
 //! Activation functions, number by number, and their derivatives.
 
 use super::math::{by_vectors, exp, ln_1p_unit, load, normal_cdf, sigmoid, store, tanh};
-use super::memory::filled;
+use super::memory::{Blank, filled};
 use super::simd::{Level, Simd, Work, dispatch_at, level};
 use super::threads::for_each_chunk;
 
@@ -100,7 +100,7 @@ pub fn forward(f: Activation, x: &[f32]) -> Vec<f32> {
     unsafe { filled(x.len(), |y| forward_at(level(), f, x, y)) }
 }
 
-fn forward_at(level: Level, f: Activation, x: &[f32], y: &mut [f32]) {
+fn forward_at(level: Level, f: Activation, x: &[f32], y: &mut [Blank]) {
     assert_eq!(x.len(), y.len(), "{f:?}: input and output");
     for_each_chunk(y, CHUNK, |i, y| dispatch_at(level, Forward { f, x: &x[i * CHUNK..][..y.len()], y }));
 }
@@ -127,7 +127,7 @@ const CHUNK: usize = 1 << 14;
 struct Forward<'a> {
     f: Activation,
     x: &'a [f32],
-    y: &'a mut [f32],
+    y: &'a mut [Blank],
 }
 
 impl Work for Forward<'_> {
@@ -135,7 +135,7 @@ impl Work for Forward<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let (n, x, y) = (self.x.len(), self.x.as_ptr(), self.y.as_mut_ptr());
+        let (n, x, y) = (self.x.len(), self.x.as_ptr(), self.y.as_mut_ptr().cast::<f32>());
         macro_rules! map {
             (|$x:ident| $value:expr) => {
                 by_vectors!(S, n, |i, k| {
@@ -250,7 +250,7 @@ unsafe fn silu_slope<S: Simd>(u: S::V, v: S::V) -> S::V {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::checks::{assert_close, numbers, same_bits};
+    use crate::kernels::checks::{assert_close, numbers, same_bits, written_by};
     use crate::kernels::simd::levels;
 
     const ALL: [Activation; 11] = [
@@ -268,8 +268,7 @@ mod tests {
     ];
 
     fn both(level: Level, f: Activation, x: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let (mut y, mut dx) = (vec![9.0; x.len()], g.to_vec());
-        forward_at(level, f, x, &mut y);
+        let (y, mut dx) = (written_by(x.len(), |y| forward_at(level, f, x, y)), g.to_vec());
         backward_at(level, f, if f.keeps() == Keeps::Input { x } else { &y }, &mut dx);
         (y, dx)
     }

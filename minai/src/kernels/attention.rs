@@ -7,7 +7,7 @@
 //! one small matrix kernel, `Multiply`.
 
 use super::math::exp2_fast;
-use super::memory::filled;
+use super::memory::{self, Blank, filled};
 use super::scratch::scratch;
 use super::simd::{Level, Simd, Work, dispatch_at, level};
 use super::threads::{Parts, for_each};
@@ -95,10 +95,10 @@ fn forward_at(
     mask: Mask,
     scale: f32,
     [q, k, v]: [&[f32]; 3],
-    out: &mut [f32],
+    out: &mut [Blank],
     lse: &mut [f32],
 ) {
-    check(shape, q, k, v, out, lse);
+    check(shape, [q.len(), k.len(), v.len(), out.len(), lse.len()]);
     let Shape { heads, queries, keys, width, value_width } = shape;
     let lanes = dispatch_at(level, Lanes);
     let blocks = queries.div_ceil(VECTORS * lanes);
@@ -116,10 +116,9 @@ fn forward_at(
 }
 
 #[track_caller]
-fn check(shape: Shape, q: &[f32], k: &[f32], v: &[f32], out: &[f32], lse: &[f32]) {
+fn check(shape: Shape, found: [usize; 5]) {
     let Shape { heads, queries, keys, width, value_width } = shape;
     let lengths = [queries * width, keys * width, keys * value_width, queries * value_width, queries];
-    let found = [q.len(), k.len(), v.len(), out.len(), lse.len()];
     assert_eq!(
         found,
         lengths.map(|n| heads * n),
@@ -149,7 +148,7 @@ impl Block {
         if self.mask == Mask::Causal { keys.min(self.first + self.count) } else { keys }
     }
 
-    fn attend(&self, shape: Shape, scale: f32, [q, k, v]: [&[f32]; 3], out: &mut [f32], lse: &mut [f32]) {
+    fn attend(&self, shape: Shape, scale: f32, [q, k, v]: [&[f32]; 3], out: &mut [Blank], lse: &mut [f32]) {
         let Shape { keys, width, value_width, .. } = shape;
         let b = self.vectors() * self.lanes;
         let (mut qt, mut p, mut ot) = (scratch(width * b), scratch(KEYS * b), scratch(value_width * b));
@@ -169,11 +168,11 @@ impl Block {
             self.multiply(v, p, n, &mut ot, value_width, true);
         }
         for (i, (out, lse)) in out.chunks_mut(value_width.max(1)).zip(&mut *lse).enumerate() {
-            out.iter_mut().enumerate().for_each(|(d, out)| *out = ot[d * b + i] / sum[i]);
+            out.iter_mut().enumerate().for_each(|(d, out)| _ = out.write(ot[d * b + i] / sum[i]));
             *lse = (highest[i] + sum[i].log2()) * LN_2;
         }
         if seen == 0 {
-            out.fill(0.0); // as PyTorch: a product over no keys
+            memory::fill(out, 0.0); // as PyTorch: a product over no keys
         }
     }
 
@@ -447,8 +446,8 @@ fn backward_at(
     [out, lse, g]: [&[f32]; 3],
     [dq, dk, dv]: [&mut [f32]; 3],
 ) {
-    check(shape, q, k, v, out, lse);
-    check(shape, dq, dk, dv, g, lse);
+    check(shape, [q.len(), k.len(), v.len(), out.len(), lse.len()]);
+    check(shape, [dq.len(), dk.len(), dv.len(), g.len(), lse.len()]);
     let Shape { heads, queries, keys, width, value_width } = shape;
     // A task is a head, or where there are few a part of a head's keys, with a sum of its own for dq.
     let parts = 8_usize.div_ceil(heads.max(1)).min(keys.div_ceil(KEYS)).max(1);
@@ -631,7 +630,7 @@ impl Work for WeighBackward<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::checks::{assert_close, numbers, same_bits};
+    use crate::kernels::checks::{assert_close, numbers, same_bits, written_by};
     use crate::kernels::simd::levels;
 
     /// The gradients spelled out, in double precision.
@@ -691,8 +690,10 @@ mod tests {
                 let expected = if keys == 0 { vec![0.0; expected.len()] } else { expected };
                 for level in levels() {
                     let name = format!("{level:?} {mask:?} {shape:?}");
-                    let (mut out, mut lse) = (vec![9.0; expected.len()], vec![9.0; expected_lse.len()]);
-                    forward_at(level, shape, mask, scale, [&q, &k, &v], &mut out, &mut lse);
+                    let mut lse = vec![9.0; expected_lse.len()];
+                    let out = written_by(expected.len(), |out| {
+                        forward_at(level, shape, mask, scale, [&q, &k, &v], out, &mut lse)
+                    });
                     assert_close(&name, &out, &expected, 2e-6);
                     if keys == 0 {
                         continue;
@@ -720,8 +721,9 @@ mod tests {
         let (q, v) = ([1.0, -1.0], numbers(keys, 1.0));
         let (expected, _) = forward_naive(shape, Mask::None, 1.0, &q, &k, &v);
         for level in levels() {
-            let (mut out, mut lse) = ([0.0; 2], [0.0; 2]);
-            forward_at(level, shape, Mask::None, 1.0, [&q, &k, &v], &mut out, &mut lse);
+            let mut lse = [0.0; 2];
+            let out =
+                written_by(2, |out| forward_at(level, shape, Mask::None, 1.0, [&q, &k, &v], out, &mut lse));
             assert_close("late", &out, &expected, 1e-5); // a score of 400 is rounded by 3e-5
         }
     }
@@ -732,9 +734,11 @@ mod tests {
         let (mut q, k, v) = (numbers(6, 1.0), numbers(140, 1.0), numbers(140, 1.0));
         q[2] = f32::NAN;
         for level in levels() {
-            let (mut out, mut lse) = ([0.0; 6], [0.0; 3]);
-            forward_at(level, shape, Mask::None, 1.0, [&q, &k, &v], &mut out, &mut lse);
-            assert_eq!(out.map(f32::is_nan), [false, false, true, true, false, false], "{level:?}");
+            let mut lse = [0.0; 3];
+            let out =
+                written_by(6, |out| forward_at(level, shape, Mask::None, 1.0, [&q, &k, &v], out, &mut lse));
+            let lost: Vec<bool> = out.iter().map(|x| x.is_nan()).collect();
+            assert_eq!(lost, [false, false, true, true, false, false], "{level:?}");
         }
     }
 

@@ -1,6 +1,15 @@
 //! What the kernels' tests share.
 
+use super::memory::Blank;
 use super::threads::with_threads;
+
+/// What `f` writes to `len` places. They hold NaN before, so that a place which is left out is noticed.
+pub fn written_by(len: usize, f: impl FnOnce(&mut [Blank])) -> Vec<f32> {
+    let mut places = vec![Blank::new(f32::NAN); len];
+    f(&mut places);
+    // SAFETY: each held a float from the beginning, and kernels write floats only.
+    places.into_iter().map(|place| unsafe { place.assume_init() }).collect()
+}
 
 /// `n` numbers from `-scale` to `scale`, the same ones each time.
 pub fn numbers(n: usize, scale: f32) -> Vec<f32> {

@@ -4,7 +4,7 @@
 //! A stride of 0 repeats the same elements: that is all there is to broadcasting. Results are row-major.
 
 use super::math::{EXP_TERMS, TANH_TERMS};
-use super::memory::advise_huge;
+use super::memory::{blank, filled};
 use super::simd::{Simd, Work, dispatch};
 use super::threads::{Parts, for_each, for_each_chunk};
 use ndarray::{ArcArray, IxDyn};
@@ -30,19 +30,6 @@ pub fn memory_of<T>(array: &ArcArray<T, IxDyn>) -> Option<&[T]> {
     // SAFETY: the array owns one allocation of initialised elements, shared with others only for reading. Its first and
     // its last element lie in it, in this order as no stride is negative, and so do all elements between them.
     Some(unsafe { std::slice::from_raw_parts(array.as_ptr(), last + 1) })
-}
-
-/// A vector of `len` elements, all of which `fill` must write.
-///
-/// # Safety
-/// `fill` writes every element.
-unsafe fn filled<T>(len: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
-    let mut out = Vec::with_capacity(len);
-    advise_huge(&mut out);
-    fill(&mut out.spare_capacity_mut()[..len]);
-    // SAFETY: written, as the caller promises.
-    unsafe { out.set_len(len) };
-    out
 }
 
 // ---- the innermost loops
@@ -103,12 +90,6 @@ fn gathered<'a, T: Copy>(
     buffer
 }
 
-/// As something to write to. What is written must be initialised: a block writes numbers only.
-fn as_uninit(x: &mut [f32]) -> &mut [MaybeUninit<f32>] {
-    // SAFETY: the same layout; our blocks write initialised elements.
-    unsafe { &mut *(std::ptr::from_mut(x) as *mut [MaybeUninit<f32>]) }
-}
-
 // ---- one operand
 
 /// `f` of every element. A plain `f` without branches is compiled to vector instructions.
@@ -135,7 +116,8 @@ fn map_blocks_in_place(x: &mut [f32], block: MapBlock<f32, f32>) {
         for x in x.chunks_mut(PIECE) {
             let before = &mut before[..x.len()];
             before.copy_from_slice(x);
-            block(before, as_uninit(x));
+            // SAFETY: blocks write numbers.
+            block(before, unsafe { blank(x) });
         }
     });
 }
@@ -280,7 +262,9 @@ fn zip_blocks_in_place(
             for (i, x) in row.chunks_mut(PIECE).enumerate() {
                 let before = &mut before[..x.len()];
                 before.copy_from_slice(x);
-                block(before, gathered(y, y0 + i * PIECE * ys, ys, x.len(), &mut y_buffer), as_uninit(x));
+                let y = gathered(y, y0 + i * PIECE * ys, ys, x.len(), &mut y_buffer);
+                // SAFETY: blocks write numbers.
+                block(before, y, unsafe { blank(x) });
             }
         });
     });

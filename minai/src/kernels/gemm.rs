@@ -8,56 +8,164 @@
 //!
 //! No sum is cut into parts by thread: the bits of the result do not depend on the number of threads.
 
-use crate::kernels::memory::filled;
-use crate::kernels::scratch::scratch;
-use crate::kernels::simd::{Level, Simd, Work, dispatch_at, level};
-use crate::kernels::threads::{Parts, for_each, for_each_chunk, threads};
+use super::memory::{Blank, blank, fill, filled};
+use super::scratch::{Scratch, scratch};
+use super::simd::{Level, Simd, Work, dispatch_at, level};
+use super::threads::{Parts, for_each, for_each_chunk, threads};
+use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Rows `i` and steps `p` of A, or steps `p` and columns `j` of B: the distance in elements between neighbours.
-pub type Strides = (usize, usize);
+/// A matrix that lies in a slice: element (i, j) is `data[i * row + j * column]`.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    data: &'a [f32],
+    row: usize,
+    column: usize,
+}
 
-/// C = A·B + `beta`·C for A of shape (m, k), B of shape (k, n) and C of shape (m, n), in f32.
-///
-/// Element (i, p) of A is `a[i * row + p * column]` for its strides `(row, column)`, likewise B, so that a transposed
-/// matrix is multiplied where it lies. C is row-major with `ldc` elements from row to row. With `beta` 0, C is not read.
+impl<'a> View<'a> {
+    /// Row after row, `row` elements from one to the next.
+    pub fn rows(data: &'a [f32], row: usize) -> Self {
+        View::strided(data, (row, 1))
+    }
+
+    /// Column after column, `column` elements from one to the next: a transposed matrix is multiplied where it lies.
+    pub fn columns(data: &'a [f32], column: usize) -> Self {
+        View::strided(data, (1, column))
+    }
+
+    /// `row` elements from row to row, and `column` from column to column.
+    pub fn strided(data: &'a [f32], (row, column): (usize, usize)) -> Self {
+        View { data, row, column }
+    }
+
+    /// The part that begins at row `i` and column `j`.
+    fn from(self, i: usize, j: usize) -> Self {
+        View { data: &self.data[i * self.row + j * self.column..], ..self }
+    }
+
+    fn transposed(self) -> Self {
+        View { row: self.column, column: self.row, ..self }
+    }
+
+    /// # Panics
+    /// If the slice is too short for so many rows and columns, of which there are some.
+    #[track_caller]
+    fn check(&self, name: &str, rows: usize, columns: usize) {
+        let (len, needs) = (self.data.len(), (rows - 1) * self.row + (columns - 1) * self.column + 1);
+        assert!(len >= needs, "gemm: {name} of {len} elements is too short for {rows}×{columns}");
+    }
+}
+
+/// Where a product goes: a row-major matrix, `row` elements from one row to the next.
+pub struct Target<'a> {
+    c: Parts<'a, Blank>,
+    len: usize,
+    row: usize,
+    mode: Mode,
+}
+
+/// What becomes of the elements that a product meets where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// They are not read.
+    Overwrite,
+    /// The product is added to them. They have been written before.
+    Add,
+}
+
+impl<'a> Target<'a> {
+    /// The product takes the place of what stands in `c`.
+    pub fn overwrite(c: &'a mut [f32], row: usize) -> Self {
+        // SAFETY: products are floats.
+        Target::fill(unsafe { blank(c) }, row)
+    }
+
+    /// The same where nothing stands yet.
+    pub fn fill(c: &'a mut [Blank], row: usize) -> Self {
+        Target { len: c.len(), c: Parts::new(c), row, mode: Mode::Overwrite }
+    }
+
+    /// The product is added to what stands in `c`.
+    pub fn add(c: &'a mut [f32], row: usize) -> Self {
+        Target { mode: Mode::Add, ..Target::overwrite(c, row) }
+    }
+
+    /// # Panics
+    /// If it is too short for so many rows and columns, of which there are some.
+    #[track_caller]
+    fn check(&self, rows: usize, columns: usize) {
+        let fits = self.row >= columns && self.len >= (rows - 1) * self.row + columns;
+        let (len, row) = (self.len, self.row);
+        assert!(fits, "gemm: C of {len} elements is too short for {rows}×{columns}, {row} a row");
+    }
+
+    /// A rectangle of `size` that begins at row `i` and column `j`.
+    ///
+    /// # Safety
+    /// No two rectangles that are in use at the same time overlap, and where `mode` is [`Mode::Add`] all elements have
+    /// been written.
+    unsafe fn rectangle(&self, (i, j): (usize, usize), size: (usize, usize), mode: Mode) -> Rectangle<'a> {
+        let start = self.c.at(i * self.row + j, (size.0 - 1) * self.row + size.1).cast();
+        Rectangle { start, row: self.row, size, mode, borrow: PhantomData }
+    }
+}
+
+/// A part of a product's target that belongs to its holder alone: rows and columns that are there, and, with
+/// [`Mode::Add`], have been written.
+pub(super) struct Rectangle<'a> {
+    start: *mut f32,
+    row: usize,
+    size: (usize, usize),
+    mode: Mode,
+    borrow: PhantomData<&'a mut [f32]>,
+}
+
+impl<'a> Rectangle<'a> {
+    /// The first rows and columns of a matrix.
+    ///
+    /// # Panics
+    /// If it is too short for them.
+    pub(super) fn new(c: &'a mut [f32], row: usize, size: (usize, usize), mode: Mode) -> Self {
+        // SAFETY: the only one, and all of its elements are floats.
+        unsafe { Target::overwrite(c, row).rectangle((0, 0), size, mode) }
+    }
+}
+
+/// C = A·B, or C += A·B, for A of shape (m, k), B of shape (k, n) and C of shape (m, n).
 ///
 /// # Panics
-/// If a slice is too short for its shape and strides, or `ldc < n`.
+/// If a matrix is too short for its shape.
 #[track_caller]
-pub fn gemm(
-    m: usize,
-    n: usize,
-    k: usize,
-    a: &[f32],
-    a_strides: Strides,
-    b: &[f32],
-    b_strides: Strides,
-    beta: f32,
-    c: &mut [f32],
-    ldc: usize,
-) {
+pub fn gemm((m, n, k): (usize, usize, usize), a: View, b: View, c: Target) {
     if m == 0 || n == 0 {
         return;
     }
-    let c_len = (m - 1) * ldc + n;
-    assert!(
-        ldc >= n && c.len() >= c_len,
-        "gemm: C of {} elements is too short for {m}×{n}, {ldc} a row",
-        c.len()
-    );
+    c.check(m, n);
     if k == 0 {
-        return c[..c_len].chunks_mut(ldc).for_each(|row| scale(&mut row[..n], beta));
+        for i in 0..m {
+            // SAFETY: one row after the other, and what is added nothing to is left alone.
+            let row = unsafe { c.c.slice(i * c.row, n) };
+            if c.mode == Mode::Overwrite {
+                fill(row, 0.0);
+            }
+        }
+        return;
     }
-    let reach = |rows, columns, (r, s): Strides| (rows - 1) * r + (columns - 1) * s + 1;
-    assert!(a.len() >= reach(m, k, a_strides), "gemm: A of {} elements is too short for {m}×{k}", a.len());
-    assert!(b.len() >= reach(k, n, b_strides), "gemm: B of {} elements is too short for {k}×{n}", b.len());
-    let product = Product { m, n, k, a, a_strides, b, b_strides, beta, ldc };
-    if product.is_for_dots() {
-        product.by_dots(&mut c[..c_len]);
-    } else {
-        product.by_tiles(&mut c[..c_len]);
-    }
+    a.check("A", m, k);
+    b.check("B", k, n);
+    let product = Product { m, n, k, a, b };
+    if product.is_for_dots() { product.by_dots(level(), &c) } else { product.by_tiles(level(), &c) }
+}
+
+/// A·B for A of shape (m, k) and B of shape (k, n), row-major.
+///
+/// # Panics
+/// As [`gemm`].
+#[track_caller]
+pub fn product((m, n, k): (usize, usize, usize), a: View, b: View) -> Vec<f32> {
+    // SAFETY: all m·n elements are written.
+    unsafe { filled(m * n, |c| gemm((m, n, k), a, b, Target::fill(c, n))) }
 }
 
 /// One product for each pair of offsets into `a` and `b`; the results, each m·n elements, follow one another.
@@ -68,72 +176,46 @@ pub fn gemm(
 pub fn gemm_batched(
     offsets: &[(usize, usize)],
     (m, n, k): (usize, usize, usize),
-    a: &[f32],
-    a_strides: Strides,
-    b: &[f32],
-    b_strides: Strides,
+    a: View,
+    b: View,
 ) -> Vec<f32> {
-    // SAFETY: all products are written, and with a beta of 0 none is read before.
-    unsafe {
-        filled(offsets.len() * m * n, |c| gemm_batched_to(offsets, (m, n, k), a, a_strides, b, b_strides, c))
-    }
-}
-
-/// [`gemm_batched`] to where the results should stand.
-#[track_caller]
-pub(super) fn gemm_batched_to(
-    offsets: &[(usize, usize)],
-    (m, n, k): (usize, usize, usize),
-    a: &[f32],
-    a_strides: Strides,
-    b: &[f32],
-    b_strides: Strides,
-    c: &mut [f32],
-) {
-    assert_eq!(c.len(), offsets.len() * m * n, "gemm_batched: elements of C for {} × {m}×{n}", offsets.len());
-    if m == 0 || n == 0 {
-        return;
-    }
-    let one = |i: usize, c: &mut [f32]| {
-        let (at_a, at_b) = offsets[i];
-        let (a, b) = if k == 0 { (a, b) } else { (&a[at_a..], &b[at_b..]) };
-        gemm(m, n, k, a, a_strides, b, b_strides, 0.0, c, n);
+    let one = |i: usize, c: &mut [Blank]| {
+        // Where there is nothing to read, an offset may lead past the end.
+        let (at_a, at_b) = if k == 0 { (0, 0) } else { offsets[i] };
+        let (a, b) = (View { data: &a.data[at_a..], ..a }, View { data: &b.data[at_b..], ..b });
+        gemm((m, n, k), a, b, Target::fill(c, n));
     };
-    let small = work(m, n, k) < 64.0 * WORTH_A_THREAD || offsets.len() >= 4 * threads();
-    if small && offsets.len() > 1 && offsets.len() as f64 * work(m, n, k) > WORTH_A_THREAD {
-        // Several products a task, so that tasks are worth their while.
-        let per_task =
-            ((WORTH_A_THREAD / work(m, n, k)) as usize).clamp(1, offsets.len().div_ceil(threads()));
-        for_each_chunk(c, per_task * m * n, |task, c| {
-            c.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(task * per_task + i, c));
-        });
-    } else {
-        c.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(i, c));
-    }
+    let all = |c: &mut [Blank]| {
+        if m == 0 || n == 0 {
+            return;
+        }
+        let small = work(m, n, k) < 64.0 * WORTH_A_THREAD || offsets.len() >= 4 * threads();
+        if small && offsets.len() > 1 && offsets.len() as f64 * work(m, n, k) > WORTH_A_THREAD {
+            // Several products a task, so that tasks are worth their while.
+            let per_task =
+                ((WORTH_A_THREAD / work(m, n, k)) as usize).clamp(1, offsets.len().div_ceil(threads()));
+            for_each_chunk(c, per_task * m * n, |task, c| {
+                c.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(task * per_task + i, c));
+            });
+        } else {
+            c.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(i, c));
+        }
+    };
+    // SAFETY: the parts of all products are written.
+    unsafe { filled(offsets.len() * m * n, all) }
 }
 
-/// The same by three loops: what the fast versions are tested against.
-pub fn gemm_naive(
-    m: usize,
-    n: usize,
-    k: usize,
-    a: &[f32],
-    a_strides: Strides,
-    b: &[f32],
-    b_strides: Strides,
-    beta: f32,
-    c: &mut [f32],
-    ldc: usize,
-) {
+/// C = A·B (or C += A·B) by three loops: what the fast versions are tested against.
+pub fn gemm_naive((m, n, k): (usize, usize, usize), a: View, b: View, c: Target) {
+    let at = |x: View, i, j| f64::from(x.data[i * x.row + j * x.column]);
     for i in 0..m {
-        for j in 0..n {
-            let product = |p| {
-                f64::from(a[i * a_strides.0 + p * a_strides.1])
-                    * f64::from(b[p * b_strides.0 + j * b_strides.1])
-            };
-            let sum: f64 = (0..k).map(product).sum();
-            let old = if beta == 0.0 { 0.0 } else { beta * c[i * ldc + j] };
-            c[i * ldc + j] = sum as f32 + old;
+        // SAFETY: one row after the other.
+        let row = unsafe { c.c.slice(i * c.row, n) };
+        for (j, to) in row.iter_mut().enumerate() {
+            let sum = (0..k).map(|p| at(a, i, p) * at(b, p, j)).sum::<f64>() as f32;
+            // SAFETY: what is added to has been written.
+            let old = if c.mode == Mode::Add { unsafe { to.assume_init() } } else { 0.0 };
+            to.write(sum + old);
         }
     }
 }
@@ -147,43 +229,31 @@ fn work(m: usize, n: usize, k: usize) -> f64 {
     m as f64 * n as f64 * k as f64
 }
 
-fn scale(row: &mut [f32], beta: f32) {
-    if beta == 0.0 { row.fill(0.0) } else { row.iter_mut().for_each(|x| *x *= beta) }
-}
-
+#[derive(Clone, Copy)]
 struct Product<'a> {
     m: usize,
     n: usize,
     k: usize,
-    a: &'a [f32],
-    a_strides: Strides,
-    b: &'a [f32],
-    b_strides: Strides,
-    beta: f32,
-    ldc: usize,
+    a: View<'a>,
+    b: View<'a>,
 }
 
 // ---- Tiles: C is cut into tiles of MR rows and NV vectors, which stay in registers over a whole block of k.
 
 impl Product<'_> {
-    fn by_tiles(&self, c: &mut [f32]) {
-        self.by_tiles_at(level(), c)
-    }
-
     /// The loops around the tiles. Threads outside, instruction sets inside: a closure does not inherit a function's
-    /// target features.
-    fn by_tiles_at(&self, level: Level, c: &mut [f32]) {
-        let &Product { m, n, k, a, a_strides, b, b_strides, beta, ldc } = self;
+    /// target features. C must be large enough.
+    fn by_tiles(self, level: Level, c: &Target) {
+        let Product { m, n, k, a, b } = self;
         let (mr, nr) = dispatch_at(level, TileSize);
         let (row_panels, column_panels) = (m.div_ceil(mr), n.div_ceil(nr));
         // B is read where it lies if its rows are contiguous and few panels of A would make use of a packed one.
-        let pack_b = b_strides.1 != 1 || row_panels > 8;
+        let pack_b = b.column != 1 || row_panels > 8;
         // The last panel of columns is packed in any case: it may not be full, and has no more elements to read.
         let first_packed = if pack_b { 0 } else { n / nr };
         let depth = k.div_ceil(k.div_ceil(DEPTH));
         let mut packed_a = scratch(row_panels * mr * depth);
         let mut packed_b = scratch((column_panels - first_packed) * nr * depth);
-        let parts = Parts::new(c);
         let alone = work(m, n, k) < 2.0 * WORTH_A_THREAD;
         let run = |tasks: usize, task: &(dyn Fn(usize) + Sync)| {
             if alone { (0..tasks).for_each(task) } else { for_each(tasks, task) }
@@ -204,17 +274,15 @@ impl Product<'_> {
                     // SAFETY: each panel is written by one task.
                     if is_a {
                         let to = unsafe { a_parts.slice(panel * mr * depth, mr * depth) };
-                        let from = &a[panel * mr * a_strides.0 + start * a_strides.1..];
-                        pack(from, (a_strides.0, a_strides.1), (mr.min(m - panel * mr), mr), to);
+                        pack(a.from(panel * mr, start), (mr.min(m - panel * mr), mr), to);
                     } else {
                         let first = (panel + first_packed) * nr;
                         let to = unsafe { b_parts.slice(panel * nr * depth, nr * depth) };
-                        let from = &b[first * b_strides.1 + start * b_strides.0..];
-                        pack(from, (b_strides.1, b_strides.0), (nr.min(n - first), nr), to);
+                        pack(b.from(start, first).transposed(), (nr.min(n - first), nr), to);
                     }
                 }
             });
-            let beta = if start == 0 { beta } else { 1.0 };
+            let mode = if start == 0 { c.mode } else { Mode::Add };
             run(tasks_per_column * column_panels.div_ceil(block_columns), &|task| {
                 let (first_row, first_column) =
                     (task % tasks_per_column * block_rows, task / tasks_per_column * block_columns);
@@ -228,16 +296,13 @@ impl Product<'_> {
                         if !columns.is_empty() {
                             let (i, j) = (i * mr, columns.start * nr);
                             let size = (mr.min(m - i), n.min(columns.end * nr) - j);
-                            // A tile is written by one task only.
-                            let c = parts.at(i * ldc + j, (size.0 - 1) * ldc + size.1);
-                            dispatch_at(
-                                level,
-                                RowOfTiles { a: panel_a, b, b_row, b_panel, depth, c, ldc, size, beta },
-                            );
+                            // SAFETY: a tile is written by one task only, and all of them by the first block of k.
+                            let c = unsafe { c.rectangle((i, j), size, mode) };
+                            dispatch_at(level, RowOfTiles { a: panel_a, b, b_row, b_panel, depth, c });
                         }
                     };
                     if !lying.is_empty() {
-                        row(lying.clone(), &b[start * b_strides.0 + lying.start * nr..], b_strides.0, nr);
+                        row(lying.clone(), b.from(start, lying.start * nr).data, b.row, nr);
                     }
                     if !packed.is_empty() {
                         let first = (packed.start - first_packed) * nr * depth;
@@ -270,11 +335,7 @@ pub(super) struct RowOfTiles<'a> {
     pub(super) b_row: usize,
     pub(super) b_panel: usize,
     pub(super) depth: usize,
-    pub(super) c: *mut f32,
-    pub(super) ldc: usize,
-    /// Rows and columns of C.
-    pub(super) size: (usize, usize),
-    pub(super) beta: f32,
+    pub(super) c: Rectangle<'a>,
 }
 
 impl Work for RowOfTiles<'_> {
@@ -306,18 +367,20 @@ impl Work for HalfTile<'_> {
 }
 
 /// # Safety
-/// The machine has `S`, and C is there to be written.
+/// The machine has `S`.
 #[inline(always)]
 unsafe fn row_of_tiles<S: Simd, const MR: usize, const NV: usize>(work: RowOfTiles) {
-    let RowOfTiles { a, b, b_row, b_panel, depth, c, ldc, size: (rows, columns), beta } = work;
+    let RowOfTiles { a, b, b_row, b_panel, depth, c } = work;
+    let (rows, columns) = c.size;
     let nr = NV * S::LANES;
     let last = (columns.div_ceil(nr) - 1) * b_panel;
-    assert!(b.len() >= last + (depth - 1) * b_row + nr && a.len() >= MR * depth);
+    assert!(b.len() >= last + (depth - 1) * b_row + nr && a.len() >= MR * depth && rows <= MR);
     for (panel, j) in (0..columns).step_by(nr).enumerate() {
-        // SAFETY: just checked, and the caller's promise.
+        // SAFETY: just checked, and a rectangle's elements are ours.
         unsafe {
-            let (b, c) = (b.as_ptr().add(panel * b_panel), c.add(j));
-            run_tile::<S, MR, NV>(a.as_ptr(), b, b_row, depth, c, ldc, (rows, nr.min(columns - j)), beta);
+            let (b, to, size) =
+                (b.as_ptr().add(panel * b_panel), c.start.add(j), (rows, nr.min(columns - j)));
+            run_tile::<S, MR, NV>(a.as_ptr(), b, b_row, depth, to, c.row, size, c.mode);
         }
     }
 }
@@ -340,8 +403,9 @@ fn blocks(row_panels: usize, column_panels: usize, (mr, nr): (usize, usize)) -> 
 }
 
 /// Copies steps of `count` neighbours into a panel of `width` of them a step, the rest zeros, until the panel is full.
-/// `across` and `along` are the distances in memory between neighbours and between steps.
-fn pack(from: &[f32], (across, along): Strides, (count, width): (usize, usize), to: &mut [f32]) {
+/// Neighbours are the rows of `from`, and steps its columns.
+fn pack(from: View, (count, width): (usize, usize), to: &mut [f32]) {
+    let View { data: from, row: across, column: along } = from;
     if across == 1 {
         for (p, to) in to.chunks_exact_mut(width).enumerate() {
             let from = &from[p * along..][..count];
@@ -405,7 +469,8 @@ const AHEAD: usize = 8;
 /// One tile of C, from a packed panel of A and a panel of B.
 ///
 /// # Safety
-/// The machine has `S`; `depth` steps of both panels can be read, and the tile's rows and columns written.
+/// The machine has `S`; `depth` steps of both panels can be read, and the tile's rows and columns written (with
+/// [`Mode::Add`], they have been).
 #[inline(always)]
 unsafe fn run_tile<S: Simd, const MR: usize, const NV: usize>(
     a: *const f32,
@@ -415,7 +480,7 @@ unsafe fn run_tile<S: Simd, const MR: usize, const NV: usize>(
     c: *mut f32,
     ldc: usize,
     (rows, columns): (usize, usize),
-    beta: f32,
+    mode: Mode,
 ) {
     // SAFETY: as promised by the caller.
     unsafe {
@@ -440,36 +505,33 @@ unsafe fn run_tile<S: Simd, const MR: usize, const NV: usize>(
             // Written straight from the registers.
             for i in 0..MR {
                 for v in 0..NV {
-                    write::<S>(c.add(i * ldc + v * S::LANES), S::LANES, sums[i][v], beta);
+                    write::<S>(c.add(i * ldc + v * S::LANES), S::LANES, sums[i][v], mode);
                 }
             }
         } else {
             for i in 0..rows {
                 for v in 0..NV {
                     let left = columns.saturating_sub(v * S::LANES);
-                    write::<S>(c.wrapping_add(i * ldc + v * S::LANES), left, sums[i][v], beta);
+                    write::<S>(c.wrapping_add(i * ldc + v * S::LANES), left, sums[i][v], mode);
                 }
             }
         }
     }
 }
 
-/// c = sums + beta c, for the first `left` lanes if that is less than a vector.
+/// c = sums or c += sums, for the first `left` lanes if that is less than a vector.
 ///
 /// # Safety
-/// The machine has `S`, and those lanes of c are there.
+/// The machine has `S`, and those lanes of c are there, written before if they are added to.
 #[inline(always)]
-unsafe fn write<S: Simd>(c: *mut f32, left: usize, sums: S::V, beta: f32) {
+unsafe fn write<S: Simd>(c: *mut f32, left: usize, sums: S::V, mode: Mode) {
     // SAFETY: as promised by the caller.
     unsafe {
+        let add = mode == Mode::Add;
         if left >= S::LANES {
-            S::store(c, if beta == 0.0 { sums } else { S::fma(S::splat(beta), S::load(c), sums) });
+            S::store(c, if add { S::add(S::load(c), sums) } else { sums });
         } else if left > 0 {
-            S::store_part(
-                c,
-                left,
-                if beta == 0.0 { sums } else { S::fma(S::splat(beta), S::load_part(c, left), sums) },
-            );
+            S::store_part(c, left, if add { S::add(S::load_part(c, left), sums) } else { sums });
         }
     }
 }
@@ -483,19 +545,15 @@ impl Product<'_> {
     /// Dot products have no need to pack, but their sums end in a sum over lanes, and B's columns must lie in one piece.
     fn is_for_dots(&self) -> bool {
         let few_columns = self.n <= 64 && self.m >= self.n;
-        let few_rows = self.m <= 64 && self.b_strides.0 == 1;
-        self.a_strides.1 == 1 && self.k >= 64 && (few_columns || few_rows)
+        let few_rows = self.m <= 64 && self.b.row == 1;
+        self.a.column == 1 && self.k >= 64 && (few_columns || few_rows)
     }
 
-    fn by_dots(&self, c: &mut [f32]) {
-        self.by_dots_at(level(), c)
-    }
-
-    fn by_dots_at(&self, level: Level, c: &mut [f32]) {
-        let &Product { m, n, k, a, a_strides, b, b_strides, beta, ldc } = self;
-        let columns = if b_strides.0 == 1 { None } else { Some(transposed(b, b_strides, (k, n))) };
-        let (b, b_column) = columns.as_ref().map_or((b, b_strides.1), |columns| (&columns[..], k));
-        let parts = Parts::new(c);
+    /// A's rows must lie in one piece, and C be large enough.
+    fn by_dots(self, level: Level, c: &Target) {
+        let Product { m, n, k, a, b } = self;
+        let columns = if b.row == 1 { None } else { Some(columns_of(b, (k, n))) };
+        let b = columns.as_ref().map_or(b, |columns| View::columns(columns, k));
         // Tasks: blocks of rows, cut into blocks of columns too where there are few rows. 15 is divisible by 3 and 5.
         let rows_a_task = m.div_ceil(8 * threads()).next_multiple_of(15).min(240);
         let row_tasks = m.div_ceil(rows_a_task);
@@ -505,11 +563,10 @@ impl Product<'_> {
             let size = (rows_a_task.min(m - i), columns_a_task.min(n - j));
             for start in (0..k).step_by(DOT_DEPTH) {
                 let depth = DOT_DEPTH.min(k - start);
-                let beta = if start == 0 { beta } else { 1.0 };
-                let (a, b) = (&a[i * a_strides.0 + start..], &b[j * b_column + start..]);
-                // Outputs of different tasks do not overlap.
-                let c = parts.at(i * ldc + j, (size.0 - 1) * ldc + size.1);
-                dispatch_at(level, Dots { a, a_row: a_strides.0, b, b_column, depth, c, ldc, size, beta });
+                let mode = if start == 0 { c.mode } else { Mode::Add };
+                // SAFETY: outputs of different tasks do not overlap, and the first piece writes all.
+                let c = unsafe { c.rectangle((i, j), size, mode) };
+                dispatch_at(level, Dots { a: a.from(i, start), b: b.from(start, j), depth, c });
             }
         };
         let tasks = row_tasks * n.div_ceil(columns_a_task);
@@ -519,15 +576,10 @@ impl Product<'_> {
 
 /// The dot products of all rows of A with all columns of B, both in pieces of `depth` elements.
 struct Dots<'a> {
-    a: &'a [f32],
-    a_row: usize,
-    b: &'a [f32],
-    b_column: usize,
+    a: View<'a>,
+    b: View<'a>,
     depth: usize,
-    c: *mut f32,
-    ldc: usize,
-    size: (usize, usize),
-    beta: f32,
+    c: Rectangle<'a>,
 }
 
 impl Work for Dots<'_> {
@@ -541,16 +593,18 @@ impl Work for Dots<'_> {
 }
 
 /// # Safety
-/// The machine has `S`, and C is there to be written.
+/// The machine has `S`.
 #[inline(always)]
 unsafe fn all_dots<S: Simd, const R: usize>(work: Dots) {
-    let Dots { a, a_row, b, b_column, depth, c, ldc, size: (m, n), beta } = work;
+    let Dots { a: View { data: a, row: a_row, .. }, b: View { data: b, column: b_column, .. }, depth, c } =
+        work;
+    let (m, n) = c.size;
     assert!(a.len() >= (m - 1) * a_row + depth && b.len() >= (n - 1) * b_column + depth);
     for i in (0..m).step_by(R) {
         for j in (0..n).step_by(R) {
             let (rows, columns) = (R.min(m - i), R.min(n - j));
             let (mut x, mut y) = ([a.as_ptr(); R], [b.as_ptr(); R]);
-            // SAFETY: just checked that rows and columns are there, and the caller's promise for C.
+            // SAFETY: just checked that rows and columns are there, and a rectangle's elements are ours.
             unsafe {
                 for r in 0..R {
                     // Behind the last row or column the last one is read again: no branch in the inner loop.
@@ -560,8 +614,8 @@ unsafe fn all_dots<S: Simd, const R: usize>(work: Dots) {
                 let sums = dots::<S, R>(x, y, depth, R * a_row);
                 for r in 0..rows {
                     for s in 0..columns {
-                        let to = c.add((i + r) * ldc + j + s);
-                        *to = if beta == 0.0 { sums[r][s] } else { beta * *to + sums[r][s] };
+                        let to = c.start.add((i + r) * c.row + j + s);
+                        *to = if c.mode == Mode::Add { *to + sums[r][s] } else { sums[r][s] };
                     }
                 }
             }
@@ -620,13 +674,13 @@ unsafe fn dots<S: Simd, const R: usize>(
 }
 
 /// The columns of B one after another.
-fn transposed(b: &[f32], (row, column): Strides, (k, n): (usize, usize)) -> crate::kernels::scratch::Scratch {
+fn columns_of(b: View, (k, n): (usize, usize)) -> Scratch {
     let mut columns = scratch(k * n);
     // In blocks, so that neither side jumps through memory line by line.
     for first in (0..k).step_by(16) {
         for j in 0..n {
             for p in first..k.min(first + 16) {
-                columns[j * k + p] = b[p * row + j * column];
+                columns[j * k + p] = b.data[p * b.row + j * b.column];
             }
         }
     }
@@ -655,24 +709,28 @@ mod tests {
     fn check((m, n, k): (usize, usize, usize), case: usize) {
         let a_strides = [(k, 1), (1, m), (k + 3, 1)][case % 3];
         let b_strides = [(n, 1), (1, k), (n + 5, 1)][case / 3 % 3];
-        let (ldc, beta) = [(n, 0.0), (n, 1.0), (n + 2, -0.5)][case / 9];
-        let (a, b, c) = (numbers(m * (k + 3), 1), numbers((k + 3) * (n + 5), 2), numbers(m * ldc, 3));
+        let (row, add) = [(n, false), (n, true), (n + 2, true)][case / 9];
+        let (a, b, c) = (numbers(m * (k + 3), 1), numbers((k + 3) * (n + 5), 2), numbers(m * row, 3));
+        let (a, b) = (View::strided(&a, a_strides), View::strided(&b, b_strides));
+        fn target(c: &mut [f32], row: usize, add: bool) -> Target<'_> {
+            if add { Target::add(c, row) } else { Target::overwrite(c, row) }
+        }
         let mut want = c.clone();
-        gemm_naive(m, n, k, &a, a_strides, &b, b_strides, beta, &mut want, ldc);
-        let compare = |way: String, fast: &dyn Fn(&mut [f32])| {
+        gemm_naive((m, n, k), a, b, target(&mut want, row, add));
+        let compare = |way: String, fast: &dyn Fn(Target)| {
             let mut got = c.clone();
-            fast(&mut got);
+            fast(target(&mut got, row, add));
             for (at, (x, y)) in got.iter().zip(&want).enumerate() {
                 let ok = (x - y).abs() <= 2e-6 * (k as f32).sqrt().max(4.0);
                 assert!(ok, "{way}, {m}×{n}×{k}, case {case}: {x} for {y} at {at}");
             }
         };
-        compare("gemm".into(), &|c| gemm(m, n, k, &a, a_strides, &b, b_strides, beta, c, ldc));
-        let product = Product { m, n, k, a: &a, a_strides, b: &b, b_strides, beta, ldc };
+        compare("gemm".into(), &|c| gemm((m, n, k), a, b, c));
+        let product = Product { m, n, k, a, b };
         for level in levels() {
-            compare(format!("{level:?} tiles"), &|c| product.by_tiles_at(level, c));
+            compare(format!("{level:?} tiles"), &|c| product.by_tiles(level, &c));
             if a_strides.1 == 1 {
-                compare(format!("{level:?} dots"), &|c| product.by_dots_at(level, c));
+                compare(format!("{level:?} dots"), &|c| product.by_dots(level, &c));
             }
         }
     }
@@ -698,11 +756,8 @@ mod tests {
     fn the_bits_do_not_depend_on_the_number_of_threads() {
         for (m, n, k) in [(150, 170, 600), (50, 50, 784), (3000, 10, 784), (50, 784, 50)] {
             let (a, b) = (numbers(m * k, 4), numbers(k * n, 5));
-            let run = |threads| {
-                let mut c = vec![0.0; m * n];
-                with_threads(threads, || gemm(m, n, k, &a, (k, 1), &b, (n, 1), 0.0, &mut c, n));
-                c
-            };
+            let run =
+                |threads| with_threads(threads, || product((m, n, k), View::rows(&a, k), View::rows(&b, n)));
             let one = run(1);
             assert!([2, 5].into_iter().all(|threads| run(threads) == one), "{m}×{n}×{k}");
         }
@@ -715,11 +770,12 @@ mod tests {
         {
             let (a, b) = (numbers(batch * m * k, 6), numbers(k * n, 7));
             let offsets: Vec<_> = (0..batch).map(|i| (i * m * k, 0)).collect();
-            let c = gemm_batched(&offsets, (m, n, k), &a, (k, 1), &b, (n, 1));
+            let c = gemm_batched(&offsets, (m, n, k), View::rows(&a, k), View::rows(&b, n));
             assert_eq!(c.len(), batch * m * n);
             let mut want = vec![1.0; m * n];
             for (i, got) in c.chunks(m * n).enumerate() {
-                gemm_naive(m, n, k, &a[i * m * k..], (k, 1), &b, (n, 1), 0.0, &mut want, n);
+                let (a, b) = (View::rows(&a[i * m * k..], k), View::rows(&b, n));
+                gemm_naive((m, n, k), a, b, Target::overwrite(&mut want, n));
                 assert!(got.iter().zip(&want).all(|(x, y)| (x - y).abs() < 1e-5));
             }
         }
@@ -728,14 +784,16 @@ mod tests {
     #[test]
     fn nothing_times_nothing() {
         let mut c = [3.0, 4.0];
-        gemm(1, 2, 0, &[], (0, 1), &[], (2, 1), 0.5, &mut c, 2);
-        assert_eq!(c, [1.5, 2.0]);
-        gemm(0, 2, 3, &[], (3, 1), &[0.0; 6], (2, 1), 0.0, &mut [], 2);
+        gemm((1, 2, 0), View::rows(&[], 0), View::rows(&[], 2), Target::add(&mut c, 2));
+        assert_eq!(c, [3.0, 4.0]);
+        gemm((1, 2, 0), View::rows(&[], 0), View::rows(&[], 2), Target::overwrite(&mut c, 2));
+        assert_eq!(c, [0.0, 0.0]);
+        gemm((0, 2, 3), View::rows(&[], 3), View::rows(&[0.0; 6], 2), Target::overwrite(&mut [], 2));
     }
 
     #[test]
     #[should_panic(expected = "A of 5 elements is too short for 2×3")]
     fn a_short_slice_is_refused() {
-        gemm(2, 2, 3, &[0.0; 5], (3, 1), &[0.0; 6], (2, 1), 0.0, &mut [0.0; 4], 2);
+        product((2, 2, 3), View::rows(&[0.0; 5], 3), View::rows(&[0.0; 6], 2));
     }
 }

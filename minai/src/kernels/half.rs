@@ -1,6 +1,6 @@
 //! Numbers as files hold them, and numbers kept in 16 bits: read, widened and narrowed on all cores.
 
-use super::memory::filled;
+use super::memory::{self, filled};
 use super::threads::{Parts, for_each, for_each_chunk};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
@@ -39,17 +39,13 @@ const BLOCK: usize = 512;
 /// are too few for a number at the end are left out.
 pub fn decode(kind: Kind, bytes: &[u8]) -> (Vec<f32>, bool) {
     let (len, finite) = (bytes.len() / kind.size(), AtomicBool::new(true));
-    // SAFETY: the parts cover all floats, and decode_part writes as many as it is given.
-    let numbers = unsafe {
-        filled(len, |numbers| {
-            for_each_chunk(numbers, PART, |i, part| {
-                decode_part(kind, &bytes[i * PART * kind.size()..][..part.len() * kind.size()], part);
-                if !all_finite(part) {
-                    finite.store(false, Relaxed);
-                }
-            })
-        })
+    let decode = |from: usize, block: &mut [f32]| {
+        decode_part(kind, &bytes[from * kind.size()..][..block.len() * kind.size()], block);
+        if !all_finite(block) {
+            finite.store(false, Relaxed);
+        }
     };
+    let numbers = by_blocks(len, decode);
     (numbers, finite.into_inner())
 }
 
@@ -59,11 +55,22 @@ pub fn decode(kind: Kind, bytes: &[u8]) -> (Vec<f32>, bool) {
 /// If the type has more bits.
 pub fn widen(kind: Kind, bits: &[u16]) -> Vec<f32> {
     assert!(kind.size() == 2, "widen: {kind:?} has no 16 bits");
-    let len = bits.len();
-    // SAFETY: the parts cover all floats, and widen_part writes as many as it is given.
+    by_blocks(bits.len(), |from, block| widen_part(kind, &bits[from..][..block.len()], block))
+}
+
+/// `decode(from, block)` gives the numbers from there on.
+fn by_blocks(len: usize, decode: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    // SAFETY: the parts cover all numbers, and the blocks each part.
     unsafe {
         filled(len, |numbers| {
-            for_each_chunk(numbers, PART, |i, part| widen_part(kind, &bits[i * PART..][..part.len()], part))
+            for_each_chunk(numbers, PART, |i, part| {
+                let mut block = [0.0; BLOCK];
+                for (j, to) in part.chunks_mut(BLOCK).enumerate() {
+                    let block = &mut block[..to.len()];
+                    decode(i * PART + j * BLOCK, block);
+                    memory::copy(to, block);
+                }
+            })
         })
     }
 }
@@ -136,6 +143,7 @@ fn copy_16(bytes: &[u8], bits: &mut [u16]) {
     }
 }
 
+/// At most [`BLOCK`] numbers.
 fn decode_part(kind: Kind, bytes: &[u8], part: &mut [f32]) {
     match kind {
         Kind::F32 => {
@@ -149,11 +157,9 @@ fn decode_part(kind: Kind, bytes: &[u8], part: &mut [f32]) {
             }
         }
         Kind::F16 | Kind::Bf16 => {
-            for (block, bytes) in part.chunks_mut(BLOCK).zip(bytes.chunks(2 * BLOCK)) {
-                let mut bits = [0_u16; BLOCK];
-                copy_16(bytes, &mut bits[..block.len()]);
-                widen_part(kind, &bits[..block.len()], block);
-            }
+            let mut bits = [0_u16; BLOCK];
+            copy_16(bytes, &mut bits[..part.len()]);
+            widen_part(kind, &bits[..part.len()], part);
         }
     }
 }

@@ -23,7 +23,6 @@ pub mod scratch;
 pub mod simd;
 pub mod softmax;
 pub mod threads;
-mod winograd;
 
 #[cfg(test)]
 mod checks;

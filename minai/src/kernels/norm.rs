@@ -8,7 +8,7 @@
 //! planes, one after another or with a constant distance.
 
 use super::math::{by_vectors, exp, keep_first, load, store};
-use super::memory::filled;
+use super::memory::{Blank, filled};
 use super::simd::{Level, Simd, Work, dispatch_at, level};
 use super::threads::{Parts, for_each, for_each_chunk};
 
@@ -136,13 +136,13 @@ impl Norm<'_> {
     }
 
     #[track_caller]
-    fn check(&self, x: &[f32], y: &[f32]) {
+    fn check(&self, x: usize, y: usize) {
         let Norm { shape, over, .. } = self;
         if let Over::Groups(groups) = *over {
             let fits = groups > 0 && shape.channels.is_multiple_of(groups);
             assert!(fits, "group_norm: {} channels in {groups} groups", shape.channels);
         }
-        assert_eq!((x.len(), y.len()), (shape.len(), shape.len()), "{over:?}: lengths for {shape:?}");
+        assert_eq!((x, y), (shape.len(), shape.len()), "{over:?}: lengths for {shape:?}");
         for list in [self.weight, self.bias].into_iter().flatten() {
             assert_eq!(list.len(), shape.channels, "{over:?}: weight or bias for {shape:?}");
         }
@@ -184,8 +184,8 @@ impl Norm<'_> {
         (y, found.0, found.1)
     }
 
-    fn forward_at(&self, level: Level, eps: f32, x: &[f32], y: &mut [f32]) -> (Vec<Stat>, Vec<f32>) {
-        self.check(x, y);
+    fn forward_at(&self, level: Level, eps: f32, x: &[f32], y: &mut [Blank]) -> (Vec<Stat>, Vec<f32>) {
+        self.check(x.len(), y.len());
         if self.is_narrow() {
             let sums = |columns: &Columns| columns.totals(level, x, None, self.shape);
             let mean: Vec<f64> = sums(&Columns::new(self, &[])).into_iter().map(|[sum, _]| sum).collect();
@@ -227,11 +227,11 @@ impl Norm<'_> {
         unsafe { filled(x.len(), |y| self.apply_at(level(), stats, x, y)) }
     }
 
-    fn apply_at(&self, level: Level, stats: &[Stat], x: &[f32], y: &mut [f32]) {
-        self.check(x, y);
+    fn apply_at(&self, level: Level, stats: &[Stat], x: &[f32], y: &mut [Blank]) {
+        self.check(x.len(), y.len());
         assert_eq!(stats.len(), self.sets(), "{:?}: statistics for {:?}", self.over, self.shape);
         if self.is_narrow() {
-            return Columns::new(self, stats).rows(level, x, y, None);
+            return Columns::new(self, stats).rows(level, x, y);
         }
         let out = Parts::new(y);
         for_each(self.sets(), |i| {
@@ -259,7 +259,7 @@ impl Norm<'_> {
         x: &[f32],
         g: &mut [f32],
     ) -> (Vec<f32>, Vec<f32>) {
-        self.check(x, g);
+        self.check(x.len(), g.len());
         assert_eq!(stats.len(), self.sets(), "{:?}: statistics for {:?}", self.over, self.shape);
         if self.is_narrow() {
             let columns = Columns::new(self, stats);
@@ -269,7 +269,7 @@ impl Norm<'_> {
             let factor = |channel| if given == Given::Yes { 0.0 } else { weight(channel) };
             let means =
                 sums.iter().enumerate().map(|(c, sum)| sum.map(|mean| (mean * factor(c)) as f32)).collect();
-            columns.rows(level, x, g, Some(means));
+            columns.rows_backward(level, x, g, means);
             return [1, 0].map(|i| sums.iter().map(|sum| (sum[i] * n) as f32).collect()).into();
         }
         let Shape { n, channels, plane } = self.shape;
@@ -348,14 +348,26 @@ impl<'a> Columns<'a> {
         columns.chunks(plane.max(1)).map(mean).collect()
     }
 
-    /// `y` becomes the result; or, given the means of w g and of w g x̂, from the gradient of the result that of x.
-    fn rows(&self, level: Level, x: &[f32], y: &mut [f32], means: Option<Vec<[f32; 2]>>) {
-        let (cols, rows) = (self.mean.len(), (8192 / self.mean.len().max(1)).max(1));
-        let means = means.map(|means| [0, 1].map(|i| self.norm.for_columns(|channel| means[channel][i])));
-        for_each_chunk(y, rows * cols, |i, y| {
-            let x = &x[i * rows * cols..][..y.len()];
-            dispatch_at(level, ColumnRows { columns: self, x, y, means: means.as_ref() });
+    /// Writes the result to `y`.
+    fn rows(&self, level: Level, x: &[f32], y: &mut [Blank]) {
+        for_each_chunk(y, self.a_task(), |i, y| {
+            let x = &x[i * self.a_task()..][..y.len()];
+            dispatch_at(level, ColumnRows { columns: self, x, y });
         });
+    }
+
+    /// Turns the gradient of the result into that of x, given the means of w g and of w g x̂.
+    fn rows_backward(&self, level: Level, x: &[f32], g: &mut [f32], means: Vec<[f32; 2]>) {
+        let means = [0, 1].map(|i| self.norm.for_columns(|channel| means[channel][i]));
+        for_each_chunk(g, self.a_task(), |i, g| {
+            let x = &x[i * self.a_task()..][..g.len()];
+            dispatch_at(level, ColumnRowsBackward { columns: self, x, g, means: &means });
+        });
+    }
+
+    /// The numbers of a task: whole rows.
+    fn a_task(&self) -> usize {
+        (8192 / self.mean.len().max(1)).max(1) * self.mean.len()
     }
 }
 
@@ -413,8 +425,7 @@ impl Work for ColumnTotals<'_> {
 struct ColumnRows<'a> {
     columns: &'a Columns<'a>,
     x: &'a [f32],
-    y: &'a mut [f32],
-    means: Option<&'a [Vec<f32>; 2]>,
+    y: &'a mut [Blank],
 }
 
 impl Work for ColumnRows<'_> {
@@ -425,24 +436,47 @@ impl Work for ColumnRows<'_> {
         let Columns { norm, mean, rstd, weight, bias } = self.columns;
         let cols = mean.len();
         for (x, y) in self.x.chunks(cols).zip(self.y.chunks_mut(cols)) {
-            let (x, y) = (x.as_ptr(), y.as_mut_ptr());
+            let (x, y) = (x.as_ptr(), y.as_mut_ptr().cast::<f32>());
             by_vectors!(S, cols, |i, k| {
                 // SAFETY: the rows and all lists have `cols` floats.
                 unsafe {
                     let list = |list: &Vec<f32>| load::<S>(list.as_ptr().add(i), k);
                     let [mean, rstd, weight, bias] = [mean, rstd, weight, bias].map(list);
-                    let (x, at) = (load::<S>(x.add(i), k), y.add(i));
-                    let result = if let Some([mean_g, mean_gx]) = self.means {
-                        let gradient = load::<S>(at, k);
-                        let (hat, g) =
-                            hat_and_gradient::<S>(norm.then, [mean, rstd, weight, bias], x, gradient);
-                        let dx = S::fnma(hat, list(mean_gx), S::sub(S::mul(g, weight), list(mean_g)));
-                        S::mul(dx, rstd)
-                    } else {
-                        let z = S::fma(S::mul(S::sub(x, mean), rstd), weight, bias);
-                        if norm.then == Then::Silu { silu::<S>(z) } else { z }
-                    };
-                    store::<S>(at, k, result);
+                    let hat = S::mul(S::sub(load::<S>(x.add(i), k), mean), rstd);
+                    let z = S::fma(hat, weight, bias);
+                    store::<S>(y.add(i), k, if norm.then == Then::Silu { silu::<S>(z) } else { z });
+                }
+            });
+        }
+    }
+}
+
+struct ColumnRowsBackward<'a> {
+    columns: &'a Columns<'a>,
+    x: &'a [f32],
+    g: &'a mut [f32],
+    means: &'a [Vec<f32>; 2],
+}
+
+impl Work for ColumnRowsBackward<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Columns { norm, mean, rstd, weight, bias } = self.columns;
+        let (cols, [mean_g, mean_gx]) = (mean.len(), self.means);
+        for (x, g) in self.x.chunks(cols).zip(self.g.chunks_mut(cols)) {
+            let (x, g) = (x.as_ptr(), g.as_mut_ptr());
+            by_vectors!(S, cols, |i, k| {
+                // SAFETY: the rows and all lists have `cols` floats.
+                unsafe {
+                    let list = |list: &Vec<f32>| load::<S>(list.as_ptr().add(i), k);
+                    let [mean, rstd, weight, bias] = [mean, rstd, weight, bias].map(list);
+                    let (x, at) = (load::<S>(x.add(i), k), g.add(i));
+                    let (hat, g) =
+                        hat_and_gradient::<S>(norm.then, [mean, rstd, weight, bias], x, load::<S>(at, k));
+                    let dx = S::fnma(hat, list(mean_gx), S::sub(S::mul(g, weight), list(mean_g)));
+                    store::<S>(at, k, S::mul(dx, rstd));
                 }
             });
         }
@@ -530,7 +564,7 @@ struct Apply<'a> {
     x: &'a [f32],
     set: Set,
     stat: Stat,
-    y: Parts<f32>,
+    y: Parts<'a, Blank>,
 }
 
 impl Work for Apply<'_> {
@@ -543,7 +577,7 @@ impl Work for Apply<'_> {
             let x = self.x[at..at + n].as_ptr();
             // SAFETY: both have n floats; the planes of a set are one task's.
             unsafe {
-                let y = self.y.slice(at, n).as_mut_ptr();
+                let y = self.y.slice(at, n).as_mut_ptr().cast::<f32>();
                 let (mean, scale) =
                     (S::splat(self.stat.mean), S::splat(self.stat.rstd * self.norm.weight(channel)));
                 let bias = S::splat(self.norm.bias(channel));
@@ -680,7 +714,7 @@ fn layer_norm_at(
     weight: &[f32],
     bias: &[f32],
     x: &[f32],
-    y: &mut [f32],
+    y: &mut [Blank],
 ) -> Vec<Stat> {
     let cols = weight.len();
     assert_eq!((bias.len(), y.len()), (cols, x.len()), "layer_norm: lengths of bias and result");
@@ -708,7 +742,7 @@ struct LayerNorm<'a> {
     weight: &'a [f32],
     bias: &'a [f32],
     x: &'a [f32],
-    y: &'a mut [f32],
+    y: &'a mut [Blank],
     stats: &'a mut [Stat],
 }
 
@@ -725,7 +759,8 @@ impl Work for LayerNorm<'_> {
                 let squares = x.chunks(BLOCK).map(|x| sum_of_squares::<S>(x, mean) as f64).sum::<f64>();
                 let rstd = (1.0 / (squares / n as f64 + self.eps as f64).sqrt()) as f32;
                 *stat = Stat { mean, rstd };
-                let (x, y, mean, rstd) = (x.as_ptr(), y.as_mut_ptr(), S::splat(mean), S::splat(rstd));
+                let (x, y) = (x.as_ptr(), y.as_mut_ptr().cast::<f32>());
+                let (mean, rstd) = (S::splat(mean), S::splat(rstd));
                 by_vectors!(S, n, |i, k| {
                     let hat = S::mul(S::sub(load::<S>(x.add(i), k), mean), rstd);
                     store::<S>(
@@ -825,7 +860,7 @@ impl Work for LayerNormBackward<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::checks::{assert_close, numbers, same_bits};
+    use crate::kernels::checks::{assert_close, numbers, same_bits, written_by};
     use crate::kernels::simd::levels;
 
     const SHAPES: [(usize, usize, usize, usize); 9] = [
@@ -896,11 +931,10 @@ mod tests {
                     let expected_gradients = backward_naive(&norm, 1e-5, &x, &g, None);
                     for level in levels() {
                         let name = format!("{level:?} {norm:?}");
-                        let mut y = vec![9.0; x.len()];
-                        let (stats, _) = norm.forward_at(level, 1e-5, &x, &mut y);
+                        let mut stats = Vec::new();
+                        let y = written_by(x.len(), |y| stats = norm.forward_at(level, 1e-5, &x, y).0);
                         assert_close(&name, &y, &expected, 3e-6);
-                        let mut again = vec![9.0; x.len()];
-                        norm.apply_at(level, &stats, &x, &mut again);
+                        let again = written_by(x.len(), |y| norm.apply_at(level, &stats, &x, y));
                         assert_close(&name, &again, &y, 1e-6);
                         let mut dx = g.clone();
                         let (dw, db) = norm.backward_at(level, &stats, Given::No, &x, &mut dx);
@@ -939,8 +973,10 @@ mod tests {
             let expected_dw: Vec<f32> = (0..cols).map(|col| column(&|i| g[i] * hat[i], col)).collect();
             let expected_db: Vec<f32> = (0..cols).map(|col| column(&|i| g[i], col)).collect();
             for level in levels() {
-                let (mut y, mut dx) = (vec![9.0; x.len()], g.clone());
-                let stats = layer_norm_at(level, 1e-5, &weight, &bias[1..], &x, &mut y);
+                let (mut stats, mut dx) = (Vec::new(), g.clone());
+                let y = written_by(x.len(), |y| {
+                    stats = layer_norm_at(level, 1e-5, &weight, &bias[1..], &x, y);
+                });
                 let (dw, db) = layer_norm_backward_at(level, &weight, &stats, &x, &mut dx);
                 let name = format!("{level:?} {rows}x{cols}");
                 for (found, expected) in

@@ -1,6 +1,6 @@
 //! Pooling and upsampling of images (planes of height · width numbers), and looking up rows of a table.
 
-use super::memory::filled;
+use super::memory::{self, Blank, filled};
 use super::threads::{Parts, for_each_chunk};
 
 /// A window that moves over a plane: the same in both directions.
@@ -65,10 +65,10 @@ impl Window {
 /// Planes of `len` numbers, each written by `task`.
 ///
 /// # Safety
-/// `task` must write all numbers of the plane it is given, and read none before.
-unsafe fn planes(count: usize, len: usize, task: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+/// `task` must write all numbers of the plane it is given.
+unsafe fn planes(count: usize, len: usize, task: impl Fn(usize, &mut [Blank]) + Sync) -> Vec<f32> {
     let step = (8192 / len.max(1)).max(1);
-    let fill = |out: &mut [f32]| {
+    let fill = |out: &mut [Blank]| {
         for_each_chunk(out, step * len, |i, planes| {
             planes.chunks_mut(len).enumerate().for_each(|(j, plane)| task(i * step + j, plane));
         });
@@ -93,14 +93,14 @@ fn count(name: &str, numbers: usize, (h, w): (usize, usize)) -> usize {
 pub fn avg_pool2d(window: Window, x: &[f32], size: (usize, usize)) -> Vec<f32> {
     let (h, w) = size;
     let (oh, ow) = (window.results(h), window.results(w));
-    let task = |plane: usize, y: &mut [f32]| {
+    let task = |plane: usize, y: &mut [Blank]| {
         let x = &x[plane * h * w..][..h * w];
         for (i, y) in y.chunks_mut(ow).enumerate() {
             let (top, bottom, rows) = window.span(i, h);
             for (j, y) in y.iter_mut().enumerate() {
                 let (left, right, cols) = window.span(j, w);
                 let sum: f32 = (top..bottom).flat_map(|row| &x[row * w + left..row * w + right]).sum();
-                *y = sum / (rows * cols) as f32;
+                y.write(sum / (rows * cols) as f32);
             }
         }
     };
@@ -115,8 +115,8 @@ pub fn avg_pool2d(window: Window, x: &[f32], size: (usize, usize)) -> Vec<f32> {
 pub fn avg_pool2d_backward(window: Window, g: &[f32], size: (usize, usize)) -> Vec<f32> {
     let (h, w) = size;
     let (oh, ow) = (window.results(h), window.results(w));
-    let task = |plane: usize, dx: &mut [f32]| {
-        dx.fill(0.0);
+    let task = |plane: usize, dx: &mut [Blank]| {
+        let dx = memory::fill(dx, 0.0);
         for (i, g) in g[plane * oh * ow..][..oh * ow].chunks(ow).enumerate() {
             let (top, bottom, rows) = window.span(i, h);
             for (j, g) in g.iter().enumerate() {
@@ -143,18 +143,20 @@ pub fn max_pool2d(window: Window, x: &[f32], size: (usize, usize)) -> (Vec<f32>,
     let count = count("max_pool2d", x.len(), size);
     let mut at = vec![0; count * oh * ow];
     let places = Parts::new(&mut at);
-    let task = |plane: usize, y: &mut [f32]| {
+    let task = |plane: usize, y: &mut [Blank]| {
         let x = &x[plane * h * w..][..h * w];
         // SAFETY: each plane is one task's.
         let at = unsafe { places.slice(plane * oh * ow, oh * ow) };
         for (i, (y, at)) in y.iter_mut().zip(at).enumerate() {
             let ((top, bottom, _), (left, right, _)) = (window.span(i / ow, h), window.span(i % ow, w));
-            (*y, *at) = (f32::NEG_INFINITY, (top * w + left) as u32);
+            let mut most = f32::NEG_INFINITY;
+            *at = (top * w + left) as u32;
             for here in (top..bottom).flat_map(|row| row * w + left..row * w + right) {
-                if x[here] > *y || x[here].is_nan() {
-                    (*y, *at) = (x[here], here as u32);
+                if x[here] > most || x[here].is_nan() {
+                    (most, *at) = (x[here], here as u32);
                 }
             }
+            y.write(most);
         }
     };
     // SAFETY: each result is written.
@@ -171,8 +173,8 @@ pub fn max_pool2d_backward(window: Window, g: &[f32], at: &[u32], size: (usize, 
     let small = (window.results(h), window.results(w));
     let results = small.0 * small.1;
     assert_eq!(g.len(), at.len(), "max_pool2d backward: gradient and places");
-    let task = |plane: usize, dx: &mut [f32]| {
-        dx.fill(0.0);
+    let task = |plane: usize, dx: &mut [Blank]| {
+        let dx = memory::fill(dx, 0.0);
         let part = plane * results..(plane + 1) * results;
         g[part.clone()].iter().zip(&at[part]).for_each(|(g, &at)| dx[at as usize] += g);
     };
@@ -187,12 +189,12 @@ pub fn max_pool2d_backward(window: Window, g: &[f32], at: &[u32], size: (usize, 
 pub fn upsample_nearest(scale: usize, x: &[f32], size: (usize, usize)) -> Vec<f32> {
     let (h, w) = size;
     assert!(scale > 0, "upsample_nearest: a scale of 0");
-    let task = |plane: usize, y: &mut [f32]| {
+    let task = |plane: usize, y: &mut [Blank]| {
         let x = &x[plane * h * w..][..h * w];
         for (x, rows) in x.chunks(w).zip(y.chunks_mut(w * scale * scale)) {
             let (first, others) = rows.split_at_mut(w * scale);
             for (x, y) in x.iter().zip(first.chunks_mut(scale)) {
-                y.fill(*x);
+                memory::fill(y, *x);
             }
             others.chunks_mut(w * scale).for_each(|row| row.copy_from_slice(first));
         }
@@ -207,10 +209,10 @@ pub fn upsample_nearest(scale: usize, x: &[f32], size: (usize, usize)) -> Vec<f3
 /// If lengths do not fit.
 pub fn upsample_nearest_backward(scale: usize, g: &[f32], size: (usize, usize)) -> Vec<f32> {
     let (h, w) = size;
-    let task = |plane: usize, dx: &mut [f32]| {
+    let task = |plane: usize, dx: &mut [Blank]| {
         let g = &g[plane * dx.len() * scale * scale..][..dx.len() * scale * scale];
         for (dx, rows) in dx.chunks_mut(w).zip(g.chunks(w * scale * scale)) {
-            dx.fill(0.0);
+            let dx = memory::fill(dx, 0.0);
             for row in rows.chunks(w * scale) {
                 dx.iter_mut().zip(row.chunks(scale)).for_each(|(dx, g)| *dx += g.iter().sum::<f32>());
             }
@@ -226,10 +228,10 @@ pub fn upsample_nearest_backward(scale: usize, g: &[f32], size: (usize, usize)) 
 /// If lengths do not fit, or there is no such row.
 pub fn embedding(table: &[f32], width: usize, indices: &[usize]) -> Vec<f32> {
     let rows = table.len().checked_div(width).unwrap_or(0);
-    let task = |i: usize, y: &mut [f32]| {
+    let task = |i: usize, y: &mut [Blank]| {
         let row = indices[i];
         assert!(row < rows, "embedding: row {row} of a table of {rows}");
-        y.copy_from_slice(&table[row * width..][..width]);
+        memory::copy(y, &table[row * width..][..width]);
     };
     // SAFETY: all rows are written.
     unsafe { planes(indices.len(), width, task) }

@@ -4,7 +4,7 @@
 //! A row is read once from memory: while it is in the innermost cache, its maximum, its sum and its results are computed.
 
 use super::math::{by_vectors, exp, keep_first, ln_1p_unit, load, sigmoid, store};
-use super::memory::filled;
+use super::memory::{Blank, filled, written};
 use super::simd::{Level, Simd, Work, dispatch_at, level};
 use super::threads::{Parts, for_each};
 
@@ -41,7 +41,7 @@ pub fn forward(kind: Kind, x: &[f32], cols: usize) -> Vec<f32> {
     unsafe { filled(x.len(), |y| forward_at(level(), kind, x, cols, y)) }
 }
 
-fn forward_at(level: Level, kind: Kind, x: &[f32], cols: usize, y: &mut [f32]) {
+fn forward_at(level: Level, kind: Kind, x: &[f32], cols: usize, y: &mut [Blank]) {
     assert_eq!(x.len(), y.len(), "softmax: input and output");
     by_rows(x.len(), cols, y, cols, |at, y| {
         dispatch_at(level, Forward { kind, x: &x[at..][..y.len()], cols, y })
@@ -90,9 +90,9 @@ pub fn logsumexp_backward(x: &[f32], cols: usize, lse: &[f32], g: &[f32]) -> Vec
         "logsumexp backward: {} rows of {cols}",
         lse.len()
     );
-    let task = |at: usize, dx: &mut [f32]| {
+    let task = |at: usize, dx: &mut [Blank]| {
         let rows = at / cols..at / cols + dx.len() / cols;
-        dispatch_at(level(), ExpOfDifference { x: &x[at..][..dx.len()], lse: &lse[rows.clone()], cols, dx });
+        let dx = exp_of_difference(&x[at..][..dx.len()], cols, &lse[rows.clone()], dx);
         for (dx, &g) in dx.chunks_mut(cols).zip(&g[rows]) {
             dx.iter_mut().for_each(|dx| *dx *= g);
         }
@@ -128,9 +128,9 @@ pub fn cross_entropy_backward(x: &[f32], cols: usize, targets: &[usize], lse: &[
         lse.len()
     );
     let factor = g / lse.len() as f32;
-    let task = |at: usize, dx: &mut [f32]| {
+    let task = |at: usize, dx: &mut [Blank]| {
         let rows = at / cols..at / cols + dx.len() / cols;
-        dispatch_at(level(), ExpOfDifference { x: &x[at..][..dx.len()], lse: &lse[rows.clone()], cols, dx });
+        let dx = exp_of_difference(&x[at..][..dx.len()], cols, &lse[rows.clone()], dx);
         for (dx, &target) in dx.chunks_mut(cols).zip(&targets[rows]) {
             dx[target] -= 1.0;
             dx.iter_mut().for_each(|dx| *dx *= factor);
@@ -178,13 +178,19 @@ pub fn mse_backward(x: &[f32], y: &[f32], g: f32) -> Vec<f32> {
 /// Runs `task(start, part)` for parts of `out` that belong to whole rows: `out` has `width` floats for each of the rows.
 /// How it is cut is a matter of shape only. A large matrix is cut into pieces of 2 MB, so that no two threads are the
 /// first to touch the same (large) page.
-fn by_rows(len: usize, cols: usize, out: &mut [f32], width: usize, task: impl Fn(usize, &mut [f32]) + Sync) {
+fn by_rows<T: Send>(
+    len: usize,
+    cols: usize,
+    out: &mut [T],
+    width: usize,
+    task: impl Fn(usize, &mut [T]) + Sync,
+) {
     if out.is_empty() || (len == 0 && width == cols) {
         return;
     }
     assert!(len.is_multiple_of(cols.max(1)), "softmax: {len} numbers in rows of {cols}");
     let rows_per_task = ((len / 32).clamp(1 << 13, 1 << 19) / cols.max(1)).max(1);
-    let (parts, step, len) = (Parts::new(out), rows_per_task * width, out.len());
+    let (step, len, parts) = (rows_per_task * width, out.len(), Parts::new(out));
     for_each(len.div_ceil(step), |i| {
         // SAFETY: parts of different i do not overlap.
         task(i * step, unsafe { parts.slice(i * step, step.min(len - i * step)) });
@@ -195,7 +201,7 @@ struct Forward<'a> {
     kind: Kind,
     x: &'a [f32],
     cols: usize,
-    y: &'a mut [f32],
+    y: &'a mut [Blank],
 }
 
 impl Work for Forward<'_> {
@@ -210,7 +216,7 @@ impl Work for Forward<'_> {
             let next = rows.get(i + 1).unwrap_or(x);
             // SAFETY: all are rows of one length, n.
             unsafe {
-                let (n, p, y) = (x.len(), x.as_ptr(), y.as_mut_ptr());
+                let (n, p, y) = (x.len(), x.as_ptr(), y.as_mut_ptr().cast::<f32>());
                 match self.kind {
                     Kind::Softmax => {
                         let (sum, highest_of_next) = exp_and_sum::<S, true>(x, highest, y, next);
@@ -343,12 +349,22 @@ impl Work for LogSumExp<'_> {
     }
 }
 
-/// e^(x - lse) of each row.
+/// e^(x - lse) of each row, which is written to `dx`.
+///
+/// # Panics
+/// If the lengths do not fit.
+fn exp_of_difference<'a>(x: &[f32], cols: usize, lse: &[f32], dx: &'a mut [Blank]) -> &'a mut [f32] {
+    assert_eq!((x.len(), dx.len()), (cols * lse.len(), cols * lse.len()), "{} rows of {cols}", lse.len());
+    dispatch_at(level(), ExpOfDifference { x, lse, cols, dx });
+    // SAFETY: all rows were written.
+    unsafe { written(dx) }
+}
+
 struct ExpOfDifference<'a> {
     x: &'a [f32],
     lse: &'a [f32],
     cols: usize,
-    dx: &'a mut [f32],
+    dx: &'a mut [Blank],
 }
 
 impl Work for ExpOfDifference<'_> {
@@ -357,7 +373,7 @@ impl Work for ExpOfDifference<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         for ((x, dx), &lse) in self.x.chunks(self.cols).zip(self.dx.chunks_mut(self.cols)).zip(self.lse) {
-            let (n, x, dx) = (x.len(), x.as_ptr(), dx.as_mut_ptr());
+            let (n, x, dx) = (x.len(), x.as_ptr(), dx.as_mut_ptr().cast::<f32>());
             // SAFETY: both are rows of one length, n.
             unsafe {
                 let lse = S::splat(lse);
@@ -422,7 +438,7 @@ impl Work for SumOf<'_> {
     }
 }
 
-fn difference_at(level: Level, loss: Loss, x: &[f32], y: &[f32], factor: f32, dx: &mut [f32]) {
+fn difference_at(level: Level, loss: Loss, x: &[f32], y: &[f32], factor: f32, dx: &mut [Blank]) {
     assert_eq!((x.len(), x.len()), (y.len(), dx.len()), "{loss:?} backward: input, target and gradient");
     by_rows(x.len(), 1, dx, 1, |at, dx| {
         let part = at..at + dx.len();
@@ -435,7 +451,7 @@ struct Difference<'a> {
     x: &'a [f32],
     y: &'a [f32],
     factor: f32,
-    dx: &'a mut [f32],
+    dx: &'a mut [Blank],
 }
 
 impl Work for Difference<'_> {
@@ -443,7 +459,7 @@ impl Work for Difference<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let (x, y, dx) = (self.x.as_ptr(), self.y.as_ptr(), self.dx.as_mut_ptr());
+        let (x, y, dx) = (self.x.as_ptr(), self.y.as_ptr(), self.dx.as_mut_ptr().cast::<f32>());
         // SAFETY: all three have the same length.
         unsafe {
             let factor = S::splat(self.factor);
@@ -462,7 +478,7 @@ impl Work for Difference<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::checks::{assert_close, numbers, same_bits};
+    use crate::kernels::checks::{assert_close, numbers, same_bits, written_by};
     use crate::kernels::simd::levels;
 
     const SHAPES: [(usize, usize); 9] =
@@ -474,8 +490,7 @@ mod tests {
             let (x, g) = (numbers(rows * cols, 20.0), numbers(rows * cols, 1.0));
             for level in levels() {
                 for kind in [Kind::Softmax, Kind::LogSoftmax] {
-                    let mut y = vec![9.0; x.len()];
-                    forward_at(level, kind, &x, cols, &mut y);
+                    let y = written_by(x.len(), |y| forward_at(level, kind, &x, cols, y));
                     let name = format!("{level:?} {kind:?} {rows}x{cols}");
                     assert_close(&name, &y, &forward_naive(kind, &x, cols), 1e-6);
                     let mut dx = g.clone();
@@ -549,8 +564,7 @@ mod tests {
                     }
                     let mean = mean_at(level, loss, &x, &t) as f64;
                     assert!((mean / (total / n as f64) - 1.0).abs() < 1e-6, "{level:?} {loss:?} {n}: {mean}");
-                    let mut dx = vec![0.0; n];
-                    difference_at(level, loss, &x, &t, 0.5, &mut dx);
+                    let dx = written_by(n, |dx| difference_at(level, loss, &x, &t, 0.5, dx));
                     assert_close("elementwise", &dx, &expected, 1e-6);
                 }
             }
@@ -562,8 +576,8 @@ mod tests {
         let (inf, nan) = (f32::INFINITY, f32::NAN);
         let x = [[-inf; 3], [1.0, -inf, 1.0], [inf, 0.0, 0.0], [nan, 0.0, 1.0], [0.0, 1.0, nan]].concat();
         for level in levels() {
-            let (mut y, mut lse) = (vec![0.0; 15], vec![0.0; 5]);
-            forward_at(level, Kind::Softmax, &x, 3, &mut y);
+            let mut lse = vec![0.0; 5];
+            let y = written_by(15, |y| forward_at(level, Kind::Softmax, &x, 3, y));
             assert!(y[..3].iter().chain(&y[6..]).all(|y| y.is_nan()), "{level:?}: {y:?}");
             assert_eq!(y[3..6], [0.5, 0.0, 0.5]);
             logsumexp_at(level, &x, 3, &mut lse);

@@ -11,6 +11,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::hint::spin_loop;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Condvar, Mutex, OnceLock, TryLockError};
@@ -63,7 +64,7 @@ pub fn for_each(tasks: usize, task: impl Fn(usize) + Sync) {
 
 /// Calls `task(i, part)` for each part of `chunk` elements (the last may be shorter) of a slice, as [`for_each`] does.
 pub fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, task: impl Fn(usize, &mut [T]) + Sync) {
-    let (parts, len) = (Parts::new(data), data.len());
+    let (len, parts) = (data.len(), Parts::new(data));
     for_each(len.div_ceil(chunk.max(1)), |i| {
         let start = i * chunk;
         // SAFETY: parts of different i do not overlap, for_each gives out each i once, and `data` stays borrowed.
@@ -71,44 +72,56 @@ pub fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, task: impl Fn(usize
     });
 }
 
-/// A mutable slice of which tasks take parts that do not overlap, in whatever pattern.
-#[derive(Clone, Copy)]
-pub struct Parts<T>(*mut T, usize);
+/// A mutable slice of which tasks take parts that do not overlap, in whatever pattern. The slice stays borrowed as long
+/// as the parts are in use.
+pub struct Parts<'a, T> {
+    start: *mut T,
+    len: usize,
+    borrow: PhantomData<&'a mut [T]>,
+}
 
-// SAFETY: all access is through `slice`, whose caller promises that parts do not overlap.
-unsafe impl<T: Send> Sync for Parts<T> {}
-unsafe impl<T: Send> Send for Parts<T> {}
+impl<T> Clone for Parts<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
 
-impl<T> Parts<T> {
-    /// Of this slice. It must outlive all use of the parts: keep the borrow.
-    pub fn new(data: &mut [T]) -> Self {
-        Parts(data.as_mut_ptr(), data.len())
+impl<T> Copy for Parts<'_, T> {}
+
+// SAFETY: all access is through `slice` and `at`, whose callers promise that parts do not overlap.
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
+unsafe impl<T: Send> Send for Parts<'_, T> {}
+
+impl<'a, T> Parts<'a, T> {
+    /// Of this slice.
+    pub fn new(data: &'a mut [T]) -> Self {
+        Parts { start: data.as_mut_ptr(), len: data.len(), borrow: PhantomData }
     }
 
     /// Elements `start..start + len`.
     ///
     /// # Safety
-    /// No two parts that are in use at the same time may overlap, and the slice must still be mutably borrowed.
+    /// No two parts that are in use at the same time overlap.
     ///
     /// # Panics
     /// If the slice does not have these elements.
-    #[allow(clippy::mut_from_ref)]
     #[inline]
-    pub unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
-        assert!(start <= self.1 && len <= self.1 - start, "part {start}+{len} of a slice of {}", self.1);
-        // SAFETY: inside the slice; the caller promises the rest.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
+    pub unsafe fn slice(self, start: usize, len: usize) -> &'a mut [T] {
+        // SAFETY: `at` checks that the elements are there; the caller promises that nobody else uses them.
+        unsafe { std::slice::from_raw_parts_mut(self.at(start, len), len) }
     }
 
-    /// A pointer to element `start`, good for `len` elements: for parts that are not one piece, such as a matrix's tile.
+    /// A pointer to element `start`, which may be used for `len` elements: for parts that are not in one piece, such as
+    /// a tile of a matrix. As with [`Parts::slice`], whoever uses it must see to it that nobody else uses these elements.
     ///
     /// # Panics
     /// If the slice does not have these elements.
     #[inline]
-    pub fn at(&self, start: usize, len: usize) -> *mut T {
-        assert!(start <= self.1 && len <= self.1 - start, "part {start}+{len} of a slice of {}", self.1);
+    pub fn at(self, start: usize, len: usize) -> *mut T {
+        let fits = start <= self.len && len <= self.len - start;
+        assert!(fits, "part {start}+{len} of a slice of {}", self.len);
         // SAFETY: inside the slice.
-        unsafe { self.0.add(start) }
+        unsafe { self.start.add(start) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use minai::kernels::conv::{Geometry, conv2d};
-use minai::kernels::gemm::gemm as minai_gemm;
+use minai::kernels::gemm::{Target, View, gemm as minai_gemm};
 use minai::kernels::threads::with_threads;
 use minai::matmul::matmul_packed;
 use minai::matrix::Matrix;
@@ -63,7 +63,7 @@ fn products(n: usize, threads: usize) -> candle_core::Result<()> {
     let (v, w) = (Matrix::new(a.clone(), (n, n)), Matrix::new(b.clone(), (n, n)));
     let parallelism = if threads > 1 { gemm::Parallelism::Rayon(threads) } else { gemm::Parallelism::None };
     let mut all: Vec<Work> = vec![
-        ("minai", Box::new(|| minai_gemm(n, n, n, &a, (n, 1), &b, (n, 1), 0.0, &mut c, n))),
+        ("minai", Box::new(|| minai_gemm((n, n, n), View::rows(&a, n), View::rows(&b, n), Target::overwrite(&mut c, n)))),
         ("gemm", {
             let (a, b, d) = (a.as_ptr(), b.as_ptr(), d.as_mut_ptr());
             let row = n as isize;

@@ -10,11 +10,12 @@
 //! that what a task sums up stays in its core's cache. Transformed kernels are four times as many numbers as kernels: for
 //! a small picture with many channels each task makes its own, a few input channels at a time.
 
-use super::conv::Geometry;
-use super::gemm::{HalfTile, RowOfTiles, TileSize};
-use super::scratch::scratch;
-use super::simd::{Simd, Work, dispatch};
-use super::threads::{Parts, for_each};
+use super::Geometry;
+use crate::kernels::gemm::{HalfTile, Mode, Rectangle, RowOfTiles, TileSize};
+use crate::kernels::memory::{Blank, copy};
+use crate::kernels::scratch::scratch;
+use crate::kernels::simd::{Simd, Work, dispatch};
+use crate::kernels::threads::{Parts, for_each, for_each_chunk};
 use std::ops::Range;
 
 /// Inputs and outputs of a tile, along one axis.
@@ -47,14 +48,14 @@ pub(super) fn is_worth_it(g: &Geometry) -> bool {
         && g.padding.0.max(g.padding.1) <= 2
 }
 
-/// y = x ∗ weight + bias, see [`super::conv::conv2d`].
-pub(super) fn conv2d(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+/// Writes x ∗ weight + bias to `y`.
+pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [Blank]) {
     let kernels = Kernels { weight, outer: g.c_in * 9, inner: 9, flipped: [0, 1, 2, 3, 4, 5, 6, 7, 8] };
     run(g, x, kernels, bias, y);
 }
 
-/// dx from dy: the convolution with the kernels turned round and the channels exchanged.
-pub(super) fn grad_input(g: &Geometry, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+/// Writes the gradient of x to `dx`: the convolution with the kernels turned round and the channels exchanged.
+pub(super) fn grad_input(g: &Geometry, dy: &[f32], weight: &[f32], dx: &mut [Blank]) {
     let kernels = Kernels { weight, outer: 9, inner: g.c_in * 9, flipped: [8, 7, 6, 5, 4, 3, 2, 1, 0] };
     let back = Geometry {
         c_in: g.c_out,
@@ -75,7 +76,7 @@ struct Kernels<'a> {
     flipped: [usize; 9],
 }
 
-fn run(g: &Geometry, x: &[f32], kernels: Kernels, bias: Option<&[f32]>, y: &mut [f32]) {
+fn run(g: &Geometry, x: &[f32], kernels: Kernels, bias: Option<&[f32]>, y: &mut [Blank]) {
     let (oh, ow) = g.out_size();
     let (mr, nr) = dispatch(TileSize);
     let (rows, columns) = (oh.div_ceil(OUT), ow.div_ceil(OUT));
@@ -90,10 +91,7 @@ fn run(g: &Geometry, x: &[f32], kernels: Kernels, bias: Option<&[f32]>, y: &mut 
     // All transformed kernels at once, if many tiles will use them. Else they would be more than the whole rest, and each
     // task makes its own as it goes, which never leave the cache.
     let mut u = scratch(if few { 0 } else { panels * panel_len });
-    let all_u = Parts::new(&mut u);
-    for_each(if few { 0 } else { panels }, |panel| {
-        // SAFETY: each panel is written by one task.
-        let to = unsafe { all_u.slice(panel * panel_len, panel_len) };
+    for_each_chunk(&mut u, panel_len, |panel, to| {
         dispatch(TransformKernels {
             kernels,
             outputs: panel * mr..g.c_out.min((panel + 1) * mr),
@@ -124,8 +122,7 @@ fn run(g: &Geometry, x: &[f32], kernels: Kernels, bias: Option<&[f32]>, y: &mut 
                 let inputs = start..g.c_in.min(start + depth);
                 let (u, panel_step, element_step) = if !few {
                     let first = block * PANELS * panel_len + start * mr;
-                    // SAFETY: nobody writes to it any more.
-                    (&*unsafe { all_u.slice(first, panels * panel_len - first) }, panel_len, g.c_in * mr)
+                    (&u[first..], panel_len, g.c_in * mr)
                 } else {
                     let element_step = inputs.len() * mr;
                     for (panel, to) in own.chunks_mut(ALL * element_step).take(height / mr).enumerate() {
@@ -135,6 +132,7 @@ fn run(g: &Geometry, x: &[f32], kernels: Kernels, bias: Option<&[f32]>, y: &mut 
                     }
                     (&*own, ALL * element_step, element_step)
                 };
+                let mode = if start == 0 { Mode::Overwrite } else { Mode::Add };
                 for element in 0..ALL {
                     for panel in 0..height / mr {
                         let c = &mut products[(element * height + panel * mr) * strip.room()..];
@@ -144,10 +142,7 @@ fn run(g: &Geometry, x: &[f32], kernels: Kernels, bias: Option<&[f32]>, y: &mut 
                             b_row: nr,
                             b_panel: g.c_in * nr,
                             depth: inputs.len(),
-                            c: c[..mr * strip.room()].as_mut_ptr(),
-                            ldc: strip.room(),
-                            size: (mr, strip.tiles(first + at)),
-                            beta: if start == 0 { 0.0 } else { 1.0 },
+                            c: Rectangle::new(c, strip.room(), (mr, strip.tiles(first + at)), mode),
                         };
                         match 2 * strip.tiles(first + at) <= nr {
                             true => dispatch(HalfTile(tiles)),
@@ -287,7 +282,7 @@ struct TransformInput<'a> {
     number: usize,
     x: &'a [f32],
     c: usize,
-    v: Parts<f32>,
+    v: Parts<'a, f32>,
     /// Where the strip begins in v.
     at: usize,
 }
@@ -376,7 +371,7 @@ struct TransformOutput<'a> {
     step: usize,
     bias: f32,
     channel: usize,
-    y: Parts<f32>,
+    y: Parts<'a, Blank>,
 }
 
 /// Aᵀ m.
@@ -426,7 +421,7 @@ impl Work for TransformOutput<'_> {
                     let at = ((image * g.c_out + channel) * oh + row + i) * ow + column;
                     // SAFETY: each strip and channel has its own outputs.
                     let to = unsafe { y.slice(at, width) };
-                    to.copy_from_slice(&squares[i][t][..width]);
+                    copy(to, &squares[i][t][..width]);
                 }
             }
         }
@@ -435,9 +430,9 @@ impl Work for TransformOutput<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::checks::numbers;
-    use super::super::conv::{conv2d_grad_input_naive, conv2d_naive};
+    use super::super::naive;
     use super::*;
+    use crate::kernels::checks::{numbers, written_by};
 
     #[test]
     fn equals_loops_over_everything() {
@@ -463,17 +458,17 @@ mod tests {
             let (oh, ow) = g.out_size();
             let x = numbers(n * c_in * size.0 * size.1, 1.0);
             let (weight, bias) = (numbers(c_out * c_in * 9, 1.0), numbers(c_out, 1.0));
-            let (mut y, mut want) = (vec![0.0; n * c_out * oh * ow], vec![0.0; n * c_out * oh * ow]);
-            conv2d(&g, &x, &weight, Some(&bias), &mut y);
-            conv2d_naive(&g, &x, &weight, Some(&bias), &mut want);
+            let mut want = vec![0.0; n * c_out * oh * ow];
+            let y = written_by(want.len(), |y| forward(&g, &x, &weight, Some(&bias), y));
+            naive::forward(&g, &x, &weight, Some(&bias), &mut want);
             let close = |got: &[f32], want: &[f32]| {
                 let largest = want.iter().fold(1.0_f32, |most, x| most.max(x.abs()));
                 got.iter().zip(want).all(|(x, y)| (x - y).abs() <= 5e-6 * largest)
             };
             assert!(close(&y, &want), "{g:?}");
-            let (mut dx, mut want) = (x.clone(), x.clone());
-            grad_input(&g, &y, &weight, &mut dx);
-            conv2d_grad_input_naive(&g, &y, &weight, &mut want);
+            let mut want = x.clone();
+            let dx = written_by(want.len(), |dx| grad_input(&g, &y, &weight, dx));
+            naive::grad_input(&g, &y, &weight, &mut want);
             assert!(close(&dx, &want), "{g:?} backwards");
         }
     }
