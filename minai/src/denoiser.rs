@@ -1,8 +1,6 @@
 // Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 6c9af1d52d65fb0f
+// nbs:hash 5b9141d5a5441f62
 //! The exact denoiser of a data set: what a network that is trained to remove noise would say if it learned perfectly.
-
-use crate::noise::NoiseSchedule;
 
 // %% notebooks/16_samplers.ipynb de-exact
 use minai::array::Array;
@@ -129,18 +127,14 @@ pub fn noise_in(x: &Tensor, denoised: &Tensor, sigma: f64) -> Tensor {
     (x - denoised) / sigma as f32
 }
 
-/// The noise in x = x₀ + σ n, in the form in which a network says it.
 impl ExactDenoiser {
-    /// The noise in `x` (b, …), as a network would say it to a `Sampler`: x is what
-    /// `scale_input` gives, t a time of the schedule, and eps = (x √(1 + σ²) - D) / σ.
+    /// The noise in x = x₀ + σ n (b, …), as a sampler asks for it.
     ///
     /// # Panics
-    /// If the shapes do not fit.
+    /// As [`denoise`](Self::denoise).
     #[track_caller]
-    pub fn noise(&self, schedule: &NoiseSchedule, x: &Tensor, t: f64) -> Tensor {
-        let sigma = schedule.sigma(t);
-        let x = x * sigma.hypot(1.0) as f32;
-        noise_in(&x, &self.denoise(&x, sigma), sigma)
+    pub fn eps(&self, x: &Tensor, sigma: f64) -> Tensor {
+        noise_in(x, &self.denoise(x, sigma), sigma)
     }
 }
 
@@ -180,20 +174,12 @@ impl ExactDenoiser {
         softmax(&self.scores(x, sigma).masked_fill(&refused, f32::NEG_INFINITY), -1)
     }
 
-    /// As [`noise`](Self::noise), where row `b` of x can only have been image `i` if `allowed(b, i)`.
+    /// As [`eps`](Self::eps), where row `b` of x can only have been image `i` if `allowed(b, i)`.
     ///
     /// # Panics
-    /// If the shapes do not fit, or a row is allowed no image.
+    /// As [`denoise_among`](Self::denoise_among).
     #[track_caller]
-    pub fn noise_among(
-        &self,
-        schedule: &NoiseSchedule,
-        x: &Tensor,
-        t: f64,
-        allowed: impl Fn(usize, usize) -> bool,
-    ) -> Tensor {
-        let sigma = schedule.sigma(t);
-        let x = x * sigma.hypot(1.0) as f32;
-        noise_in(&x, &self.denoise_among(&x, sigma, allowed), sigma)
+    pub fn eps_among(&self, x: &Tensor, sigma: f64, allowed: impl Fn(usize, usize) -> bool) -> Tensor {
+        noise_in(x, &self.denoise_among(x, sigma, allowed), sigma)
     }
 }
