@@ -1,5 +1,5 @@
 // Owned by notebooks/20_fewer_steps.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash f59c557331863cf8
+// nbs:hash 76b4dc76719f91e8
 //! What notebooks/20_fewer_steps.ipynb claims.
 
 use minai::levels::{Call, FinalLevel, Spacing};
@@ -90,6 +90,8 @@ fn samplers_by_the_names_that_people_type() -> Result<(), Box<dyn std::error::Er
         };
         let unknown = "lsm".parse::<Sampler>().unwrap_err().to_string();
         assert!(unknown.contains("no sampler \"lsm\"") && unknown.contains("lms, "), "{unknown}");
+        let lcm = "LCM Karras".parse::<Sampler>().unwrap_err().to_string();
+        assert!(lcm.contains("lcm visits whole times"), "{lcm}");
         assert!("".parse::<Sampler>().is_err() && "karras".parse::<Sampler>().is_err());
         let lms = Sampler::Lms(Spacing::Linspace);
         assert!(refused(lms, 0).contains("0 steps: lms takes from 1 to 1000"));

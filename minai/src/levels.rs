@@ -1,5 +1,5 @@
 // Owned by notebooks/20_fewer_steps.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e1306b4190c30bea
+// nbs:hash 76ede2e46944e03f
 //! Which noise levels a sampler visits, and what a network is told at each: the frame around a sampler.
 
 // %% notebooks/20_fewer_steps.ipynb lv-spacing
@@ -171,14 +171,25 @@ impl Levels {
         let scale = deviation(&at.1);
         ending(schedule, at, last, scale)
     }
+}
 
-    /// Some of the 50 times for which latent consistency models are distilled, about equally spaced, then no noise.
+// %% notebooks/20_fewer_steps.ipynb lv-distilled
+/// Time `i` of `steps`, from the `known` times for which a network was distilled, about equally spaced.
+fn distilled_time(all: usize, known: usize, steps: usize, i: usize) -> f64 {
+    ((known - i * known / steps) * (all / known) - 1) as f64
+}
+
+impl Levels {
+    /// Some of the 50 times for which latent consistency models are distilled, then no noise: as diffusers' LCM.
+    ///
+    /// # Panics
+    /// If `steps` is 0 or more than 50, or more than the schedule has.
     #[track_caller]
     pub fn distilled(schedule: &NoiseSchedule, steps: usize) -> Self {
         let (all, known) = (schedule.steps(), schedule.steps().min(50));
         assert!((1..=known).contains(&steps), "a distilled network takes from 1 to {known} steps, not {steps}");
-        let time = |i: usize| ((known - i * known / steps) * (all / known) - 1) as f64;
-        let at = whole(schedule, (0..steps).map(time).collect(), None);
+        let times = (0..steps).map(|i| distilled_time(all, known, steps, i)).collect();
+        let at = whole(schedule, times, None);
         let scale = deviation(&at.1);
         ending(schedule, at, FinalLevel::Zero, scale)
     }
@@ -186,7 +197,7 @@ impl Levels {
 
 // %% notebooks/20_fewer_steps.ipynb lv-call
 /// One call of a network by a sampler.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Call {
     /// The number of calls before it.
     pub number: usize,
@@ -213,6 +224,23 @@ impl Levels {
             (None, Some(schedule)) => schedule.time(sigma),
             (None, None) => sigma,
         }
+    }
+}
+
+// %% notebooks/20_fewer_steps.ipynb lv-eps
+/// How samplers ask a network.
+fn call(levels: &Levels, number: usize, x: &Tensor, sigma: f64) -> Call {
+    Call { number, x: x.clone(), sigma, input: levels.input(x, sigma), time: levels.time(sigma) }
+}
+
+impl Levels {
+    /// A network as samplers want it: `network` finds the noise in `call.input`, knowing `call.time`.
+    pub fn eps<E>(
+        &self,
+        mut network: impl FnMut(&Call) -> Result<Tensor, E>,
+    ) -> impl FnMut(&Tensor, f64) -> Result<Tensor, E> {
+        let mut numbers = 0..;
+        move |x: &Tensor, sigma: f64| network(&call(self, numbers.next().expect("endless"), x, sigma))
     }
 }
 

@@ -1,5 +1,5 @@
 // Owned by notebooks/20_fewer_steps.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 8c204ffa68298265
+// nbs:hash 0ca35439f782af46
 //! All samplers by name, and one function that runs any of them with any network.
 
 use crate::levels::{Call, FinalLevel, Levels, Spacing};
@@ -55,41 +55,6 @@ pub const SAMPLERS: [(&str, Sampler); 15] = [
     ("lcm", Sampler::Lcm),
 ];
 
-// %% notebooks/20_fewer_steps.ipynb sp-error
-/// Why a sampler can't be had.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum SamplerError {
-    /// There is none of this name.
-    Unknown(String),
-    /// This sampler takes from 1 to so many steps.
-    Steps(Sampler, usize, usize),
-    /// DDIM's eta is not from 0 to 1.
-    Eta(f64),
-    /// This sampler visits whole times.
-    Karras(Sampler),
-}
-
-impl fmt::Display for SamplerError {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::Unknown(name) => {
-                let known = SAMPLERS.map(|(name, _)| name).join(", ");
-                write!(f, "there is no sampler {name:?}; there are {known}, and most can have \" karras\" after the name")
-            }
-            Self::Steps(sampler, most, steps) => {
-                write!(f, "{steps} steps: {sampler} takes from 1 to {most} with this noise schedule")
-            }
-            Self::Eta(eta) => write!(f, "eta is from 0 to 1, not {eta}"),
-            Self::Karras(sampler) => {
-                write!(f, "{} visits whole times, and can't have Karras's noise levels", sampler.name())
-            }
-        }
-    }
-}
-
-impl std::error::Error for SamplerError {}
-
 // %% notebooks/20_fewer_steps.ipynb sp-spacing
 /// Where a sampler's spacing is kept.
 fn spacing_of(sampler: &mut Sampler) -> Option<&mut Spacing> {
@@ -117,6 +82,66 @@ impl Sampler {
     }
 }
 
+// %% notebooks/20_fewer_steps.ipynb sp-name
+/// Whether they are the same but for spacing and eta.
+fn alike(a: &Sampler, b: &Sampler) -> bool {
+    std::mem::discriminant(a) == std::mem::discriminant(b)
+}
+
+impl Sampler {
+    /// Its name, without the spacing.
+    pub fn name(self) -> &'static str {
+        SAMPLERS.into_iter().find(|(_, other)| alike(other, &self)).expect("all are in the list").0
+    }
+}
+
+impl fmt::Display for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())?;
+        if self.spacing() == Some(Spacing::Karras) { f.write_str(" karras") } else { Ok(()) }
+    }
+}
+
+// %% notebooks/20_fewer_steps.ipynb sp-error
+/// Why a sampler can't be had.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum SamplerError {
+    /// There is none of this name.
+    Unknown(String),
+    /// This sampler takes from 1 to so many steps.
+    Steps(Sampler, usize, usize),
+    /// DDIM's eta is not from 0 to 1.
+    Eta(f64),
+    /// This sampler visits whole times.
+    Karras(Sampler),
+}
+
+impl std::error::Error for SamplerError {}
+
+// %% notebooks/20_fewer_steps.ipynb sp-error-text
+/// The names of all samplers, for people.
+fn known() -> String {
+    SAMPLERS.map(|(name, _)| name).join(", ")
+}
+
+impl fmt::Display for SamplerError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Unknown(name) => {
+                write!(f, "there is no sampler {name:?}; there are {}, and most also with \" karras\" added", known())
+            }
+            Self::Steps(sampler, most, steps) => {
+                write!(f, "{steps} steps: {sampler} takes from 1 to {most} with this noise schedule")
+            }
+            Self::Eta(eta) => write!(f, "eta is from 0 to 1, not {eta}"),
+            Self::Karras(sampler) => {
+                write!(f, "{} visits whole times, and can't have Karras's noise levels", sampler.name())
+            }
+        }
+    }
+}
+
 // %% notebooks/20_fewer_steps.ipynb sp-parse
 /// A name without what people write differently: `k_euler_ancestral` and "Euler a" are "eulera", "DPM++ 2M" is "dpmpp2m".
 fn plain(name: &str) -> String {
@@ -135,22 +160,11 @@ impl FromStr for Sampler {
         let short = if short == "plms" { "pndm" } else { short };
         let found = SAMPLERS.into_iter().find(|(known, _)| plain(known) == short);
         let (_, sampler) = found.ok_or_else(|| SamplerError::Unknown(name.to_owned()))?;
-        Ok(if all.ends_with("karras") { sampler.spaced(Spacing::Karras) } else { sampler })
-    }
-}
-
-impl Sampler {
-    /// Its name, without the spacing.
-    pub fn name(self) -> &'static str {
-        let same = |other: &Sampler| std::mem::discriminant(other) == std::mem::discriminant(&self);
-        SAMPLERS.into_iter().find(|(_, other)| same(other)).expect("all are in the list").0
-    }
-}
-
-impl fmt::Display for Sampler {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.name())?;
-        if self.spacing() == Some(Spacing::Karras) { f.write_str(" karras") } else { Ok(()) }
+        match (all.ends_with("karras"), sampler.spacing()) {
+            (true, Some(_)) => Ok(sampler.spaced(Spacing::Karras)),
+            (true, None) => Err(SamplerError::Karras(sampler)),
+            (false, _) => Ok(sampler),
+        }
     }
 }
 
@@ -170,6 +184,10 @@ fn check(sampler: Sampler, steps: usize, all: usize) -> Result<(), SamplerError>
     }
 }
 
+// %% notebooks/20_fewer_steps.ipynb sp-visits
+/// LCM's spacing is its own, and so it has none.
+const NONE: Spacing = Spacing::Trailing;
+
 impl Sampler {
     /// What it visits in `steps` steps of a schedule. `last` is where DDIM and PNDM end.
     ///
@@ -178,7 +196,7 @@ impl Sampler {
     pub fn levels(self, schedule: &NoiseSchedule, steps: usize, last: FinalLevel) -> Result<Levels, SamplerError> {
         use Sampler::*;
         check(self, steps, schedule.steps())?;
-        let spacing = self.spacing().unwrap_or(Spacing::Trailing);
+        let spacing = self.spacing().unwrap_or(NONE);
         Ok(match self {
             Ddim { .. } | Pndm(_) => Levels::preserving(schedule, steps, spacing, last),
             Ddpm(_) => Levels::preserving(schedule, steps, spacing, FinalLevel::Zero),
@@ -190,7 +208,7 @@ impl Sampler {
     }
 }
 
-// %% notebooks/20_fewer_steps.ipynb sp-run
+// %% notebooks/20_fewer_steps.ipynb sp-calls
 /// How many of the steps end at a level above 0.
 fn above_zero(levels: &Levels) -> usize {
     levels.sigmas[1..].iter().filter(|&&sigma| sigma > 0.0).count()
@@ -207,7 +225,15 @@ impl Sampler {
             _ => steps,
         }
     }
+}
 
+// %% notebooks/20_fewer_steps.ipynb sp-run
+/// x₀ + σ n at the last level as the network would see it: what published programs return.
+fn result(levels: &Levels, x: Tensor) -> Tensor {
+    levels.input(&x, levels.sigmas[levels.sigmas.len() - 1])
+}
+
+impl Sampler {
     /// Runs it from x₀ + σ n at the first of `levels` (for pure noise: noise of variance 1 times their `initial_scale`).
     /// `network` finds the noise in `call.input`; `noise(shape)` draws new noise of variance 1, where the sampler wants
     /// some. What is returned is scaled as the network's input is.
@@ -218,16 +244,11 @@ impl Sampler {
         self,
         x: Tensor,
         levels: &Levels,
-        mut network: impl FnMut(&Call) -> Result<Tensor, E>,
+        network: impl FnMut(&Call) -> Result<Tensor, E>,
         noise: impl FnMut(&[usize]) -> Tensor,
     ) -> Result<Tensor, E> {
         use Sampler::*;
-        let (s, mut number) = (&levels.sigmas[..], 0);
-        let eps = |x: &Tensor, sigma: f64| {
-            let (input, time) = (levels.input(x, sigma), levels.time(sigma));
-            number += 1;
-            network(&Call { number: number - 1, x: x.clone(), sigma, input, time })
-        };
+        let (s, eps) = (&levels.sigmas[..], levels.eps(network));
         let x = match self {
             Euler(_) => euler(x, s, eps)?,
             Heun(_) => heun(x, s, eps)?,
@@ -244,6 +265,6 @@ impl Sampler {
             DpmPp2MSde(_) => dpmpp_2m_sde(x, s, eps, noise)?,
             Lcm => lcm(x, s, eps, noise)?,
         };
-        Ok(levels.input(&x, s[s.len() - 1]))
+        Ok(result(levels, x))
     }
 }

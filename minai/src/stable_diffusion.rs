@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash b10d15cfb511afc6
+// nbs:hash 6484b236d06a9e63
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -426,6 +426,7 @@ fn check_request(request: &Request) -> Result<(), RequestError> {
 
 // %% notebooks/35_pipeline.ipynb ge-step
 /// What can be seen after a call of the network.
+#[derive(Clone, Debug)]
 pub struct Step {
     /// The number of calls before it.
     pub call: usize,
