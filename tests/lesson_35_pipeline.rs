@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 33a78f72261f663f
+// nbs:hash 9078028a2a23ddaa
 //! What notebooks/35_pipeline.ipynb claims.
 
 use minai::stable_diffusion::{Picture, Request, StableDiffusion, Start, Step, guided, rescaled, slerp};
@@ -84,11 +84,12 @@ fn drawing_is_repeatable_and_stops_when_told() -> Result<(), Box<dyn std::error:
         assert_eq!(two.shape(), [2, 4, 8, 12]);
         let mut seen = Vec::new();
         let stop = |step: &Step| {
-            seen.push(step.call);
+            seen.push((step.call, step.latents.data.clone()));
             if step.call == 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        model.generate(&one, stop).unwrap();
-        assert_eq!(seen, [0, 1]);
+        let stopped = model.generate(&one, stop).unwrap();
+        assert_eq!(seen.iter().map(|(call, _)| *call).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(stopped.data, seen[1].1, "the latents of that moment");
     }
     println!("passed");
     Ok(())
@@ -137,7 +138,7 @@ fn requests_that_cannot_be_met() -> Result<(), Box<dyn std::error::Error>> {
         let model = StableDiffusion::open(data_folder().unwrap().join("tiny-sd"), Keep::Single).unwrap();
         let refused = |request: Request, why: &str| {
             let error = model.generate(&request, |_| ControlFlow::Continue(())).err().unwrap();
-            assert!(error.contains(why), "{error}");
+            assert!(error.to_string().contains(why), "{error}");
         };
         let good = || Request { steps: 2, size: (64, 64), ..Default::default() };
         refused(Request { prompts: vec![], ..good() }, "no prompt");
@@ -145,11 +146,15 @@ fn requests_that_cannot_be_met() -> Result<(), Box<dyn std::error::Error>> {
         refused(Request { size: (0, 64), ..good() }, "64x8 would do");
         refused(Request { size: (usize::MAX - 7, 64), ..good() }, "at most 8192");
         refused(Request { steps: 0, ..good() }, "0 steps");
-        refused(Request { sampler: "magic".into(), ..good() }, "no sampler \"magic\"");
+        let karras = "DDIM Karras".parse().unwrap();
+        refused(Request { sampler: karras, ..good() }, "Karras");
+        let magic = "magic".parse::<minai::sampling::Sampler>();
+        assert!(magic.unwrap_err().to_string().contains("no sampler \"magic\""));
         refused(Request { guidance: f64::NAN, ..good() }, "guidance NaN");
         refused(Request { guidance: 1e39, ..good() }, "not finite"); // beyond what 32 bits can say
         let picture = Picture { height: 8, width: 9, rgb: vec![0; 216] };
-        refused(Request { start: Some(Start { picture, strength: 0.5 }), ..good() }, "9x8");
+        refused(Request { start: Some(Start { picture: picture.clone(), strength: 0.5 }), ..good() }, "9x8");
+        refused(Request { start: Some(Start { picture, strength: f64::NAN }), ..good() }, "strength");
     }
     println!("passed");
     Ok(())

@@ -2,8 +2,10 @@
 //! what lies in the folder that `MINAI_GOLDEN` names. And folders, requests and servers that are not as they should be.
 
 use minai::clip::ClipConfig;
+use minai::levels::{Levels, Spacing};
 use minai::nn::Pass;
-use minai::samplers::{Lms, sample};
+use minai::samplers::{always, lms};
+use minai::sampling::Sampler;
 use minai::stable_diffusion::{
     Picture, Request, StableDiffusion, guided, open_text_encoder, open_unet, open_vae,
 };
@@ -73,18 +75,20 @@ fn the_guided_loop_is_that_of_diffusers() {
     let embedded = model.embed(&[negative, prompt]);
     println!("embeddings      {:.1e}", assert_close("embeddings", &embedded, &context, 1e-5));
 
-    let mut sampler = Lms::new(&model.schedule, steps);
-    let mut worst = 0.0;
-    let last = sample(
-        &mut sampler,
-        tensor(&state, "latents0") * sampler_scale(&model, steps),
-        |x, t| model.predict(x, t, &context, scale, 0.0),
-        |_| unreachable!("LMS draws no noise"),
-        |i, _, x| {
-            let error = assert_close("latents", x, &trajectory.slice(s![i + 1, .., .., .., ..]), 1e-4);
-            worst = f32::max(worst, error);
-        },
-    );
+    let levels = Levels::exploding(&model.schedule, steps, Spacing::Linspace);
+    let (mut worst, mut calls) = (0.0, 0);
+    let mut see = |x: &Tensor| {
+        worst = f32::max(worst, assert_close("latents", x, &trajectory.slice(s![calls, .., .., .., ..]), 1e-4));
+        calls += 1;
+    };
+    let eps = |x: &Tensor, sigma: f64| {
+        see(x);
+        model.predict(&levels.input(x, sigma), levels.time(sigma), &context, scale, 0.0)
+    };
+    let start = tensor(&state, "latents0") * levels.initial_scale as f32;
+    let Ok(last) = lms(start, &levels.sigmas, always(eps));
+    see(&last);
+    assert_eq!(calls, trajectory.shape()[0]);
     println!("every latent    {worst:.1e}");
     let image = model.vae.decode(&(last.clone() / model.vae.scaling_factor()), &mut Pass::eval());
     let image = (image / 2.0 + 0.5).clamp(0.0, 1.0);
@@ -92,10 +96,6 @@ fn the_guided_loop_is_that_of_diffusers() {
     let bytes = tensor(&state, "image") * 2.0 - 1.0;
     let (ours, theirs) = (model.decode(&last).remove(0), Picture::from_tensor(&bytes).remove(0));
     assert!(ours.rgb.iter().zip(&theirs.rgb).all(|(a, b)| a.abs_diff(*b) <= 1), "the picture's bytes");
-}
-
-fn sampler_scale(model: &StableDiffusion, steps: usize) -> f32 {
-    minai::samplers::Sampler::initial_scale(&Lms::new(&model.schedule, steps)) as f32
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn the_negative_prompts_come_first() {
     let request = Request {
         prompts: vec!["a cat".into(), "a horse".into()],
         negative: "bad".into(),
-        sampler: "euler".into(),
+        sampler: Sampler::Euler(Spacing::Linspace),
         steps: 1,
         size: (64, 64),
         ..Default::default()

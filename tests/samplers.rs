@@ -1,21 +1,22 @@
 //! The samplers: against diffusers' and k-diffusion's trajectories (the files in `golden/`, or those of the same form in
-//! the folder that `MINAI_GOLDEN` names; `spacings` is always our own), against closed forms, and with arguments that are
-//! no good.
+//! the folder that `MINAI_GOLDEN` names; `spacings`, `samplers` and `sde` are always our own), against closed forms, and
+//! with arguments that are no good.
 //!
 //! Differences are relative to a tensor's largest value. `--nocapture` shows the largest of each sampler.
 
 use minai::array::Array;
 use minai::denoiser::{ExactDenoiser, noise_in};
 use minai::generator::Generator;
+use minai::levels::{Call, FinalLevel, Levels, Spacing};
+use minai::more_samplers::{deis, dpm_2, dpmpp_2m_sde, dpmpp_2s_ancestral, dpmpp_sde, unipc};
 use minai::noise::{NoiseSchedule, karras};
-use minai::samplers::{
-    Ddim, Dpm2, DpmPp2M, DpmPp2SAncestral, Euler, EulerAncestral, Grid, Heun, Last, Lms, NAMES, Options,
-    Pndm, Sampler, Spacing, by_name, sample,
-};
+use minai::samplers::{always, down_and_up, dpmpp_2m, euler, euler_ancestral, heun, lms};
+use minai::sampling::{SAMPLERS, Sampler};
 use minai::tensor::{Tensor, stack};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 const TOLERANCE: f64 = 1e-5;
@@ -102,8 +103,9 @@ fn sizes(shape: &[usize]) -> Vec<isize> {
     shape.iter().map(|&size| size as isize).collect()
 }
 
-/// The sampler that a published configuration describes. `case` is its name, perhaps with an option behind it.
-fn configured(case: &str, config: &Value) -> Box<dyn Sampler> {
+/// The sampler that a published configuration describes, and its levels. `case` is its name, perhaps with an option
+/// after it.
+fn configured(case: &str, config: &Value) -> (Sampler, Levels) {
     let real = |key: &str| config[key].as_f64().unwrap_or_else(|| panic!("{case}: no number {key}"));
     let whole =
         |key: &str| config[key].as_u64().unwrap_or_else(|| panic!("{case}: no integer {key}")) as usize;
@@ -117,10 +119,14 @@ fn configured(case: &str, config: &Value) -> Box<dyn Sampler> {
         "trailing" => Spacing::Trailing,
         other => panic!("{case}: {other}"),
     };
-    let last = if config["set_alpha_to_one"] == true { Last::Zero } else { Last::Weakest };
-    let eta = config["eta"].as_f64().unwrap_or(0.0);
-    let name = NAMES.iter().filter(|name| case.starts_with(*name)).max_by_key(|name| name.len()).unwrap();
-    by_name(name, &schedule, whole("steps"), Options { spacing: Some(spacing), last, eta }).unwrap()
+    let last = if config["set_alpha_to_one"] == true { FinalLevel::Zero } else { FinalLevel::Weakest };
+    let fits = |(name, _): &&(&str, Sampler)| case.starts_with(name);
+    let (_, sampler) = SAMPLERS.iter().filter(fits).max_by_key(|(name, _)| name.len()).unwrap();
+    let sampler = match sampler.spaced(spacing) {
+        Sampler::Ddim { spacing, .. } => Sampler::Ddim { spacing, eta: config["eta"].as_f64().unwrap_or(0.0) },
+        sampler => sampler,
+    };
+    (sampler, sampler.levels(&schedule, whole("steps"), last).unwrap())
 }
 
 /// The network of `schedulers.safetensors`.
@@ -140,29 +146,48 @@ fn configurations_are_diffusers() {
     follow(Golden::open(own(), "spacings", "spacings.json"));
 }
 
+/// UniPC, DEIS, DPM++ 2M SDE and LCM, which no other file has.
+#[test]
+fn newer_trajectories_are_diffusers() {
+    follow(Golden::open(own(), "samplers", "samplers.json"));
+}
+
 fn follow(mut golden: Golden) {
     let x0 = golden.tensor("x0");
     let noises = golden.rows("noises");
     for (case, config) in golden.options.clone() {
-        let mut sampler = configured(&case, &config);
+        let (sampler, levels) = configured(&case, &config);
         let mut noises = noises.iter();
-        let start = &x0 * sampler.initial_scale() as f32;
-        let mut states = vec![start.clone()];
-        let mut draw = |shape: &[usize]| {
+        let draw = |shape: &[usize]| {
             let noise = noises.next().expect("as many noises as diffusers draws");
             assert_eq!(noise.shape(), shape);
             noise.clone()
         };
-        sample(&mut *sampler, start, wavy, &mut draw, |_, _, x| states.push(x.clone()));
+        // What diffusers keeps: the network's input, or x₀ + σ n, according to the first of them.
+        let exploding = matches!(
+            sampler,
+            Sampler::Euler(_) | Sampler::EulerAncestral(_) | Sampler::Heun(_) | Sampler::Lms(_)
+        );
+        let start = &x0 * levels.initial_scale as f32;
+        let (mut states, mut times, mut sigmas) = (vec![], vec![], vec![]);
+        let network = |call: &Call| {
+            states.push(if exploding { call.x.clone() } else { call.input.clone() });
+            times.push(call.time);
+            sigmas.push(call.sigma);
+            Ok::<_, Infallible>(wavy(&call.input, call.time))
+        };
+        let Ok(end) = sampler.run(start, &levels, network, draw);
+        assert_eq!(times.len(), sampler.calls(&levels), "{case}");
+        states.push(end);
+        sigmas.push(levels.sigmas[levels.sigmas.len() - 1]);
         let all = stack(&states.iter().collect::<Vec<_>>(), 0);
         let mut worst = golden.compare_tensor(&format!("{case}.traj"), &all);
-        let (times, sigmas) = (sampler.times(), sampler.grid().sigmas());
-        worst = golden.compare(&format!("{case}.timesteps"), &[times.len()], times).max(worst);
-        let levels = format!("{case}.sigmas");
-        if golden.tensors.contains_key(&levels) {
-            worst = golden.compare(&levels, &[sigmas.len()], sigmas).max(worst);
+        worst = golden.compare(&format!("{case}.timesteps"), &[times.len()], &times).max(worst);
+        let name = format!("{case}.sigmas");
+        if golden.tensors.contains_key(&name) {
+            worst = golden.compare(&name, &[sigmas.len()], &sigmas).max(worst);
         }
-        println!("{case:16} {worst:.1e}");
+        println!("{case:20} {worst:.1e}");
     }
     golden.nothing_left();
 }
@@ -200,15 +225,45 @@ impl Mixture {
         Array::new(out.collect(), x.shape()).into()
     }
 
-    /// As a network that is told the level.
-    fn network(&self) -> impl FnMut(&Tensor, f64) -> Tensor {
-        |x, sigma| noise_in(x, &self.denoise(x, sigma), sigma)
+    /// The noise in x₀ + σ n.
+    fn eps(&self, x: &Tensor, sigma: f64) -> Tensor {
+        noise_in(x, &self.denoise(x, sigma), sigma)
     }
 }
 
+type Eps<'a> = &'a mut dyn FnMut(&Tensor, f64) -> Result<Tensor, Infallible>;
+type Noise<'a> = &'a mut dyn FnMut(&[usize]) -> Tensor;
+/// Any sampler as a function of x, levels, eps and noise.
+type Function = fn(Tensor, &[f64], Eps, Noise) -> Result<Tensor, Infallible>;
+
 #[test]
 fn results_are_k_diffusions() {
-    let mut golden = Golden::open(given(), "karras", "manifest.json");
+    compare_ends(
+        Golden::open(given(), "karras", "manifest.json"),
+        &[
+            ("euler", |x, sigmas, eps, _| euler(x, sigmas, eps)),
+            ("heun", |x, sigmas, eps, _| heun(x, sigmas, eps)),
+            ("lms", |x, sigmas, eps, _| lms(x, sigmas, eps)),
+            ("dpm_2", |x, sigmas, eps, _| dpm_2(x, sigmas, eps)),
+            ("dpmpp_2m", |x, sigmas, eps, _| dpmpp_2m(x, sigmas, eps)),
+            ("euler_a", |x, sigmas, eps, noise| euler_ancestral(x, sigmas, 1.0, eps, noise)),
+            ("dpmpp_2s_a", |x, sigmas, eps, noise| dpmpp_2s_ancestral(x, sigmas, eps, noise)),
+        ],
+    );
+}
+
+#[test]
+fn results_with_new_noise_are_k_diffusions() {
+    compare_ends(
+        Golden::open(own(), "sde", "samplers.json"),
+        &[
+            ("dpmpp_sde", |x, sigmas, eps, noise| dpmpp_sde(x, sigmas, eps, noise)),
+            ("dpmpp_2m_sde", |x, sigmas, eps, noise| dpmpp_2m_sde(x, sigmas, eps, noise)),
+        ],
+    );
+}
+
+fn compare_ends(mut golden: Golden, functions: &[(&str, Function)]) {
     let real = |key: &str| golden.options[key].as_f64().unwrap();
     let (rho, min, max) = (real("rho"), real("sigma_min"), real("sigma_max"));
     let (shape, mu) = golden.numbers("mu").clone();
@@ -221,21 +276,13 @@ fn results_are_k_diffusions() {
     println!("sigmas           {:.1e}", golden.compare("sigmas", &[sigmas.len()], &sigmas));
     let at_1 = mixture.denoise(&(&x / max as f32), 1.0);
     println!("denoised_at_1    {:.1e}", golden.compare_tensor("denoised_at_1", &at_1));
-    let samplers: [(&str, Box<dyn Sampler>); 7] = [
-        ("euler", Box::new(Euler::from_sigmas(&sigmas))),
-        ("heun", Box::new(Heun::from_sigmas(&sigmas))),
-        ("lms", Box::new(Lms::from_sigmas(&sigmas))),
-        ("dpm_2", Box::new(Dpm2::from_sigmas(&sigmas))),
-        ("dpmpp_2m", Box::new(DpmPp2M::from_sigmas(&sigmas))),
-        ("euler_a", Box::new(EulerAncestral::from_sigmas(&sigmas))),
-        ("dpmpp_2s_a", Box::new(DpmPp2SAncestral::from_sigmas(&sigmas))),
-    ];
-    for (name, mut sampler) in samplers {
+    for (name, function) in functions {
         let noises = format!("{name}.noises");
         let noises = if golden.tensors.contains_key(&noises) { golden.rows(&noises) } else { vec![] };
         let mut noises = noises.into_iter();
-        let draw = |_: &[usize]| noises.next().expect("noises for this sampler");
-        let end = sample(&mut *sampler, x.clone(), mixture.network(), draw, |_, _, _| ());
+        let mut draw = |_: &[usize]| noises.next().expect("noises for this sampler");
+        let mut eps = always(|x, sigma| mixture.eps(x, sigma));
+        let Ok(end) = function(x.clone(), &sigmas, &mut eps, &mut draw);
         println!("{name:16} {:.1e}", golden.compare_tensor(name, &end));
     }
     golden.nothing_left();
@@ -249,13 +296,9 @@ fn moments(numbers: impl Iterator<Item = f32>) -> (f64, f64) {
     (mean, numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n)
 }
 
-/// Data of mean 0.3 and deviation 0.4: the noise in x (scaled as for a network) at time t.
-fn gaussian(schedule: &NoiseSchedule) -> impl Fn(&Tensor, f64) -> Tensor {
-    |x, t| {
-        let sigma = schedule.sigma(t);
-        let x = x * sigma.hypot(1.0) as f32;
-        (x - 0.3) * (sigma / (0.16 + sigma * sigma)) as f32
-    }
+/// Data of mean 0.3 and deviation 0.4: the noise in x₀ + σ n.
+fn gaussian(x: &Tensor, sigma: f64) -> Tensor {
+    (x - 0.3) * (sigma / (0.16 + sigma * sigma)) as f32
 }
 
 /// What the equation leads to from x at level `from` to level `to`, for the same data.
@@ -263,35 +306,36 @@ fn gaussian_solution(x: f64, from: f64, to: f64) -> f64 {
     0.3 + (x - 0.3) * (to.hypot(0.4) / from.hypot(0.4))
 }
 
-/// How far from the solution a sampler ends that was made from a schedule, in the units of the data.
-fn gaussian_error(sampler: &mut dyn Sampler, schedule: &NoiseSchedule) -> f64 {
-    let start = Tensor::full(&[1, 1], -1.7) * sampler.initial_scale() as f32;
+/// How far from the solution a sampler ends, in the units of the data.
+fn gaussian_error(sampler: Sampler, levels: &Levels) -> f64 {
+    let start = Tensor::full(&[1, 1], -1.7) * levels.initial_scale as f32;
     let none = |_: &[usize]| -> Tensor { panic!("no new noise") };
-    let end = sample(sampler, start.clone(), gaussian(schedule), none, |_, _, _| ());
-    let sigmas = sampler.grid().sigmas();
-    let (from, to) = (sigmas[0], sigmas[sigmas.len() - 1]);
-    // DDIM, PNDM and DPM++ keep x at variance 1.
-    let unit = |sigma: f64| if sampler.initial_scale() == 1.0 { sigma.hypot(1.0) } else { 1.0 };
-    let exact = gaussian_solution(f64::from(start.item()) * unit(from), from, to) / unit(to);
+    let network = |call: &Call| Ok::<_, Infallible>(gaussian(&call.x, call.sigma));
+    let Ok(end) = sampler.run(start.clone(), levels, network, none);
+    let (from, to) = (levels.sigmas[0], levels.sigmas[levels.sigmas.len() - 1]);
+    // The result has the scale of the network's input.
+    let exact = gaussian_solution(f64::from(start.item()), from, to) / to.hypot(1.0);
     (f64::from(end.item()) - exact).abs()
 }
 
 #[test]
 fn more_steps_come_closer_to_the_solution() {
     let schedule = NoiseSchedule::stable_diffusion();
-    let error = |name: &str, steps: usize, spacing: Option<Spacing>| {
-        let options = Options { spacing, ..Options::default() };
-        gaussian_error(&mut *by_name(name, &schedule, steps, options).unwrap(), &schedule)
+    let error = |name: &str, steps: usize| {
+        let sampler: Sampler = name.parse().unwrap();
+        gaussian_error(sampler, &sampler.levels(&schedule, steps, FinalLevel::Weakest).unwrap())
     };
     // Of first order: twice the steps, half the error.
-    for (name, spacing) in [("euler", Some(Spacing::Karras)), ("ddim", None)] {
-        let ratio = error(name, 50, spacing) / error(name, 100, spacing);
+    for name in ["euler karras", "ddim"] {
+        let ratio = error(name, 50) / error(name, 100);
         println!("{name:10} {ratio:.2}");
         assert!((1.7..2.4).contains(&ratio), "{name}: {ratio}");
     }
     // The others come closer than Euler in as many calls.
-    for (name, steps) in [("heun", 25), ("dpm_2", 25), ("lms", 50), ("dpmpp_2m", 50), ("pndm", 50)] {
-        let (first, second) = (error("ddim", 50, None), error(name, steps, None));
+    let others =
+        [("heun", 25), ("dpm_2", 25), ("lms", 50), ("dpmpp_2m", 50), ("pndm", 50), ("deis", 50), ("unipc", 50)];
+    for (name, steps) in others {
+        let (first, second) = (error("ddim", 50), error(name, steps));
         println!("{name:10} {second:.1e}, where DDIM is {first:.1e} off");
         assert!(second < 0.9 * first, "{name}: {second}, and ddim {first}");
     }
@@ -300,28 +344,28 @@ fn more_steps_come_closer_to_the_solution() {
 /// From a level to another, without the step to 0, in which all methods are of first order.
 #[test]
 fn errors_are_of_the_order_that_they_should_be() {
-    let network = |x: &Tensor, sigma: f64| (x - 0.3) * (sigma / (0.16 + sigma * sigma)) as f32;
-    type Make = fn(&[f64]) -> Box<dyn Sampler>;
-    let methods: [(&str, f64, Make); 5] = [
-        ("euler", 2.0, |sigmas| Box::new(Euler::from_sigmas(sigmas))),
-        ("heun", 4.0, |sigmas| Box::new(Heun::from_sigmas(sigmas))),
-        ("dpm_2", 4.0, |sigmas| Box::new(Dpm2::from_sigmas(sigmas))),
-        ("dpmpp_2m", 4.0, |sigmas| Box::new(DpmPp2M::from_sigmas(sigmas))),
-        ("lms", 4.0, |sigmas| Box::new(Lms::from_sigmas(sigmas))),
+    let methods: [(&str, f64, Function); 7] = [
+        ("euler", 2.0, |x, sigmas, eps, _| euler(x, sigmas, eps)),
+        ("heun", 4.0, |x, sigmas, eps, _| heun(x, sigmas, eps)),
+        ("dpm_2", 4.0, |x, sigmas, eps, _| dpm_2(x, sigmas, eps)),
+        ("dpmpp_2m", 4.0, |x, sigmas, eps, _| dpmpp_2m(x, sigmas, eps)),
+        ("deis", 4.0, |x, sigmas, eps, _| deis(x, sigmas, eps)),
+        ("unipc", 8.0, |x, sigmas, eps, _| unipc(x, sigmas, eps)),
+        ("lms", 4.0, |x, sigmas, eps, _| lms(x, sigmas, eps)),
     ];
-    for (name, expected, make) in methods {
+    for (name, expected, method) in methods {
         let error = |steps: usize| {
             let mut sigmas = karras(steps + 1, 0.1, 10.0, 3.0);
             sigmas.pop();
-            let none = |_: &[usize]| -> Tensor { panic!("no new noise") };
+            let mut none = |_: &[usize]| -> Tensor { panic!("no new noise") };
             let start = Tensor::full(&[1, 1], 25.0);
-            let end = sample(&mut *make(&sigmas), start, network, none, |_, _, _| ());
+            let Ok(end) = method(start, &sigmas, &mut always(gaussian), &mut none);
             (f64::from(end.item()) - gaussian_solution(25.0, 10.0, 0.1)).abs()
         };
         let ratios = [32, 64].map(|steps| error(steps) / error(2 * steps));
         println!("{name:10} {ratios:.2?}");
         // Multistep methods begin with a step of lower order, and so come to theirs slowly, or from above.
-        let most = if matches!(name, "lms" | "dpmpp_2m") { 20.0 } else { 1.25 * expected };
+        let most = if matches!(name, "lms" | "dpmpp_2m" | "deis" | "unipc") { 20.0 } else { 1.25 * expected };
         assert!(ratios.iter().all(|ratio| (0.8 * expected..most).contains(ratio)), "{name}: {ratios:?}");
     }
 }
@@ -333,16 +377,17 @@ fn samples_are_distributed_as_the_data() {
     let mixture =
         Mixture { mu: vec![vec![-1.0], vec![0.8]], variance: vec![0.04, 0.01], share: vec![0.3, 0.7] };
     let (mean, second) = (0.7 * 0.8 - 0.3, 0.3 * (1.0 + 0.04) + 0.7 * (0.64 + 0.01));
-    for name in NAMES {
-        let mut sampler = by_name(name, &schedule, 100, Options { eta: 0.7, ..Options::default() }).unwrap();
-        let mut rng = Generator::manual_seed(9);
-        let start = Tensor::from(rng.randn(&[4000, 1])) * sampler.initial_scale() as f32;
-        let model = |x: &Tensor, t: f64| {
-            let sigma = schedule.sigma(t);
-            let x = x * sigma.hypot(1.0) as f32;
-            noise_in(&x, &mixture.denoise(&x, sigma), sigma)
+    // LCM is for distilled networks: see below.
+    for (name, sampler) in SAMPLERS.into_iter().filter(|(name, _)| *name != "lcm") {
+        let sampler = match sampler {
+            Sampler::Ddim { spacing, .. } => Sampler::Ddim { spacing, eta: 0.7 },
+            sampler => sampler,
         };
-        let end = sample(&mut *sampler, start, model, |shape| rng.randn(shape).into(), |_, _, _| ());
+        let levels = sampler.levels(&schedule, 100, FinalLevel::Weakest).unwrap();
+        let mut rng = Generator::manual_seed(9);
+        let start = Tensor::from(rng.randn(&[4000, 1])) * levels.initial_scale as f32;
+        let network = |call: &Call| Ok::<_, Infallible>(mixture.eps(&call.x, call.sigma));
+        let Ok(end) = sampler.run(start, &levels, network, |shape| rng.randn(shape).into());
         let (found, variance) = moments(end.data.iter().copied());
         let left = end.data.iter().filter(|&&x| x < 0.0).count() as f64 / 4000.0;
         println!("{name:10} mean {found:.3}, variance {variance:.3}, left {left:.3}");
@@ -359,39 +404,67 @@ fn all_samplers_lead_to_images_of_the_data() {
     let images = rng.rand(&[40, 2, 3, 5]);
     let denoiser =
         ExactDenoiser::new(&Array::new(images.iter().map(|x| 2.0 * x - 1.0).collect(), images.shape()));
-    for name in NAMES {
-        let mut sampler = by_name(name, &schedule, 30, Options::default()).unwrap();
-        let start = Tensor::from(rng.randn(&[6, 2, 3, 5])) * sampler.initial_scale() as f32;
-        let model = |x: &Tensor, t: f64| denoiser.noise_among(&schedule, x, t, |row, image| image % 6 == row);
+    for (name, sampler) in SAMPLERS {
+        let levels = sampler.levels(&schedule, 30, FinalLevel::Weakest).unwrap();
+        let start = Tensor::from(rng.randn(&[6, 2, 3, 5])) * levels.initial_scale as f32;
+        let allowed = |row: usize, image: usize| image % 6 == row;
         let mut calls = 0;
-        let end = sample(&mut *sampler, start, model, |shape| rng.randn(shape).into(), |_, _, _| calls += 1);
-        assert_eq!(calls, sampler.times().len());
+        let network = |call: &Call| {
+            calls += 1;
+            Ok::<_, Infallible>(denoiser.eps_among(&call.x, call.sigma, allowed))
+        };
+        let Ok(end) = sampler.run(start, &levels, network, |shape| rng.randn(shape).into());
+        assert_eq!(calls, sampler.calls(&levels));
         for (row, (image, distance)) in denoiser.nearest(&end).into_iter().enumerate() {
             assert_eq!(image % 6, row, "{name}");
-            // DDIM and PNDM end at the schedule's weakest level.
+            // DDIM, PNDM and DEIS end at the schedule's weakest level.
             assert!(distance < 0.3, "{name}: {distance}");
         }
     }
 }
 
-/// A sampler does not remember an earlier run, also not one that was given up.
+/// A consistent network says at any level where the exact path ends. With it, LCM draws what the data are, in any number
+/// of steps.
 #[test]
-fn a_sampler_may_be_used_again() {
-    let schedule = NoiseSchedule::stable_diffusion();
-    let mut rng = Generator::manual_seed(2);
-    let start = Tensor::from(rng.randn(&[1, 4]));
-    for name in NAMES {
-        let run = |sampler: &mut dyn Sampler| {
-            let mut rng = Generator::manual_seed(3);
-            sample(sampler, start.clone(), wavy, |shape| rng.randn(shape).into(), |_, _, _| ()).data
+fn lcm_needs_few_steps_with_a_distilled_network() {
+    let (mean, deviation) = (0.3, 0.4);
+    let end = |x: &Tensor, sigma: f64| (x - mean) * (deviation / sigma.hypot(deviation)) as f32 + mean;
+    for steps in [1, 2, 4, 50] {
+        let levels = Sampler::Lcm.levels(&NoiseSchedule::stable_diffusion(), steps, FinalLevel::Zero).unwrap();
+        let mut rng = Generator::manual_seed(6);
+        let start = Tensor::from(rng.randn(&[4000, 1])) * levels.initial_scale as f32;
+        let mut calls = 0;
+        let network = |call: &Call| {
+            calls += 1;
+            Ok::<_, Infallible>(noise_in(&call.x, &end(&call.x, call.sigma), call.sigma))
         };
-        let mut sampler = by_name(name, &schedule, 9, Options::default()).unwrap();
-        let first = run(&mut *sampler);
-        assert_eq!(run(&mut *sampler), first, "{name}: the second run");
-        for i in 0..4 {
-            sampler.advance(i, &start, &start, &mut |shape| Tensor::zeros(shape));
+        let Ok(x) = Sampler::Lcm.run(start, &levels, network, |shape| rng.randn(shape).into());
+        let (found, variance) = moments(x.data.iter().copied());
+        assert_eq!(calls, steps);
+        assert!((found - f64::from(mean)).abs() < 0.03, "{steps} steps: mean {found}");
+        assert!((variance.sqrt() - deviation).abs() < 0.03, "{steps} steps: deviation {}", variance.sqrt());
+    }
+}
+
+/// A network's error ends the run, after as many calls as it wants.
+#[test]
+fn a_run_ends_when_the_network_says_so() {
+    let schedule = NoiseSchedule::stable_diffusion();
+    let start = Tensor::from(Generator::manual_seed(2).randn(&[1, 4]));
+    for (name, sampler) in SAMPLERS {
+        let levels = sampler.levels(&schedule, 9, FinalLevel::Weakest).unwrap();
+        for last in 0..sampler.calls(&levels) {
+            let mut rng = Generator::manual_seed(3);
+            let mut seen = vec![];
+            let network = |call: &Call| {
+                seen.push(call.number);
+                if call.number == last { Err(call.x.clone()) } else { Ok(wavy(&call.input, call.time)) }
+            };
+            let ended = sampler.run(start.clone(), &levels, network, |shape| rng.randn(shape).into());
+            assert_eq!(seen, (0..=last).collect::<Vec<_>>(), "{name}");
+            let x = ended.expect_err("it did not end");
+            assert!(last > 0 || x.data == start.data, "{name}: the first call is for the start");
         }
-        assert_eq!(run(&mut *sampler), first, "{name}: after a run that was given up");
     }
 }
 
@@ -404,20 +477,27 @@ fn what_is_no_good_is_refused() {
             .downcast::<String>()
             .map_or_else(|panic| panic.downcast::<&str>().unwrap().to_string(), |text| *text)
     };
-    let cases: [(&str, &dyn Fn()); 12] = [
-        ("from 1 to 1000 steps", &|| drop(Lms::new(&schedule, 0))),
-        ("not 1001", &|| drop(Pndm::new(&schedule, 1001))),
-        ("not 1001", &|| drop(DpmPp2M::new(&schedule, 1001))),
-        ("eta is from 0 to 1", &|| drop(Ddim::new(&schedule, 10, -0.1))),
-        ("eta is from 0 to 1", &|| drop(Ddim::new(&schedule, 10, f64::NAN))),
-        ("fall from step to step", &|| drop(Euler::from_sigmas(&[1.0, 2.0, 0.0]))),
-        ("fall from step to step", &|| drop(Heun::from_sigmas(&[1.0]))),
-        ("fall from step to step", &|| drop(Grid::from_sigmas(&[f64::NAN, 0.0]))),
-        ("not noise levels", &|| drop(Grid::from_sigmas(&[1.0, -1.0]))),
-        ("a strength is from 0 to 1", &|| _ = Lms::new(&schedule, 10).start(1.01)),
-        ("no call 10; there are 10", &|| {
-            let x = Tensor::zeros(&[1]);
-            Lms::new(&schedule, 10).advance(10, &x, &x, &mut |shape| Tensor::zeros(shape));
+    let x = Tensor::zeros(&[1, 1]);
+    let go = |sigmas: &[f64]| drop(euler(x.clone(), sigmas, always(|x, _| x.clone())));
+    let cases: [(&str, &dyn Fn()); 16] = [
+        ("from 1 to 1000 steps", &|| drop(Levels::exploding(&schedule, 0, Spacing::Linspace))),
+        ("not 1001", &|| {
+            drop(Levels::preserving(&schedule, 1001, Spacing::Trailing, FinalLevel::Zero));
+        }),
+        ("not 1001", &|| drop(Levels::solver(&schedule, 1001, Spacing::Linspace, FinalLevel::Zero))),
+        ("not 1001", &|| drop(Levels::exploding(&schedule, 1001, Spacing::Karras))),
+        ("from 1 to 50 steps", &|| drop(Levels::distilled(&schedule, 51))),
+        ("eta is from 0 to 1", &|| _ = down_and_up(2.0, 1.0, -0.1)),
+        ("eta is from 0 to 1", &|| _ = down_and_up(2.0, 1.0, f64::NAN)),
+        ("fall from step to step", &|| drop(Levels::from_sigmas(&[1.0, 2.0, 0.0]))),
+        ("fall from step to step", &|| drop(Levels::from_sigmas(&[1.0]))),
+        ("fall from step to step", &|| drop(Levels::from_sigmas(&[f64::NAN, 0.0]))),
+        ("not noise levels", &|| drop(Levels::from_sigmas(&[1.0, -1.0]))),
+        ("fall from step to step", &|| go(&[1.0, 2.0, 0.0])),
+        ("fall from step to step", &|| go(&[1.0, f64::NAN])),
+        ("not noise levels", &|| go(&[1.0, -1.0])),
+        ("a strength is from 0 to 1", &|| {
+            drop(Levels::exploding(&schedule, 10, Spacing::Linspace).last_part(1.01));
         }),
         ("above 0", &|| {
             drop(ExactDenoiser::new(&Array::new(vec![1.0], &[1, 1])).denoise(&Tensor::zeros(&[1, 1]), 0.0))

@@ -11,7 +11,8 @@ use minai::clip::ClipConfig;
 use minai::data::data_folder;
 use minai::generator::Generator;
 use minai::nn::parameter_count;
-use minai::samplers::Spacing;
+use minai::levels::Spacing;
+use minai::sampling::Sampler;
 use minai::sd_download::{Published, SD15, fetch_model};
 use minai::stable_diffusion::{Picture, Request, StableDiffusion, Start};
 use minai::tokenizer::Tokenizer;
@@ -51,9 +52,10 @@ struct Arguments {
     /// Gives the guided prediction back the spread of the plain one: from 0, not, to 1.
     #[arg(long, default_value_t = 0.0)]
     rescale: f64,
-    /// lms, ddim, ddpm, euler, euler_a, heun, dpmpp_2m, pndm, dpm_2 or dpmpp_2s_a.
+    /// lms, ddim, ddpm, euler, euler_a, heun, dpm_2, dpmpp_2m, dpmpp_2s_a, dpmpp_sde, dpmpp_2m_sde, pndm, deis, unipc or
+    /// lcm; or by another name, such as "DPM++ 2M Karras".
     #[arg(long, default_value = "lms")]
-    sampler: String,
+    sampler: Sampler,
     /// Visits noise levels as Karras et al. space them.
     #[arg(long)]
     karras: bool,
@@ -96,6 +98,17 @@ struct Arguments {
     /// Compares with the reference tensors of this folder.
     #[arg(long)]
     parity: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// The sampler, with what --karras and --eta say of it.
+    fn sampler(&self) -> Sampler {
+        let spaced = self.sampler.spaced(Spacing::Karras);
+        match if self.karras { spaced } else { self.sampler } {
+            Sampler::Ddim { spacing, .. } => Sampler::Ddim { spacing, eta: self.eta },
+            sampler => sampler,
+        }
+    }
 }
 
 /// WIDTHxHEIGHT
@@ -231,9 +244,7 @@ fn draw(mut model: StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn
         steps: arguments.steps,
         guidance: arguments.guidance,
         rescale: arguments.rescale,
-        sampler: arguments.sampler.clone(),
-        spacing: arguments.karras.then_some(Spacing::Karras),
-        eta: arguments.eta,
+        sampler: arguments.sampler(),
         seed: arguments.seed,
         size: (height, width),
         start,
@@ -353,12 +364,11 @@ fn describe(arguments: &Arguments, (width, height): (usize, usize)) -> String {
         None => arguments.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     };
     let mut text = format!(
-        "{}\nNegative prompt: {}\nSteps: {}, Sampler: {}{}, CFG scale: {}, Seed: {}, Size: {width}x{height}, Model: {model}, Weights: {}",
+        "{}\nNegative prompt: {}\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {width}x{height}, Model: {model}, Weights: {}",
         arguments.prompt.as_deref().unwrap_or_default(),
         arguments.negative,
         arguments.steps,
-        arguments.sampler,
-        if arguments.karras { " karras" } else { "" },
+        arguments.sampler(),
         arguments.guidance,
         arguments.seed,
         if arguments.half { "half" } else { "single" },

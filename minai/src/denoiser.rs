@@ -1,13 +1,16 @@
 // Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 6c9af1d52d65fb0f
+// nbs:hash 73aff629c2d4adb3
 //! The exact denoiser of a data set: what a network that is trained to remove noise would say if it learned perfectly.
-
-use crate::noise::NoiseSchedule;
 
 // %% notebooks/16_samplers.ipynb de-exact
 use minai::array::Array;
 use minai::loss::softmax;
 use minai::tensor::{Tensor, elements};
+
+/// Images (n, …) as rows of pixels (n, pixels).
+fn rows(images: &Tensor) -> Tensor {
+    images.reshape(&[images.shape()[0] as isize, -1])
+}
 
 /// All images of a data set, and for any noisy image what it must have been, on average.
 ///
@@ -32,42 +35,28 @@ impl ExactDenoiser {
     pub fn new(images: &Array) -> Self {
         let shape = images.shape();
         assert!(shape.len() > 1 && !images.is_empty(), "ExactDenoiser: no images in shape {shape:?}");
-        let flat = Tensor::from(images.clone()).reshape(&[shape[0] as isize, -1]);
+        let flat = rows(&Tensor::from(images.clone()));
         let half_squares = (&flat * &flat).sum(1) * -0.5;
         ExactDenoiser { images: flat, half_squares, shape: shape[1..].to_vec() }
     }
 
-    /// The number of images.
-    pub fn images(&self) -> usize {
-        self.images.shape()[0]
+    /// Rows of pixels as images.
+    fn like(&self, rows: &Tensor) -> Tensor {
+        let sizes: Vec<isize> =
+            rows.shape()[..1].iter().chain(&self.shape).map(|&size| size as isize).collect();
+        rows.reshape(&sizes)
     }
+}
 
-    /// Image `i`, in its own shape.
-    ///
-    /// # Panics
-    /// If there is none.
-    #[track_caller]
-    pub fn image(&self, i: usize) -> Tensor {
-        let index = Array::new(vec![i as i64], &[1]);
-        self.like(&self.images.index_select(0, &index)).squeeze(0)
-    }
+// %% notebooks/16_samplers.ipynb de-denoise
+/// 1 / σ², for a level that is one.
+#[track_caller]
+fn precision(sigma: f64) -> f32 {
+    assert!(sigma > 0.0, "denoise: the noise level is {sigma}, and must be above 0");
+    (sigma * sigma).recip() as f32
+}
 
-    /// The denoiser of some of the images.
-    ///
-    /// # Panics
-    /// If there are none, or one is not there.
-    #[track_caller]
-    pub fn subset(&self, indices: &[usize]) -> Self {
-        assert!(!indices.is_empty(), "subset: no images");
-        let indices = Array::new(indices.iter().map(|&i| i as i64).collect(), &[indices.len()]);
-        let half_squares = self.half_squares.index_select(0, &indices);
-        ExactDenoiser {
-            images: self.images.index_select(0, &indices),
-            half_squares,
-            shape: self.shape.clone(),
-        }
-    }
-
+impl ExactDenoiser {
     /// What each of the noisy images x (b, …) was, on average, at noise level `sigma`: (b, …).
     ///
     /// # Panics
@@ -89,8 +78,7 @@ impl ExactDenoiser {
     /// -|x - xᵢ|² / 2σ², but for |x|² / 2σ², which is the same for all images: (b, n).
     #[track_caller]
     fn scores(&self, x: &Tensor, sigma: f64) -> Tensor {
-        assert!(sigma > 0.0, "denoise: the noise level is {sigma}, and must be above 0");
-        (self.products(x) + &self.half_squares) * (sigma * sigma).recip() as f32
+        (self.products(x) + &self.half_squares) * precision(sigma)
     }
 
     /// x · xᵢ: (b, n).
@@ -98,9 +86,55 @@ impl ExactDenoiser {
     fn products(&self, x: &Tensor) -> Tensor {
         let fits = x.shape().len() > 1 && x.shape()[1..] == self.shape[..];
         assert!(fits, "denoise: x has shape {:?}, and each image {:?}", x.shape(), self.shape);
-        x.reshape(&[x.shape()[0] as isize, -1]).matmul(&self.images.t())
+        rows(x).matmul(&self.images.t())
+    }
+}
+
+// %% notebooks/16_samplers.ipynb de-pick
+/// Numbers as an array.
+fn numbers(indices: &[usize]) -> Array<i64> {
+    Array::new(indices.iter().map(|&i| i as i64).collect(), &[indices.len()])
+}
+
+impl ExactDenoiser {
+    /// The number of images.
+    pub fn images(&self) -> usize {
+        self.images.shape()[0]
     }
 
+    /// Image `i`, in its own shape.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn image(&self, i: usize) -> Tensor {
+        self.like(&self.images.index_select(0, &numbers(&[i]))).squeeze(0)
+    }
+
+    /// The denoiser of some of the images.
+    ///
+    /// # Panics
+    /// If there are none, or one is not there.
+    #[track_caller]
+    pub fn subset(&self, indices: &[usize]) -> Self {
+        assert!(!indices.is_empty(), "subset: no images");
+        let indices = numbers(indices);
+        let half_squares = self.half_squares.index_select(0, &indices);
+        ExactDenoiser {
+            images: self.images.index_select(0, &indices),
+            half_squares,
+            shape: self.shape.clone(),
+        }
+    }
+}
+
+// %% notebooks/16_samplers.ipynb de-nearest
+/// The length of each row.
+fn lengths(rows: &Tensor) -> Tensor {
+    (rows * rows).sum(1).sqrt()
+}
+
+impl ExactDenoiser {
     /// For each of x (b, …), which image is nearest, and how far away: the square root of the sum of squared
     /// differences.
     ///
@@ -109,17 +143,8 @@ impl ExactDenoiser {
     #[track_caller]
     pub fn nearest(&self, x: &Tensor) -> Vec<(usize, f32)> {
         let best = (self.products(x) + &self.half_squares).argmax(1);
-        let rows = x.reshape(&[x.shape()[0] as isize, -1]);
-        let apart = &rows - self.images.index_select(0, &best);
-        let distances = (&apart * &apart).sum(1).sqrt();
+        let distances = lengths(&(rows(x) - self.images.index_select(0, &best)));
         best.iter().zip(elements(&distances.data)).map(|(&i, &distance)| (i as usize, distance)).collect()
-    }
-
-    /// Rows of pixels as images.
-    fn like(&self, rows: &Tensor) -> Tensor {
-        let sizes: Vec<isize> =
-            rows.shape()[..1].iter().chain(&self.shape).map(|&size| size as isize).collect();
-        rows.reshape(&sizes)
     }
 }
 
@@ -129,18 +154,14 @@ pub fn noise_in(x: &Tensor, denoised: &Tensor, sigma: f64) -> Tensor {
     (x - denoised) / sigma as f32
 }
 
-/// The noise in x = x₀ + σ n, in the form in which a network says it.
 impl ExactDenoiser {
-    /// The noise in `x` (b, …), as a network would say it to a `Sampler`: x is what
-    /// `scale_input` gives, t a time of the schedule, and eps = (x √(1 + σ²) - D) / σ.
+    /// The noise in x = x₀ + σ n (b, …), as a sampler asks for it.
     ///
     /// # Panics
-    /// If the shapes do not fit.
+    /// As [`denoise`](Self::denoise).
     #[track_caller]
-    pub fn noise(&self, schedule: &NoiseSchedule, x: &Tensor, t: f64) -> Tensor {
-        let sigma = schedule.sigma(t);
-        let x = x * sigma.hypot(1.0) as f32;
-        noise_in(&x, &self.denoise(&x, sigma), sigma)
+    pub fn eps(&self, x: &Tensor, sigma: f64) -> Tensor {
+        noise_in(x, &self.denoise(x, sigma), sigma)
     }
 }
 
@@ -180,20 +201,12 @@ impl ExactDenoiser {
         softmax(&self.scores(x, sigma).masked_fill(&refused, f32::NEG_INFINITY), -1)
     }
 
-    /// As [`noise`](Self::noise), where row `b` of x can only have been image `i` if `allowed(b, i)`.
+    /// As [`eps`](Self::eps), where row `b` of x can only have been image `i` if `allowed(b, i)`.
     ///
     /// # Panics
-    /// If the shapes do not fit, or a row is allowed no image.
+    /// As [`denoise_among`](Self::denoise_among).
     #[track_caller]
-    pub fn noise_among(
-        &self,
-        schedule: &NoiseSchedule,
-        x: &Tensor,
-        t: f64,
-        allowed: impl Fn(usize, usize) -> bool,
-    ) -> Tensor {
-        let sigma = schedule.sigma(t);
-        let x = x * sigma.hypot(1.0) as f32;
-        noise_in(&x, &self.denoise_among(&x, sigma, allowed), sigma)
+    pub fn eps_among(&self, x: &Tensor, sigma: f64, allowed: impl Fn(usize, usize) -> bool) -> Tensor {
+        noise_in(x, &self.denoise_among(x, sigma, allowed), sigma)
     }
 }

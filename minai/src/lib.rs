@@ -51,12 +51,14 @@ pub mod hooks;
 pub mod init;
 pub mod iter;
 pub mod learner;
+pub mod levels;
 pub mod linear;
 pub mod loader;
 pub mod loss;
 pub mod matmul;
 pub mod matrix;
 pub mod meanshift;
+pub mod more_samplers;
 #[cfg(feature = "nb")]
 pub mod nb;
 pub mod nn;
@@ -72,6 +74,7 @@ pub mod progress;
 pub mod resnet;
 pub mod rng;
 pub mod samplers;
+pub mod sampling;
 pub mod schedule;
 #[cfg(feature = "download")]
 pub mod sd_download;

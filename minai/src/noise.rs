@@ -1,5 +1,5 @@
 // Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash add2df537e80ef44
+// nbs:hash e4cd141b30d599de
 //! Noise schedules: how strong the noise is at each time step of a training, and which levels to visit when sampling.
 
 // %% notebooks/16_samplers.ipynb no-schedule
@@ -11,11 +11,6 @@
 pub struct NoiseSchedule {
     /// ᾱₜ for t = 0, 1, …: the share of the image in the variance of the mix.
     pub alphas_cumprod: Vec<f64>,
-}
-
-/// `steps` numbers from `start` to `end`, both included.
-fn linspace(start: f64, end: f64, steps: usize) -> impl Iterator<Item = f64> {
-    (0..steps).map(move |i| start + (end - start) * i as f64 / (steps.max(2) - 1) as f64)
 }
 
 impl NoiseSchedule {
@@ -41,7 +36,15 @@ impl NoiseSchedule {
         assert!(alphas_cumprod.len() > 1, "a noise schedule has at least two steps");
         NoiseSchedule { alphas_cumprod }
     }
+}
 
+// %% notebooks/16_samplers.ipynb no-kinds
+/// `steps` numbers from `start` to `end`, both included.
+fn linspace(start: f64, end: f64, steps: usize) -> impl Iterator<Item = f64> {
+    (0..steps).map(move |i| start + (end - start) * i as f64 / (steps.max(2) - 1) as f64)
+}
+
+impl NoiseSchedule {
     /// Betas in equal steps from `start` to `end` (Ho et al. 2020 have 1,000 from 0.0001 to 0.02).
     ///
     /// # Panics
@@ -76,21 +79,28 @@ impl NoiseSchedule {
     pub fn stable_diffusion() -> Self {
         Self::scaled_linear(1000, 0.00085, 0.012)
     }
+}
 
+// %% notebooks/16_samplers.ipynb no-name
+/// Refuses numbers that are no schedule.
+fn check_betas(steps: usize, start: f64, end: f64) -> Result<(), String> {
+    if !(2..=1_000_000).contains(&steps) {
+        return Err(format!("a noise schedule of {steps} steps; 1000 are usual"));
+    }
+    if !(start > 0.0 && start <= end && end < 1.0) {
+        return Err(format!("betas go from a number above 0 up to one below 1, not from {start} to {end}"));
+    }
+    Ok(())
+}
+
+impl NoiseSchedule {
     /// By the `beta_schedule` of a published `scheduler_config.json`; its other fields are `num_train_timesteps`,
     /// `beta_start` and `beta_end`.
     ///
     /// # Errors
     /// If the name is unknown, or the numbers are no schedule.
     pub fn by_name(name: &str, steps: usize, start: f64, end: f64) -> Result<Self, String> {
-        if !(2..=1_000_000).contains(&steps) {
-            return Err(format!("a noise schedule of {steps} steps; 1000 are usual"));
-        }
-        if !(start > 0.0 && start <= end && end < 1.0) {
-            return Err(format!(
-                "betas go from a number above 0 up to one below 1, not from {start} to {end}"
-            ));
-        }
+        check_betas(steps, start, end)?;
         match name {
             "linear" => Ok(Self::linear(steps, start, end)),
             "scaled_linear" => Ok(Self::scaled_linear(steps, start, end)),
@@ -100,16 +110,19 @@ impl NoiseSchedule {
             )),
         }
     }
+}
 
+// %% notebooks/16_samplers.ipynb no-level
+/// σ at a whole time step.
+fn level(schedule: &NoiseSchedule, t: usize) -> f64 {
+    let alpha = schedule.alphas_cumprod[t];
+    ((1.0 - alpha) / alpha).sqrt()
+}
+
+impl NoiseSchedule {
     /// The number of time steps.
     pub fn steps(&self) -> usize {
         self.alphas_cumprod.len()
-    }
-
-    /// σ at a whole time step.
-    fn level(&self, t: usize) -> f64 {
-        let alpha = self.alphas_cumprod[t];
-        ((1.0 - alpha) / alpha).sqrt()
     }
 
     /// The noise level σ at time t: at whole steps √((1 - ᾱ) / ᾱ), on a straight line in between, and beyond the ends
@@ -117,8 +130,8 @@ impl NoiseSchedule {
     pub fn sigma(&self, t: f64) -> f64 {
         let t = t.clamp(0.0, (self.steps() - 1) as f64);
         let (low, part) = (t as usize, t.fract());
-        let sigma = self.level(low);
-        if part == 0.0 { sigma } else { sigma + part * (self.level(low + 1) - sigma) }
+        let sigma = level(self, low);
+        if part == 0.0 { sigma } else { sigma + part * (level(self, low + 1) - sigma) }
     }
 
     /// The time at which the noise level is `sigma`, from 0 to the last step: the inverse of [`sigma`](Self::sigma).
@@ -128,8 +141,8 @@ impl NoiseSchedule {
     pub fn time(&self, sigma: f64) -> f64 {
         let last = self.steps() - 1;
         // The first step that is noisier.
-        let high = (1..last).find(|&t| self.level(t) > sigma).unwrap_or(last);
-        let (a, b) = (self.level(high - 1).ln(), self.level(high).ln());
+        let high = (1..last).find(|&t| level(self, t) > sigma).unwrap_or(last);
+        let (a, b) = (level(self, high - 1).ln(), level(self, high).ln());
         (high - 1) as f64 + ((sigma.max(1e-10).ln() - a) / (b - a)).clamp(0.0, 1.0)
     }
 }

@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 4d9e51364bd44d91
+// nbs:hash 6484b236d06a9e63
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -97,8 +97,8 @@ pub fn slerp(a: &Tensor, b: &Tensor, part: f64) -> Tensor {
 
 // %% notebooks/35_pipeline.ipynb op-parts
 use minai::clip::{self, ClipConfig, ClipText};
+use minai::levels::FinalLevel;
 use minai::noise::NoiseSchedule;
-use minai::samplers::{Last, Options, Sampler, Spacing, by_name};
 use minai::state::StateError;
 use minai::tokenizer::Tokenizer;
 use minai::unet::{UNet, UNetConfig};
@@ -121,7 +121,7 @@ fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, StateError> {
 
 // %% notebooks/35_pipeline.ipynb op-schedule
 /// The noise levels of `scheduler/scheduler_config.json`, and where DDIM and PNDM end.
-pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, Last), StateError> {
+pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel), StateError> {
     let config = Config::open(path)?;
     let prediction = config.text_or("prediction_type", "epsilon")?;
     if prediction != "epsilon" {
@@ -135,7 +135,7 @@ pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, Last), StateError> {
         (config.text("beta_schedule")?, config.f64("beta_start")?, config.f64("beta_end")?);
     let schedule =
         NoiseSchedule::by_name(&name, steps, start, end).map_err(|what| StateError::new(path, what))?;
-    let last = if config.bool_or("set_alpha_to_one", false)? { Last::Zero } else { Last::Weakest };
+    let last = if config.bool_or("set_alpha_to_one", false)? { FinalLevel::Zero } else { FinalLevel::Weakest };
     Ok((schedule, last))
 }
 
@@ -188,7 +188,7 @@ pub struct StableDiffusion {
     /// The noise levels of its training.
     pub schedule: NoiseSchedule,
     /// How DDIM and PNDM end with it.
-    pub last: Last,
+    pub last: FinalLevel,
     /// What loading took: text encoder, U-Net, autoencoder.
     pub loaded: Vec<Loaded>,
 }
@@ -255,7 +255,7 @@ impl StableDiffusion {
             unet: UNet::new(unet),
             vae: AutoencoderKl::new(vae),
             schedule: NoiseSchedule::stable_diffusion(),
-            last: Last::Weakest,
+            last: FinalLevel::Weakest,
             loaded: Vec::new(),
         }
     }
@@ -267,20 +267,32 @@ use minai::nn::Pass;
 use minai::tensor::cat;
 use ndarray::s;
 
+/// Why a picture can't be drawn. It says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestError(String);
+
+impl std::fmt::Display for RequestError {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for RequestError {}
+
 /// Whether a picture can have this size: each side a multiple of `factor`, the pixels of a latent, and at most 8192.
 ///
 /// # Errors
 /// If not; the error names a size that would do.
-pub fn check_size(height: usize, width: usize, factor: usize) -> Result<(), String> {
+pub fn check_size(height: usize, width: usize, factor: usize) -> Result<(), RequestError> {
     let fits = |side: usize| (factor..=8192).contains(&side) && side.is_multiple_of(factor);
     if fits(height) && fits(width) {
         return Ok(());
     }
     let near = |side: usize| (side.min(8192) + factor / 2) / factor * factor;
     let (h, w) = (near(height).max(factor), near(width).max(factor));
-    Err(format!(
+    Err(RequestError(format!(
         "{width}x{height} pixels: both sides must be multiples of {factor}, and at most 8192; {w}x{h} would do"
-    ))
+    )))
 }
 
 impl StableDiffusion {
@@ -298,7 +310,7 @@ impl StableDiffusion {
     }
 
     /// The noise in `latents` (n, 4, h, w) at time `t` with guidance: `context` (2n, 77, width) holds the embeddings of the
-    /// n negative prompts, which may be empty, and behind them those of the n prompts.
+    /// n negative prompts, which may be empty, and after them those of the n prompts.
     ///
     /// # Panics
     /// If the shapes do not fit.
@@ -326,13 +338,15 @@ impl StableDiffusion {
     ///
     /// # Errors
     /// If a side is not a multiple of 8.
-    pub fn encode(&self, picture: &Picture, rng: &mut Generator) -> Result<Tensor, String> {
+    pub fn encode(&self, picture: &Picture, rng: &mut Generator) -> Result<Tensor, RequestError> {
         check_size(picture.height, picture.width, self.vae.config.factor())?;
         Ok(self.vae.encode(&picture.to_tensor(), &mut Pass::eval()).sample(rng) * self.vae.scaling_factor())
     }
 }
 
 // %% notebooks/35_pipeline.ipynb ge-request
+use minai::levels::{Call, Levels, Spacing};
+use minai::sampling::{Sampler, SamplerError};
 use std::ops::ControlFlow;
 
 /// What is to be drawn, and how.
@@ -348,12 +362,8 @@ pub struct Request {
     pub guidance: f64,
     /// The share of [`rescaled`].
     pub rescale: f64,
-    /// One of [`NAMES`](minai::samplers::NAMES).
-    pub sampler: String,
-    /// Which noise levels are visited; none: those that are usual for the sampler.
-    pub spacing: Option<Spacing>,
-    /// DDIM: new noise at each step, from 0 to 1.
-    pub eta: f64,
+    /// Which sampler, and which noise levels it visits: `"DPM++ 2M Karras".parse()?`, say.
+    pub sampler: Sampler,
     /// The noise comes from here, as from `torch.manual_seed`.
     pub seed: u64,
     /// Height and width in pixels, multiples of 8.
@@ -380,9 +390,7 @@ impl Default for Request {
             steps: 50,
             guidance: 7.5,
             rescale: 0.0,
-            sampler: "lms".into(),
-            spacing: None,
-            eta: 0.0,
+            sampler: Sampler::Lms(Spacing::Linspace),
             seed: 42,
             size: (512, 512),
             start: None,
@@ -390,23 +398,94 @@ impl Default for Request {
     }
 }
 
-// %% notebooks/35_pipeline.ipynb ge-generate
-/// What can be seen between two calls of the network.
+// %% notebooks/35_pipeline.ipynb ge-check
+impl From<SamplerError> for RequestError {
+    fn from(error: SamplerError) -> Self {
+        RequestError(error.to_string())
+    }
+}
+
+/// Refuses what can't be drawn.
+fn check_request(request: &Request) -> Result<(), RequestError> {
+    let Request { prompts, guidance, rescale, .. } = request;
+    if prompts.is_empty() {
+        return Err(RequestError("no prompt: give at least one, which may be empty".into()));
+    }
+    if !guidance.is_finite() || !(0.0..=1.0).contains(rescale) {
+        return Err(RequestError(format!(
+            "guidance {guidance}, rescale {rescale}: a number, and one from 0 to 1, are wanted"
+        )));
+    }
+    match &request.start {
+        Some(Start { strength, .. }) if !(0.0..=1.0).contains(strength) => {
+            Err(RequestError(format!("a strength is from 0 to 1, not {strength}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+// %% notebooks/35_pipeline.ipynb ge-step
+/// What can be seen after a call of the network.
+#[derive(Clone, Debug)]
 pub struct Step {
-    /// The call that was made, from 0.
+    /// The number of calls before it.
     pub call: usize,
-    /// How many there are; image to image begins later than 0.
+    /// How many there will be.
     pub calls: usize,
     /// The time that the network was told.
     pub t: f64,
-    /// The latents after it, in the sampler's units.
+    /// The latents that it was asked about: x₀ + σ n.
     pub latents: Tensor,
     /// What the network thinks that they will become, to be decoded for a preview.
     pub guess: Tensor,
 }
 
+/// Why a run ended before its last step.
+enum Ended {
+    /// `see` said so. The latents at that moment.
+    Stopped(Tensor),
+    Failed(RequestError),
+}
+
+/// Refuses noise that is none.
+fn check_finite(noise: &Tensor, call: usize) -> Result<(), Ended> {
+    if noise.data.iter().all(|number| number.is_finite()) {
+        return Ok(());
+    }
+    Err(Ended::Failed(RequestError(format!(
+        "call {call} of the network gave numbers that are not finite; use less guidance, or weights in single precision"
+    ))))
+}
+
+// %% notebooks/35_pipeline.ipynb ge-begin
+/// Latents, and the levels that are still to be visited.
+type Begun = Result<(Levels, Tensor), RequestError>;
+
 impl StableDiffusion {
-    /// Draws latents (n, 4, h, w), to be given to [`decode`](Self::decode). `see` is called behind each call of the
+    /// The levels to visit, and the latents at the first of them: noise, or a noisy picture.
+    fn begin(&self, request: &Request, rng: &mut Generator) -> Begun {
+        let (n, factor) = (request.prompts.len(), self.vae.config.factor());
+        let levels = request.sampler.levels(&self.schedule, request.steps, self.last)?;
+        let Some(start) = &request.start else {
+            let (height, width) = request.size;
+            check_size(height, width, factor)?;
+            let shape = [n, self.unet.config().in_channels, height / factor, width / factor];
+            let noise = Tensor::from(rng.randn(&shape));
+            return Ok((levels.clone(), noise * levels.initial_scale as f32));
+        };
+        let latents = self.encode(&start.picture, rng)?;
+        let latents = cat(&vec![&latents; n], 0);
+        let noise = Tensor::from(rng.randn(latents.shape()));
+        let levels = levels.last_part(start.strength);
+        // With no step to take there is no noise to take away either.
+        let x = if levels.sigmas.len() == 1 { latents } else { levels.add_noise(&latents, &noise) };
+        Ok((levels, x))
+    }
+}
+
+// %% notebooks/35_pipeline.ipynb ge-generate
+impl StableDiffusion {
+    /// Draws latents (n, 4, h, w), to be given to [`decode`](Self::decode). `see` is called after each call of the
     /// network, and may break off: then the latents are those of that moment.
     ///
     /// # Errors
@@ -415,68 +494,29 @@ impl StableDiffusion {
         &self,
         request: &Request,
         mut see: impl FnMut(&Step) -> ControlFlow<()>,
-    ) -> Result<Tensor, String> {
-        let Request { prompts, negative, steps, guidance, rescale, sampler, spacing, eta, .. } = request;
-        let n = prompts.len();
-        if n == 0 {
-            return Err("no prompt: give at least one, which may be empty".into());
-        }
-        if !guidance.is_finite() || !(0.0..=1.0).contains(rescale) {
-            return Err(format!(
-                "guidance {guidance}, rescale {rescale}: a number, and one from 0 to 1, are wanted"
-            ));
-        }
-        let options = Options { spacing: *spacing, last: self.last, eta: *eta };
-        let mut sampler = by_name(sampler, &self.schedule, *steps, options)?;
+    ) -> Result<Tensor, RequestError> {
+        check_request(request)?;
         let mut rng = Generator::manual_seed(request.seed);
-        let (first, mut x) = self.begin(request, sampler.as_ref(), &mut rng)?;
-        let texts: Vec<&str> =
-            vec![negative.as_str(); n].into_iter().chain(prompts.iter().map(String::as_str)).collect();
+        let (levels, x) = self.begin(request, &mut rng)?;
+        let calls = request.sampler.calls(&levels);
+        if calls == 0 {
+            return Ok(x);
+        }
+        let negative = request.prompts.iter().map(|_| request.negative.as_str());
+        let texts: Vec<&str> = negative.chain(request.prompts.iter().map(String::as_str)).collect();
         let context = self.embed(&texts);
-        let calls = sampler.times().len();
-        for call in first..calls {
-            let t = sampler.times()[call];
-            let noise = self.predict(&sampler.scale_input(call, &x), t, &context, *guidance, *rescale);
-            if !noise.data.iter().all(|number| number.is_finite()) {
-                return Err(format!(
-                    "call {call} of the network gave numbers that are not finite; use less guidance, or weights in single precision"
-                ));
+        let network = |call: &Call| {
+            let noise = self.predict(&call.input, call.time, &context, request.guidance, request.rescale);
+            check_finite(&noise, call.number)?;
+            let (latents, guess) = (call.x.clone(), &call.x - &noise * call.sigma as f32);
+            match see(&Step { call: call.number, calls, t: call.time, latents, guess }) {
+                ControlFlow::Continue(()) => Ok(noise),
+                ControlFlow::Break(()) => Err(Ended::Stopped(call.x.clone())),
             }
-            let guess = sampler.denoised(call, &noise, &x);
-            x = sampler.advance(call, &noise, &x, &mut |shape| rng.randn(shape).into());
-            if see(&Step { call, calls, t, latents: x.clone(), guess }).is_break() {
-                break;
-            }
-        }
-        Ok(x)
-    }
-
-    /// The first call to be made, and the latents before it: noise, or a noisy picture.
-    fn begin(
-        &self,
-        request: &Request,
-        sampler: &dyn Sampler,
-        rng: &mut Generator,
-    ) -> Result<(usize, Tensor), String> {
-        let n = request.prompts.len();
-        let Some(start) = &request.start else {
-            let (height, width) = request.size;
-            let factor = self.vae.config.factor();
-            check_size(height, width, factor)?;
-            let shape = [n, self.unet.config().in_channels, height / factor, width / factor];
-            return Ok((0, Tensor::from(rng.randn(&shape)) * sampler.initial_scale() as f32));
         };
-        if !(0.0..=1.0).contains(&start.strength) {
-            return Err(format!("a strength is from 0 to 1, not {}", start.strength));
+        match request.sampler.run(x, &levels, network, |shape| rng.randn(shape).into()) {
+            Ok(latents) | Err(Ended::Stopped(latents)) => Ok(latents),
+            Err(Ended::Failed(error)) => Err(error),
         }
-        let latents = self.encode(&start.picture, rng)?;
-        let latents = cat(&vec![&latents; n], 0);
-        let noise = Tensor::from(rng.randn(latents.shape()));
-        let first = sampler.start(start.strength);
-        // With no step to take there is no noise to take away either.
-        if first == sampler.times().len() {
-            return Ok((first, latents));
-        }
-        Ok((first, sampler.add_noise(first, &latents, &noise)))
     }
 }

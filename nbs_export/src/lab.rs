@@ -82,7 +82,8 @@ fn notebook(workspace: &Workspace, name: Option<String>) -> Result<Option<PathBu
     }
     let all = workspace.notebook_paths()?;
     let is_first = |p: &&PathBuf| {
-        lesson_number(&p.file_stem().unwrap_or_default().to_string_lossy()) == Some(1)
+        let number = lesson_number(&p.file_stem().unwrap_or_default().to_string_lossy());
+        number.is_some_and(|n| n.lesson == 1 && n.appendix.is_none())
     };
     Ok(all.iter().find(is_first).or(all.first()).cloned())
 }

@@ -1,8 +1,9 @@
 //! Compares every part with what PyTorch computed.
 
 use minai::array::Array;
+use minai::levels::{Levels, Spacing};
 use minai::nn::Pass;
-use minai::samplers::{Lms, sample};
+use minai::samplers::lms;
 use minai::stable_diffusion::{guided, open_schedule, open_text_encoder, open_unet, open_vae};
 use minai::state::{StateDict, Value, load};
 use minai::tensor::{Tensor, cat, elements};
@@ -77,33 +78,28 @@ pub fn compare(folder: &Path, keep: Keep) -> Result<(), Box<dyn Error>> {
     let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("manifest.json"))?)?;
     let scale =
         manifest["files"]["sd_pipeline"]["guidance"].as_f64().ok_or("the manifest has no guidance")?;
-    let mut sampler = Lms::new(&schedule, trajectory.shape()[0] - 1);
-    let mut worst = 0_f64;
-    let mut trouble = None;
-    let first = trajectory.slice(s![0, .., .., .., ..]);
-    let last = sample(
-        &mut sampler,
-        first,
-        |x, t| {
-            let both = unet.forward(&cat(&[x, x], 0), &[t as f32], &context, &mut Pass::eval());
-            guided(&both.slice(s![..1, .., .., ..]), &both.slice(s![1.., .., .., ..]), scale)
-        },
-        |_| unreachable!("LMS draws no noise"),
-        |i, _, x| match error(x, &trajectory.slice(s![i + 1, .., .., .., ..])) {
-            Ok(error) => worst = worst.max(error),
-            Err(what) => trouble = Some(what),
-        },
-    );
-    if let Some(what) = trouble {
-        return Err(what.into());
-    }
+    let levels = Levels::exploding(&schedule, trajectory.shape()[0] - 1, Spacing::Linspace);
+    let state = |i: usize| trajectory.slice(s![i, .., .., .., ..]);
+    let (mut worst, mut calls) = (0_f64, 0);
+    let mut see = |x: &Tensor| -> Result<(), String> {
+        worst = worst.max(error(x, &state(calls))?);
+        calls += 1;
+        Ok(())
+    };
+    let last = lms(state(0), &levels.sigmas, |x, sigma| {
+        see(x)?;
+        let (input, time) = (levels.input(&cat(&[x, x], 0), sigma), levels.time(sigma) as f32);
+        let both = unet.forward(&input, &[time], &context, &mut Pass::eval());
+        Ok::<_, String>(guided(&both.slice(s![..1, .., .., ..]), &both.slice(s![1.., .., .., ..]), scale))
+    })?;
+    see(&last)?;
     rows.push(("guided loop, every latent", worst));
     let image = vae.decode(&(last / vae.scaling_factor()), &mut pass);
     let image = (image / 2.0 + 0.5).clamp(0.0, 1.0);
     rows.push(("guided loop, image", error(&image, &pipeline.tensor("image")?)?));
 
-    let ours = minai::samplers::Sampler::times(&sampler).to_vec();
-    println!("LMS asks at {} times from {:.0} to {:.0}", ours.len(), ours[0], ours[ours.len() - 1]);
+    let times = &levels.times[..levels.times.len() - 1];
+    println!("LMS asks at {} times from {:.0} to {:.0}", times.len(), times[0], times[times.len() - 1]);
     for (name, error) in &rows {
         println!("{name:28} {error:.1e}");
     }
