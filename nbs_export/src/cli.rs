@@ -54,6 +54,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Set up what is missing, then open lesson 1 in JupyterLab
     Lab(lab::LabArgs),
+    /// Measure how quick the kernel is: its start, small cells, whole notebooks
+    BenchKernel(run::BenchArgs),
     /// Merge two versions of a notebook cell by cell (git calls this; see `clean --install-hook`)
     Merge(MergeArgs),
 }
@@ -162,6 +164,7 @@ pub fn main(cli: Cli) -> Result<bool> {
         Command::Kernel(KernelCommand::Start(args)) => done(kernel::start(args)),
         Command::Kernel(KernelCommand::Prove(args)) => done(kernel::prove(args)),
         Command::Doctor(args) => done(doctor::doctor(args)),
+        Command::BenchKernel(args) => done(run::bench(args)),
         Command::Lab(args) => done(lab::lab(args)),
         Command::Merge(MergeArgs { base, ours, theirs, path }) => {
             let name = path.as_deref().unwrap_or(&ours).display().to_string();

@@ -12,6 +12,7 @@ use super::busy::Watch;
 use super::outputs::Outputs;
 use super::process::{End, Executed, Kernel, KernelSpec};
 use super::progress::Progress;
+use super::reported;
 use crate::code::{self, SENTINEL};
 use crate::directives::Directives;
 use crate::notebook::Notebook;
@@ -103,7 +104,7 @@ pub async fn execute(
 fn mark_expected_errors(notebook: &mut Notebook) {
     const TAG: &str = "raises-exception";
     let may_fail =
-        |c: &crate::notebook::Cell| c.directives().is_ok_and(|d| d.compile_fail().is_some() || !d.eval());
+        |c: &crate::notebook::Cell| c.directives().is_ok_and(|d| d.compile_fail().is_some() || d.should_panic() || !d.eval());
     let cells: Vec<_> =
         notebook.code_cells().filter(may_fail).map(|c| (c.index, c.metadata("tags").clone())).collect();
     for (index, tags) in cells {
@@ -117,15 +118,15 @@ fn mark_expected_errors(notebook: &mut Notebook) {
 
 /// A cell to execute.
 #[derive(Clone)]
-struct Planned {
-    index: usize,
-    label: String,
-    source: String,
-    directives: Directives,
+pub struct Planned {
+    pub index: usize,
+    pub label: String,
+    pub source: String,
+    pub directives: Directives,
 }
 
 /// The cells to execute. A slow one is left out of a quick run, and keeps the outputs that it has.
-fn planned(notebook: &Notebook) -> Result<Vec<Planned>> {
+pub fn planned(notebook: &Notebook) -> Result<Vec<Planned>> {
     let full = std::env::var_os("MINAI_FULL").is_some_and(|v| v == "1");
     let mut cells = Vec::new();
     for cell in notebook.code_cells() {
@@ -156,6 +157,9 @@ impl Runner<'_> {
                 None => Ok(executed.outputs.saved(&self.workspace.root, None)),
             });
         }
+        if self.kernel.tells_all {
+            return Ok(self.execute_plainly(cell).await);
+        }
         let (executed, at_end) = self.execute_watched(cell).await;
         let place = self.panic_line(cell, &executed.outputs).await;
         let text = place.as_ref().map(|(cell, line)| format!("line {line} of {}", cell.label));
@@ -163,6 +167,21 @@ impl Runner<'_> {
             Some(failure) => Err(failure),
             None => Ok(executed.outputs.saved(&self.workspace.root, text.as_deref())),
         })
+    }
+
+    /// Executes the cell with a kernel that reports each failure as one.
+    async fn execute_plainly(&mut self, cell: &Planned) -> Result<Vec<serde_json::Value>, Failure> {
+        let executed = self.kernel.execute(&cell.source, self.limit).await;
+        let outputs = &executed.outputs;
+        let failure = match &executed.end {
+            End::Error => reported::failure(cell, outputs, &self.done),
+            // Judged by what it printed: a panic of which only the text came, or none where there should be one.
+            _ => failure(cell, &executed, Some(true), None, self.limit),
+        };
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(executed.outputs.saved(&self.workspace.root, None)),
+        }
     }
 
     /// Executes the cell, if it has a `?` with the sentinel in it, which tells whether the cell came to its end.

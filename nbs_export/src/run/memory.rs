@@ -13,11 +13,15 @@ pub fn peak_below(kernel: u32) -> Option<u64> {
         let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
         environment.split(|&b| b == 0).any(|v| v.starts_with(b"EVCXR_IS_RUNTIME="))
     };
-    let mut waiting: Vec<u32> = children(kernel).filter(is_runtime).collect();
+    // The kernel may stand in front of evcxr, which starts the process that runs the cells; what that one starts counts too.
+    let mut waiting: Vec<(u32, bool)> = children(kernel).map(|id| (id, false)).collect();
     let mut peak = None;
-    while let Some(id) = waiting.pop() {
-        peak = peak.max(high_water(id));
-        waiting.extend(children(id));
+    while let Some((id, below)) = waiting.pop() {
+        let counts = below || is_runtime(&id);
+        if counts {
+            peak = peak.max(high_water(id));
+        }
+        waiting.extend(children(id).map(|child| (child, counts)));
     }
     peak
 }

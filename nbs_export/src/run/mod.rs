@@ -1,11 +1,13 @@
 //! Executing notebooks through the kernel, over the Jupyter protocol: `nbs run` and `nbs test`.
 
+mod bench;
 mod busy;
 mod cells;
 mod memory;
 mod outputs;
 pub(crate) mod process;
 mod progress;
+mod reported;
 
 use std::collections::VecDeque;
 use std::fs;
@@ -19,6 +21,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::kernel;
 use crate::notebook::Notebook;
 use crate::workspace::Workspace;
+pub use bench::{BenchArgs, bench};
 use busy::Watch;
 pub(crate) use cells::question_marks;
 pub use outputs::strip_ansi;

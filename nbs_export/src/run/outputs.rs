@@ -65,6 +65,13 @@ impl Outputs {
         results.next().map(|o| join_lines(&o["data"]["text/plain"])).unwrap_or_default()
     }
 
+    /// Name, message and report of the first error that the kernel reported.
+    pub fn error(&self) -> Option<(String, String, String)> {
+        let error = self.list.iter().find(|o| o["output_type"] == "error")?;
+        let (message, report) = self.errors().next()?;
+        Some((error["ename"].as_str().unwrap_or_default().to_owned(), message, report))
+    }
+
     /// The errors that the kernel reported: message and report.
     pub fn errors(&self) -> impl Iterator<Item = (String, String)> {
         let errors = self.list.iter().filter(|o| o["output_type"] == "error");

@@ -95,6 +95,8 @@ pub struct Kernel {
     processes: Processes,
     shell: DealerSendConnection,
     incoming: mpsc::UnboundedReceiver<Incoming>,
+    /// Does the kernel report every failure as an error, as ours does and evcxr alone does not?
+    pub tells_all: bool,
     /// Bytes, of the process that runs the cells.
     pub peak_memory: Option<u64>,
     // Last: it is removed after the processes have ended.
@@ -129,7 +131,7 @@ impl Kernel {
         let copy = spec.folders.as_ref().map(|f| f.join(id.to_string()));
         let processes = Processes { id, child, copy };
         let (shell, incoming) = connect(&info).await?;
-        let mut kernel = Self { processes, shell, incoming, peak_memory: None, folder };
+        let mut kernel = Self { processes, shell, incoming, tells_all: spec.folders.is_some() && cfg!(unix), peak_memory: None, folder };
         timeout(START, kernel.wait_until_ready())
             .await
             .context("the kernel did not start in ten minutes")??;
@@ -174,7 +176,10 @@ impl Kernel {
             end = self.collect(&id, &mut outputs) => end,
             () = sleep(limit) => End::TimedOut,
         };
-        while let Ok(Some(message)) = timeout(QUIET, self.incoming.recv()).await {
+        // Our kernel is done when it says so.
+        while !self.tells_all
+            && let Ok(Some(message)) = timeout(QUIET, self.incoming.recv()).await
+        {
             if let Incoming::IoPub(message) = message {
                 outputs.add(message.content);
             }

@@ -301,7 +301,11 @@ impl Session {
             let message = format!("evcxr_jupyter has ended ({status}): restart the kernel");
             return Ok((Some(Report::new("KernelError", &message, &[])), None, true));
         }
-        let report = self.judge(&outcome, count, source);
+        let mut report = self.judge(&outcome, count, source);
+        if let Some(report) = report.as_mut().filter(|r| r.message.contains("no matching package")) {
+            let name = cell.dependencies.first().map_or("", |d| d.split(['=', ' ']).next().unwrap_or_default());
+            *report = Report::new("Error", &dependencies::how_to_go_online(name), &[]);
+        }
         if outcome.gone {
             self.shared.memory.borrow_mut().variables.clear();
             let request_header = request.header.clone();
