@@ -126,7 +126,8 @@ pub fn exported_files(workspace: &Workspace) -> Result<BTreeMap<String, Exported
         for entry in entries {
             let path = entry.with_context(|| format!("cannot read {}", dir.display()))?.path();
             let is_rust = path.extension().is_some_and(|e| e == "rs") && path.is_file();
-            if let Some(file) = files::read(&path)?.filter(|_| is_rust).and_then(|t| Exported::parse(&t)) {
+            let text = if is_rust { files::read(&path)? } else { None };
+            if let Some(file) = text.and_then(|t| Exported::parse(&t)) {
                 files.insert(workspace.relative(&path), file);
             }
         }

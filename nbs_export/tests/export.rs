@@ -288,12 +288,7 @@ fn traits_and_macros_of_siblings_are_imported() {
     fixture.write(NB, &notebook(&cells));
     fixture.ok(&["export"]);
     let user = fixture.read("minai/src/user.rs");
-    assert!(
-        user.contains(
-            "use crate::ten::Ten;\nuse crate::twice;\n\n#[allow(unused_imports)]\nuse crate::draw::Draw;\n"
-        ),
-        "{user}"
-    );
+    assert!(user.contains("use crate::draw::Draw;\nuse crate::ten::Ten;\nuse crate::twice;\n\n"), "{user}");
     assert!(fixture.ok(&["build"]).contains("0 errors, 0 warnings"));
     let output = fixture.command("cargo").args(["fmt", "--all", "--check"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
@@ -670,6 +665,8 @@ fn lesson_with_len() -> [common::CellText<'static>; 5] {
 #[test]
 fn only_traits_that_the_compiler_needs_are_imported() {
     let fixture = Fixture::new();
+    // The crate has parts that are written by hand.
+    fixture.write("minai/src/kernels/mod.rs", "//! By hand.\n");
     fixture.write(NB, &notebook(&lesson_with_len()));
     let text = fixture.ok(&["export"]);
     assert!(!text.contains("warning"), "{text}");
