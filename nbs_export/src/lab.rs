@@ -44,7 +44,8 @@ pub fn lab(args: LabArgs) -> Result<()> {
     let progress = Progress::new();
     // JupyterLab comes from the network while the kernel keeps the compilers busy.
     let (jupyter, kernel) = std::thread::scope(|threads| {
-        let jupyter = threads.spawn(|| installed(&workspace).map_or_else(|| install(&workspace, &progress), Ok));
+        let jupyter =
+            threads.spawn(|| installed(&workspace).map_or_else(|| install(&workspace, &progress), Ok));
         let kernel = kernel::set_up_in(&dirs, &progress);
         (jupyter.join(), kernel)
     });
@@ -81,9 +82,8 @@ fn notebook(workspace: &Workspace, name: Option<String>) -> Result<Option<PathBu
         return Ok(workspace.select(&[name])?.into_iter().next());
     }
     let all = workspace.notebook_paths()?;
-    let is_first = |p: &&PathBuf| {
-        lesson_number(&p.file_stem().unwrap_or_default().to_string_lossy()) == Some(1)
-    };
+    let is_first =
+        |p: &&PathBuf| lesson_number(&p.file_stem().unwrap_or_default().to_string_lossy()) == Some(1);
     Ok(all.iter().find(is_first).or(all.first()).cloned())
 }
 
