@@ -22,7 +22,7 @@ pub fn doctor(_args: DoctorArgs) -> Result<()> {
     }
     let needed = findings.iter().filter(|f| f.state == State::Missing).count();
     if needed > 0 {
-        anyhow::bail!("{needed} things are missing; `cargo nbs lab` sets up what it can");
+        anyhow::bail!("something is missing; `cargo nbs lab` sets up what it can");
     }
     println!("\nNothing is missing that the course needs.");
     Ok(())

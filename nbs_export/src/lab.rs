@@ -40,6 +40,9 @@ pub struct LabArgs {
 pub fn lab(args: LabArgs) -> Result<()> {
     let workspace = Workspace::discover()?;
     let path = notebook(&workspace, args.notebook)?.map(|p| workspace.relative(&p));
+    if installed(&workspace).is_none() && find_python().is_none() {
+        bail!(NO_PYTHON);
+    }
     let dirs = Dirs::new(&workspace);
     let progress = Progress::new();
     // JupyterLab comes from the network while the kernel keeps the compilers busy.
