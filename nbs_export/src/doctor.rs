@@ -22,7 +22,7 @@ pub fn doctor(_args: DoctorArgs) -> Result<()> {
     }
     let needed = findings.iter().filter(|f| f.state == State::Missing).count();
     if needed > 0 {
-        anyhow::bail!("{needed} things are missing; `cargo nbs lab` sets up what it can");
+        anyhow::bail!("something is missing; `cargo nbs lab` sets up what it can");
     }
     println!("\nNothing is missing that the course needs.");
     Ok(())
@@ -199,7 +199,11 @@ mod tests {
     #[test]
     fn a_kernel_of_another_rust_is_named() {
         let text = other_kernels(&[("/some/evcxr_jupyter".into(), "1.95.0 for x".into())]).unwrap();
-        assert!(text.contains("/some/evcxr_jupyter") && text.contains("1.95.0") && text.contains("kernel install"));
+        assert!(
+            text.contains("/some/evcxr_jupyter")
+                && text.contains("1.95.0")
+                && text.contains("kernel install")
+        );
         assert_eq!(other_kernels(&[]), None);
     }
 

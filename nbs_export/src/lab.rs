@@ -40,11 +40,15 @@ pub struct LabArgs {
 pub fn lab(args: LabArgs) -> Result<()> {
     let workspace = Workspace::discover()?;
     let path = notebook(&workspace, args.notebook)?.map(|p| workspace.relative(&p));
+    if installed(&workspace).is_none() && find_python().is_none() {
+        bail!(NO_PYTHON);
+    }
     let dirs = Dirs::new(&workspace);
     let progress = Progress::new();
     // JupyterLab comes from the network while the kernel keeps the compilers busy.
     let (jupyter, kernel) = std::thread::scope(|threads| {
-        let jupyter = threads.spawn(|| installed(&workspace).map_or_else(|| install(&workspace, &progress), Ok));
+        let jupyter =
+            threads.spawn(|| installed(&workspace).map_or_else(|| install(&workspace, &progress), Ok));
         let kernel = kernel::set_up_in(&dirs, &progress);
         (jupyter.join(), kernel)
     });

@@ -43,9 +43,13 @@ struct Scratch {
 
 impl Scratch {
     fn new() -> Self {
+        Self::at("kernel")
+    }
+
+    fn at(name: &str) -> Self {
         static ONLY: Mutex<()> = Mutex::new(());
         let only = ONLY.lock().unwrap_or_else(|e| e.into_inner());
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernel");
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(root.join("notebooks"));
         let kernel = project().join("nbs_export").join("kernel");
         let scratch = Self { root, _only: only };
@@ -86,8 +90,14 @@ impl Scratch {
 
     /// A notebook whose cells come after the one with the dependencies.
     fn notebook(&self, name: &str, cells: &[(&str, &str)]) -> PathBuf {
-        let all = [("deps", DEPS)].into_iter().chain(cells.iter().copied());
-        let cells: Vec<Value> = all
+        let all: Vec<_> = [("deps", DEPS)].into_iter().chain(cells.iter().copied()).collect();
+        self.own_notebook(name, &all)
+    }
+
+    /// A notebook as a reader begins one.
+    fn own_notebook(&self, name: &str, cells: &[(&str, &str)]) -> PathBuf {
+        let cells: Vec<Value> = cells
+            .iter()
             .map(|(id, source)| {
                 json!({ "cell_type": "code", "id": id, "metadata": {}, "source": source, "outputs": [], "execution_count": null })
             })
@@ -358,6 +368,34 @@ fn everything_works_without_network() {
         assert_eq!(saved(&notebook, "use"), "3.0");
         assert_eq!(saved(&notebook, "alone"), "NetworkUnreachable");
     }
+}
+
+#[test]
+#[ignore = "needs the kernel: cargo nbs kernel install"]
+fn a_notebook_of_the_readers_own_has_the_crates_of_the_course_without_a_network() {
+    let scratch = Scratch::new();
+    let cell = "use ndarray::Axis;\nlet sums = minai::ramp(4).into_shape_with_order((2, 2))?.sum_axis(Axis(0));\nsums[1]";
+    let known = "serde_json::json!({ \"a\": 1 }).to_string()";
+    let notebook = scratch.own_notebook("02_own", &[("first", cell), ("known", known)]);
+    let mut run = scratch.nbs(&["run", "02_own"]);
+    if without_network(&mut run) {
+        assert_done(&run.output().unwrap());
+        assert_eq!(saved(&notebook, "first"), "4.0");
+        assert!(saved(&notebook, "known").contains("{\\\"a\\\":1}"), "{}", saved(&notebook, "known"));
+    }
+}
+
+#[test]
+#[ignore = "needs the kernel: cargo nbs kernel install"]
+fn an_odd_path_a_foreign_target_folder_and_no_home_do_not_matter() {
+    let scratch = Scratch::at("Öl und Wasser");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let notebook = scratch.notebook("02_odd", &[("x", "minai::answer()")]);
+    let mut run = scratch.nbs(&["run", "02_odd"]);
+    run.env("CARGO_TARGET_DIR", elsewhere.path()).env_remove("HOME");
+    assert_done(&run.output().unwrap());
+    assert_eq!(saved(&notebook, "x"), "42");
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0, "the kernel has a folder of its own");
 }
 
 #[test]

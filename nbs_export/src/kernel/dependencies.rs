@@ -142,7 +142,8 @@ fn fits(theirs: &Table, ours: &Table, resolved: Option<&Version>) -> bool {
     };
     let default = |table: &Table| table.get("default-features").and_then(Value::as_bool) != Some(false);
     let has = features(ours);
-    let features_fit = features(theirs).iter().all(|f| has.contains(f)) && (default(ours) || !default(theirs));
+    let features_fit =
+        features(theirs).iter().all(|f| has.contains(f)) && (default(ours) || !default(theirs));
     version_fits && features_fit
 }
 
@@ -222,7 +223,8 @@ mod tests {
         for manifest in ["Cargo.toml", "nbs_export/kernel/Cargo.toml"] {
             fs::write(root.path().join(manifest), "").unwrap();
         }
-        let lock = ["0.16.9", "0.17.2"].map(|v| format!("[[package]]\nname = \"ndarray\"\nversion = \"{v}\"\n"));
+        let lock =
+            ["0.16.9", "0.17.2"].map(|v| format!("[[package]]\nname = \"ndarray\"\nversion = \"{v}\"\n"));
         fs::write(root.path().join(".minai/warm/Cargo.lock"), lock.concat()).unwrap();
         root
     }
@@ -243,9 +245,8 @@ mod tests {
     #[test]
     fn the_course_asks_for_what_the_crate_asks_for() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let table = |file: &str| -> Table {
-            toml::from_str(&fs::read_to_string(root.join(file)).unwrap()).unwrap()
-        };
+        let table =
+            |file: &str| -> Table { toml::from_str(&fs::read_to_string(root.join(file)).unwrap()).unwrap() };
         let shared = table("Cargo.toml")["workspace"]["dependencies"].as_table().unwrap().clone();
         let manifest = table("minai/Cargo.toml");
         for (name, spec) in course() {
@@ -322,7 +323,10 @@ mod tests {
         let cases = [
             ("rayon = \"1\"".to_owned(), "rayon = \"1\"".to_owned()),
             ("rayon".to_owned(), "rayon".to_owned()),
-            ("nd = { package = \"ndarray\", version = \"0.15\" }".to_owned(), "nd = { package = \"ndarray\", version = \"0.15\" }".to_owned()),
+            (
+                "nd = { package = \"ndarray\", version = \"0.15\" }".to_owned(),
+                "nd = { package = \"ndarray\", version = \"0.15\" }".to_owned(),
+            ),
             ("own = { path = \"../own\" }".to_owned(), format!("own = {{ path = \"{}\" }}", own.display())),
             ("../own".to_owned(), own.display().to_string()),
             ("broken = {".to_owned(), "broken = {".to_owned()),

@@ -113,7 +113,8 @@ struct Build<'a> {
 impl Build<'_> {
     fn see(&mut self, name: &str) {
         self.compiled += 1;
-        if let Some((_, seconds)) = self.estimate.milestones.iter().find(|(milestone, _)| *milestone == name) {
+        if let Some((_, seconds)) = self.estimate.milestones.iter().find(|(milestone, _)| *milestone == name)
+        {
             self.reached = Some((*seconds, self.start.elapsed()));
         }
     }

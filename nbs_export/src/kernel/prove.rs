@@ -69,7 +69,12 @@ pub fn prove(_args: ProveArgs) -> Result<()> {
     let outputs = executed.outputs;
     if executed.end != End::Ok || !outputs.text("stdout").contains(ANSWER) {
         let errors: Vec<_> = outputs.errors().map(|(_, report)| report).collect();
-        bail!("a first cell gave no answer: {:?}\n{}{}", executed.end, outputs.text("stderr"), errors.join("\n"));
+        bail!(
+            "a first cell gave no answer: {:?}\n{}{}",
+            executed.end,
+            outputs.text("stderr"),
+            errors.join("\n")
+        );
     }
     Ok(())
 }
