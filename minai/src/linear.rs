@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 09f38c3b515369e9
+// nbs:hash a2f9506d733754ce
 //! A linear layer as one operation: y = x Wᵀ + b.
 
 #[allow(unused_imports)]
