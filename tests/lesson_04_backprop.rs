@@ -1,11 +1,8 @@
 // Owned by notebooks/04_backprop.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 219a09a227473a72
+// nbs:hash 1119b16ace460d3d
 //! What notebooks/04_backprop.ipynb claims.
 
 use minai::backprop::{Linear, Model, Mse, Relu};
-
-#[allow(unused_imports)]
-use minai::backprop::Layer;
 
 // %% notebooks/04_backprop.ipynb tests-layers
 #[test]

@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 1449d56213cb8931
+// nbs:hash d8785c3299618931
 //! What notebooks/06_training.ipynb claims.
 
 use minai::generator::Generator;
@@ -8,16 +8,15 @@ use minai::loader::{DataLoader, Dataset, Labelled, Last, LoaderOptions, Order};
 use minai::loss::{
     binary_cross_entropy_with_logits, cross_entropy, log_softmax, logsumexp, mse_loss, nll_loss, softmax,
 };
-use minai::nn::{Flatten, Linear, Parameter, Pass, Relu, Sequential, named_parameters, parameter_count};
+use minai::nn::{
+    Flatten, Layer, Linear, Module, Parameter, Pass, Relu, Sequential, named_parameters, parameter_count,
+};
 use minai::optimizer::{GradientDescent, Optimizer};
 use minai::state::{
     Metadata, StateDict, Value, load, load_optimizer_state, load_state_dict, optimizer_state, save,
     state_dict,
 };
 use minai::training::fit;
-
-#[allow(unused_imports)]
-use minai::nn::{Layer, Module};
 
 // %% notebooks/06_training.ipynb lo-grad
 #[test]

@@ -1,13 +1,10 @@
 // Owned by notebooks/15_augment.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 119d9652382123c7
+// nbs:hash 7f2fa2c7df131517
 //! What notebooks/15_augment.ipynb claims.
 
-use minai::augment::{Augmented, RandomCopy, RandomCrop, RandomErase, RandomFlip, shift};
+use minai::augment::{Augmented, RandomCopy, RandomCrop, RandomErase, RandomFlip, Transform, shift};
 use minai::dropout::{Dropout, Dropout2d};
 use minai::ensemble::{View, probabilities};
-
-#[allow(unused_imports)]
-use minai::augment::Transform;
 
 // %% notebooks/15_augment.ipynb test-changes
 #[test]

@@ -1,5 +1,5 @@
 // Owned by notebooks/20_fewer_steps.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 76b4dc76719f91e8
+// nbs:hash 033afedce6564660
 //! What notebooks/20_fewer_steps.ipynb claims.
 
 use minai::levels::{Call, FinalLevel, Spacing};
@@ -41,7 +41,8 @@ fn all_samplers_begin_anywhere_and_say_what_is_wrong() -> Result<(), Box<dyn std
                     assert_eq!(calls, sampler.calls(&levels), "{name}, {steps} steps, strength {strength}");
                     assert!(end.data.iter().all(|x| x.is_finite()), "{name}, {steps} steps");
                     // New noise is other noise: of it, as much is left as of what was put in last.
-                    if !["ddpm", "euler_a", "dpmpp_2s_a", "dpmpp_sde", "dpmpp_2m_sde", "lcm"].contains(&name) {
+                    if !["ddpm", "euler_a", "dpmpp_2s_a", "dpmpp_sde", "dpmpp_2m_sde", "lcm"].contains(&name)
+                    {
                         let last = levels.sigmas[levels.sigmas.len() - 1];
                         let expected = levels.input(&(&x0 + &noise * last as f32), last);
                         let off = (&end - expected).abs().amax(..).item();

@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 7f0e3ebd70e5953d
+// nbs:hash c8b3ef76b1b33bd7
 //! Callbacks for every day: metrics, a recorder, a learning-rate finder, a single batch.
 
 use crate::learner::{Callback, Flow, Learner, Task};

@@ -1,9 +1,6 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 4a6793b621e18b7e
+// nbs:hash 50edf63a0326e84d
 //! Random numbers that PyTorch gives too: the Mersenne Twister, and what is made from its bits.
-
-#[allow(unused_imports)]
-use crate::loader::Dataset;
 
 // %% notebooks/06_training.ipynb ge-twist
 /// How many words of 32 bits the state has.

@@ -1,5 +1,5 @@
 // Owned by notebooks/11_activations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 1bb83c042888a5a0
+// nbs:hash d2a3e297a917c307
 //! What comes out of layers at each training step: mean, standard deviation, histogram, dead units.
 
 // %% notebooks/11_activations.ipynb st-bins
@@ -137,41 +137,56 @@ impl ActivationStats {
 
 // %% notebooks/11_activations.ipynb cb-callback
 impl ActivationStats {
+    /// Hangs the hook in, in front of another one that may be there.
+    fn look(&mut self, hook: &mut Option<Hook>) {
+        let other = Rc::new(RefCell::new(hook.take()));
+        *hook = Some(self.hook(other.clone()));
+        self.other = Some(other);
+    }
+
     /// Puts the other hook back.
-    fn remove<T: Task>(&mut self, learner: &mut Learner<T>) {
+    fn remove(&mut self, hook: &mut Option<Hook>) {
         if let Some(other) = self.other.take() {
-            learner.pass.hook = other.borrow_mut().take();
+            *hook = other.borrow_mut().take();
         }
     }
-}
 
-impl<T: Task> Callback<T> for ActivationStats {
-    fn before_batch(&mut self, learner: &mut Learner<T>) -> Flow {
-        self.remove(learner); // ours is still there if somebody skipped the last batch
-        if learner.mode == Mode::Train {
-            let other = Rc::new(RefCell::new(learner.pass.hook.take()));
-            learner.pass.hook = Some(self.hook(other.clone()));
-            self.other = Some(other);
-        }
-        Flow::Continue
-    }
-
-    fn after_loss(&mut self, learner: &mut Learner<T>) -> Flow {
-        self.remove(learner);
-        Flow::Continue
-    }
-
-    fn state(&self) -> StateDict {
+    fn records_state(&self) -> StateDict {
         let records = self.records.borrow();
         records.iter().enumerate().flat_map(|(i, record)| record.state(&format!("{i:03}"))).collect()
     }
 
-    fn load_state(&mut self, state: &StateDict) {
+    fn load_records(&mut self, state: &StateDict) {
         let records = (0..).map_while(|i| Record::from_state(state, &format!("{i:03}"), self.bins));
         *self.records.borrow_mut() = records.collect();
     }
 }
 
+// %% notebooks/11_activations.ipynb cb-shell
+impl<T: Task> Callback<T> for ActivationStats {
+    fn before_batch(&mut self, learner: &mut Learner<T>) -> Flow {
+        self.remove(&mut learner.pass.hook); // ours is still there if somebody skipped the last batch
+        if learner.mode == Mode::Train {
+            self.look(&mut learner.pass.hook);
+        }
+        Flow::Continue
+    }
+
+    fn after_loss(&mut self, learner: &mut Learner<T>) -> Flow {
+        self.remove(&mut learner.pass.hook);
+        Flow::Continue
+    }
+
+    fn state(&self) -> StateDict {
+        self.records_state()
+    }
+
+    fn load_state(&mut self, state: &StateDict) {
+        self.load_records(state);
+    }
+}
+
+// %% notebooks/11_activations.ipynb cb-record-state
 impl Record {
     fn state(&self, name: &str) -> StateDict {
         let floats = |list: &Vec<f32>| Value::F32(Array::new(list.clone(), &[list.len()]));
@@ -189,7 +204,10 @@ impl Record {
         .map(|(what, value)| (format!("{name}/{what}"), value))
         .collect()
     }
+}
 
+// %% notebooks/11_activations.ipynb cb-record-from
+impl Record {
     fn from_state(state: &StateDict, name: &str, bins: Bins) -> Option<Record> {
         let value = |what: &str| state.get(&format!("{name}/{what}"));
         let floats = |what: &str| match value(what)? {

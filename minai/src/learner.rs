@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 3232e1a3538d9ec2
+// nbs:hash 857f22b6ff5b60ac
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 // %% notebooks/10_learner.ipynb le-task

@@ -1,5 +1,5 @@
 // Owned by notebooks/20_fewer_steps.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 76ede2e46944e03f
+// nbs:hash 2eb4107074223cce
 //! Which noise levels a sampler visits, and what a network is told at each: the frame around a sampler.
 
 // %% notebooks/20_fewer_steps.ipynb lv-spacing
@@ -187,7 +187,10 @@ impl Levels {
     #[track_caller]
     pub fn distilled(schedule: &NoiseSchedule, steps: usize) -> Self {
         let (all, known) = (schedule.steps(), schedule.steps().min(50));
-        assert!((1..=known).contains(&steps), "a distilled network takes from 1 to {known} steps, not {steps}");
+        assert!(
+            (1..=known).contains(&steps),
+            "a distilled network takes from 1 to {known} steps, not {steps}"
+        );
         let times = (0..steps).map(|i| distilled_time(all, known, steps, i)).collect();
         let at = whole(schedule, times, None);
         let scale = deviation(&at.1);

@@ -1,9 +1,6 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a2f9506d733754ce
+// nbs:hash 9ae794694b9ed4ed
 //! A linear layer as one operation: y = x Wᵀ + b.
-
-#[allow(unused_imports)]
-use crate::loader::Dataset;
 
 // %% notebooks/06_training.ipynb li-linear
 use minai::array::Array;

@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 38042c33d92df005
+// nbs:hash cde57b2424ef0aa9
 //! Examples in batches: data sets, their order, and loaders that prepare batches in other threads.
 
 use crate::generator::Generator;

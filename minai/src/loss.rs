@@ -1,11 +1,6 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 696a3feb12b69858
+// nbs:hash 05f74a81335aba0e
 //! Softmax, its relatives, and loss functions. Means are taken over all elements, or over the rows.
-
-#[allow(unused_imports)]
-use crate::loader::Dataset;
-#[allow(unused_imports)]
-use crate::nn::Layer;
 
 // %% notebooks/06_training.ipynb lo-softmax
 use minai::array::Array;

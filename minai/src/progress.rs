@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash b2f2f1e7d4bad0a8
+// nbs:hash 9a021e4eeca1484d
 //! Training that says how far it is: a bar in a terminal and in a notebook, single lines elsewhere.
 
 use crate::learner::{Callback, Flow, Learner, Task};

@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 6484b236d06a9e63
+// nbs:hash 33a529f41a0a9728
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -135,7 +135,8 @@ pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel), StateEr
         (config.text("beta_schedule")?, config.f64("beta_start")?, config.f64("beta_end")?);
     let schedule =
         NoiseSchedule::by_name(&name, steps, start, end).map_err(|what| StateError::new(path, what))?;
-    let last = if config.bool_or("set_alpha_to_one", false)? { FinalLevel::Zero } else { FinalLevel::Weakest };
+    let last =
+        if config.bool_or("set_alpha_to_one", false)? { FinalLevel::Zero } else { FinalLevel::Weakest };
     Ok((schedule, last))
 }
 

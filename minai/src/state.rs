@@ -1,14 +1,9 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 84a95f340dab70fd
+// nbs:hash 7cf9512b85e2979a
 //! Named arrays in safetensors files, the form in which models are published: read with care, written at once or not at all.
 
 use crate::nn::{AnyBuffer, Module, Parts};
 use crate::optimizer::Optimizer;
-
-#[allow(unused_imports)]
-use crate::loader::Dataset;
-#[allow(unused_imports)]
-use crate::optimizer::Rule;
 
 // %% notebooks/06_training.ipynb sd-value
 use minai::array::Array;

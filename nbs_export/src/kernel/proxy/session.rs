@@ -349,7 +349,9 @@ impl Session {
                 variables.iter().map(|(n, t)| format!("{n:width$}  {t}")).collect::<Vec<_>>().join("\n")
             }
             Alone::Reset => {
+                // evcxr forgets the crates too.
                 let _ = self.evaluate(":clear", None).await;
+                let _ = self.evaluate(":load_config --quiet", None).await;
                 self.shared.memory.borrow_mut().reset();
                 let parent = self.front.parent();
                 self.connect().await;
