@@ -56,20 +56,24 @@ fn run(dirs: &Dirs, evcxr: PathBuf, connection_file: &Path, folder: &Path) -> Re
 /// Brings the compiled dependencies up to date, copies them into the kernel's folder, and says how evcxr is started there.
 fn prepare(dirs: &Dirs, evcxr: &Path, folder: &Path) -> Result<Command> {
     // Code of `minai` that does not compile is no reason to have no kernel: the first cell will show the error.
-    if let Err(error) = warm::build(dirs, warm::For::Kernel) {
+    let built = warm::build(dirs, warm::For::Kernel);
+    if let Err(error) = &built {
         eprintln!("{error:#}");
     }
     warm::copy(dirs, folder)?;
     let mut command = clean_cargo(evcxr);
     command.envs(settings(dirs)).env("EVCXR_TMPDIR", folder).current_dir(std::env::current_dir()?);
-    put_shims(dirs, folder, &mut command)?;
+    put_shims(dirs, folder, built.is_ok(), &mut command)?;
     Ok(command)
 }
 
 /// Lets evcxr find our `cargo` and `rustup` before the real ones.
-fn put_shims(dirs: &Dirs, folder: &Path, command: &mut Command) -> Result<()> {
+fn put_shims(dirs: &Dirs, folder: &Path, is_built: bool, command: &mut Command) -> Result<()> {
     let kept = dirs.home.join("kept");
-    shim::recall(&kept, folder);
+    // What does not compile must be said by cargo, which sees to it that nothing old is used.
+    if is_built {
+        shim::recall(&kept, folder);
+    }
     // rust-analyzer looks for cargo in cargo's own folder first.
     let home = folder.join("cargo-home");
     let shims = home.join("bin");

@@ -18,13 +18,13 @@ use super::{Dirs, lock, on_path, settings, write_if_changed};
 pub enum For<'a> {
     /// Somebody at a terminal: the network is asked for what is missing, and progress is shown.
     User(&'a Progress),
-    /// A kernel that starts, which Jupyter gives up if it does not answer soon: no network, and only so much time. What is
-    /// missing then, the kernel compiles itself, in its first cell.
+    /// A kernel that starts: no network, and only so much time. What is missing then, the kernel compiles itself, in its
+    /// first cell.
     Kernel,
 }
 
-/// Jupyter waits a minute for a kernel.
-const KERNEL_PATIENCE: Duration = Duration::from_secs(40);
+/// The kernel has answered Jupyter by then, so that nobody gives it up; its first cell waits.
+const KERNEL_PATIENCE: Duration = if cfg!(unix) { Duration::from_secs(600) } else { Duration::from_secs(40) };
 
 /// Has everything been compiled once that notebooks have from the kernel's start?
 pub fn is_ready(dirs: &Dirs) -> bool {
