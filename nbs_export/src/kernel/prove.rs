@@ -1,8 +1,8 @@
 //! The proof that the set-up works without a network, before anybody is told so.
 
+use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -52,8 +52,7 @@ pub(super) fn once(dirs: &Dirs, progress: &Progress) -> Result<()> {
 /// What may change between two set-ups, and would have to be proved again.
 fn what_is_proved(dirs: &Dirs) -> Result<String> {
     let evcxr = find_evcxr(dirs).context("evcxr_jupyter is missing")?;
-    let cargo_home = env::var_os("CARGO_HOME").unwrap_or_default();
-    Ok(format!("{}\n{}\n{}", evcxr.display(), cargo_home.display(), warm::describe(dirs)?))
+    Ok(format!("{}\n{}", evcxr.display(), warm::describe(dirs)?))
 }
 
 /// Starts a kernel and runs one cell that uses `minai`.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
-use std::{fs, io};
+use std::{env, fs, io};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -32,10 +32,11 @@ pub fn is_ready(dirs: &Dirs) -> bool {
     describe(dirs).is_ok_and(|now| compiled.is_ok_and(|then| then == now))
 }
 
-/// What was compiled, and with which compiler.
+/// What was compiled, with which compiler, and where the sources lie.
 pub(super) fn describe(dirs: &Dirs) -> Result<String> {
     let rust = Rust::installed()?;
-    Ok(format!("# rustc {} for {}\n{}", rust.release, rust.host, manifest(dirs)))
+    let home = env::var_os("CARGO_HOME").unwrap_or_default();
+    Ok(format!("# rustc {} for {}, {}\n{}", rust.release, rust.host, home.display(), manifest(dirs)))
 }
 
 /// Compiles what notebooks depend on, with the flags that evcxr uses. Quick when nothing has changed.
