@@ -41,7 +41,8 @@ fn all_samplers_begin_anywhere_and_say_what_is_wrong() -> Result<(), Box<dyn std
                     assert_eq!(calls, sampler.calls(&levels), "{name}, {steps} steps, strength {strength}");
                     assert!(end.data.iter().all(|x| x.is_finite()), "{name}, {steps} steps");
                     // New noise is other noise: of it, as much is left as of what was put in last.
-                    if !["ddpm", "euler_a", "dpmpp_2s_a", "dpmpp_sde", "dpmpp_2m_sde", "lcm"].contains(&name) {
+                    if !["ddpm", "euler_a", "dpmpp_2s_a", "dpmpp_sde", "dpmpp_2m_sde", "lcm"].contains(&name)
+                    {
                         let last = levels.sigmas[levels.sigmas.len() - 1];
                         let expected = levels.input(&(&x0 + &noise * last as f32), last);
                         let off = (&end - expected).abs().amax(..).item();

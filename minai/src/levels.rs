@@ -187,7 +187,10 @@ impl Levels {
     #[track_caller]
     pub fn distilled(schedule: &NoiseSchedule, steps: usize) -> Self {
         let (all, known) = (schedule.steps(), schedule.steps().min(50));
-        assert!((1..=known).contains(&steps), "a distilled network takes from 1 to {known} steps, not {steps}");
+        assert!(
+            (1..=known).contains(&steps),
+            "a distilled network takes from 1 to {known} steps, not {steps}"
+        );
         let times = (0..steps).map(|i| distilled_time(all, known, steps, i)).collect();
         let at = whole(schedule, times, None);
         let scale = deviation(&at.1);

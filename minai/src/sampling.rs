@@ -19,7 +19,10 @@ pub enum Sampler {
     Euler(Spacing),
     EulerAncestral(Spacing),
     /// [`euler_ancestral`] with this eta, on whole times.
-    Ddim { spacing: Spacing, eta: f64 },
+    Ddim {
+        spacing: Spacing,
+        eta: f64,
+    },
     /// [`euler_ancestral`] with eta 1, on whole times.
     Ddpm(Spacing),
     Heun(Spacing),
@@ -60,9 +63,15 @@ pub const SAMPLERS: [(&str, Sampler); 15] = [
 fn spacing_of(sampler: &mut Sampler) -> Option<&mut Spacing> {
     use Sampler::*;
     match sampler {
-        Euler(spacing) | EulerAncestral(spacing) | Heun(spacing) | Dpm2(spacing) | Lms(spacing) => Some(spacing),
-        Ddim { spacing, .. } | Ddpm(spacing) | Pndm(spacing) | Deis(spacing) | UniPc(spacing) => Some(spacing),
-        DpmPp2M(spacing) | DpmPp2SAncestral(spacing) | DpmPpSde(spacing) | DpmPp2MSde(spacing) => Some(spacing),
+        Euler(spacing) | EulerAncestral(spacing) | Heun(spacing) | Dpm2(spacing) | Lms(spacing) => {
+            Some(spacing)
+        }
+        Ddim { spacing, .. } | Ddpm(spacing) | Pndm(spacing) | Deis(spacing) | UniPc(spacing) => {
+            Some(spacing)
+        }
+        DpmPp2M(spacing) | DpmPp2SAncestral(spacing) | DpmPpSde(spacing) | DpmPp2MSde(spacing) => {
+            Some(spacing)
+        }
         Lcm => None,
     }
 }
@@ -129,7 +138,11 @@ impl fmt::Display for SamplerError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Unknown(name) => {
-                write!(f, "there is no sampler {name:?}; there are {}, and most also with \" karras\" added", known())
+                write!(
+                    f,
+                    "there is no sampler {name:?}; there are {}, and most also with \" karras\" added",
+                    known()
+                )
             }
             Self::Steps(sampler, most, steps) => {
                 write!(f, "{steps} steps: {sampler} takes from 1 to {most} with this noise schedule")
@@ -193,14 +206,21 @@ impl Sampler {
     ///
     /// # Errors
     /// If `steps` is 0 or too many, or if eta or the spacing don't fit.
-    pub fn levels(self, schedule: &NoiseSchedule, steps: usize, last: FinalLevel) -> Result<Levels, SamplerError> {
+    pub fn levels(
+        self,
+        schedule: &NoiseSchedule,
+        steps: usize,
+        last: FinalLevel,
+    ) -> Result<Levels, SamplerError> {
         use Sampler::*;
         check(self, steps, schedule.steps())?;
         let spacing = self.spacing().unwrap_or(NONE);
         Ok(match self {
             Ddim { .. } | Pndm(_) => Levels::preserving(schedule, steps, spacing, last),
             Ddpm(_) => Levels::preserving(schedule, steps, spacing, FinalLevel::Zero),
-            DpmPp2M(_) | DpmPp2MSde(_) | UniPc(_) => Levels::solver(schedule, steps, spacing, FinalLevel::Zero),
+            DpmPp2M(_) | DpmPp2MSde(_) | UniPc(_) => {
+                Levels::solver(schedule, steps, spacing, FinalLevel::Zero)
+            }
             Deis(_) => Levels::solver(schedule, steps, spacing, FinalLevel::Weakest),
             Lcm => Levels::distilled(schedule, steps),
             _ => Levels::exploding(schedule, steps, spacing),

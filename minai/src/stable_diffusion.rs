@@ -135,7 +135,8 @@ pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel), StateEr
         (config.text("beta_schedule")?, config.f64("beta_start")?, config.f64("beta_end")?);
     let schedule =
         NoiseSchedule::by_name(&name, steps, start, end).map_err(|what| StateError::new(path, what))?;
-    let last = if config.bool_or("set_alpha_to_one", false)? { FinalLevel::Zero } else { FinalLevel::Weakest };
+    let last =
+        if config.bool_or("set_alpha_to_one", false)? { FinalLevel::Zero } else { FinalLevel::Weakest };
     Ok((schedule, last))
 }
 
