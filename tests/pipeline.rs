@@ -78,7 +78,8 @@ fn the_guided_loop_is_that_of_diffusers() {
     let levels = Levels::exploding(&model.schedule, steps, Spacing::Linspace);
     let (mut worst, mut calls) = (0.0, 0);
     let mut see = |x: &Tensor| {
-        worst = f32::max(worst, assert_close("latents", x, &trajectory.slice(s![calls, .., .., .., ..]), 1e-4));
+        worst =
+            f32::max(worst, assert_close("latents", x, &trajectory.slice(s![calls, .., .., .., ..]), 1e-4));
         calls += 1;
     };
     let eps = |x: &Tensor, sigma: f64| {

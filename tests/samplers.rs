@@ -123,7 +123,9 @@ fn configured(case: &str, config: &Value) -> (Sampler, Levels) {
     let fits = |(name, _): &&(&str, Sampler)| case.starts_with(name);
     let (_, sampler) = SAMPLERS.iter().filter(fits).max_by_key(|(name, _)| name.len()).unwrap();
     let sampler = match sampler.spaced(spacing) {
-        Sampler::Ddim { spacing, .. } => Sampler::Ddim { spacing, eta: config["eta"].as_f64().unwrap_or(0.0) },
+        Sampler::Ddim { spacing, .. } => {
+            Sampler::Ddim { spacing, eta: config["eta"].as_f64().unwrap_or(0.0) }
+        }
         sampler => sampler,
     };
     (sampler, sampler.levels(&schedule, whole("steps"), last).unwrap())
@@ -332,8 +334,15 @@ fn more_steps_come_closer_to_the_solution() {
         assert!((1.7..2.4).contains(&ratio), "{name}: {ratio}");
     }
     // The others come closer than Euler in as many calls.
-    let others =
-        [("heun", 25), ("dpm_2", 25), ("lms", 50), ("dpmpp_2m", 50), ("pndm", 50), ("deis", 50), ("unipc", 50)];
+    let others = [
+        ("heun", 25),
+        ("dpm_2", 25),
+        ("lms", 50),
+        ("dpmpp_2m", 50),
+        ("pndm", 50),
+        ("deis", 50),
+        ("unipc", 50),
+    ];
     for (name, steps) in others {
         let (first, second) = (error("ddim", 50), error(name, steps));
         println!("{name:10} {second:.1e}, where DDIM is {first:.1e} off");
@@ -430,7 +439,8 @@ fn lcm_needs_few_steps_with_a_distilled_network() {
     let (mean, deviation) = (0.3, 0.4);
     let end = |x: &Tensor, sigma: f64| (x - mean) * (deviation / sigma.hypot(deviation)) as f32 + mean;
     for steps in [1, 2, 4, 50] {
-        let levels = Sampler::Lcm.levels(&NoiseSchedule::stable_diffusion(), steps, FinalLevel::Zero).unwrap();
+        let levels =
+            Sampler::Lcm.levels(&NoiseSchedule::stable_diffusion(), steps, FinalLevel::Zero).unwrap();
         let mut rng = Generator::manual_seed(6);
         let start = Tensor::from(rng.randn(&[4000, 1])) * levels.initial_scale as f32;
         let mut calls = 0;
