@@ -1,4 +1,4 @@
-//! A request to stop ends loops behind the step at hand, and leaves everything whole.
+//! A request to stop ends loops after the step at hand, and leaves everything whole.
 //!
 //! Each test starts itself as a process of its own, whose environment names a file, as the course's kernel does; the
 //! parent writes the byte.

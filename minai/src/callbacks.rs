@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash c8b3ef76b1b33bd7
+// nbs:hash 24202d34c0a83361
 //! Callbacks for every day: metrics, a recorder, a learning-rate finder, a single batch.
 
 use crate::learner::{Callback, Flow, Learner, Task};
@@ -21,35 +21,6 @@ pub struct Row {
     pub train: Vec<f32>,
     /// Over the validation set, at the end of the epoch.
     pub valid: Vec<f32>,
-}
-
-/// Means of the loss and of metrics over each epoch's training and validation; prints a line for each epoch.
-pub struct Metrics<T: Task> {
-    metrics: Vec<Metric<T>>,
-    means: Means,
-    /// A row for each epoch.
-    pub rows: Vec<Row>,
-}
-
-// %% notebooks/10_learner.ipynb cb-metrics-new
-impl<T: Task> Metrics<T> {
-    /// The loss only.
-    pub fn new() -> Self {
-        Metrics { metrics: Vec::new(), means: Means::new(), rows: Vec::new() }
-    }
-
-    /// One metric more: `Metrics::new().add("accuracy", |scores, (_, y)| accuracy(scores, y))`.
-    pub fn add(mut self, name: &str, metric: impl Fn(&Tensor, &T::Batch) -> f32 + 'static) -> Self {
-        self.means.names.push(name.to_owned());
-        self.metrics.push(Box::new(metric));
-        self
-    }
-}
-
-impl<T: Task> Default for Metrics<T> {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 // %% notebooks/10_learner.ipynb cb-means
@@ -79,22 +50,20 @@ impl Means {
 }
 
 // %% notebooks/10_learner.ipynb cb-means-add
-impl Means {
-    /// The means so far.
-    fn now(&self) -> Vec<f32> {
-        let (n, sums) = self.sums.split_last().expect("cleared before");
-        sums.iter().map(|sum| (sum / n) as f32).collect()
-    }
+/// The means that sums over a set give.
+fn means(sums: &[f64]) -> Vec<f32> {
+    let (n, sums) = sums.split_last().expect("cleared before");
+    sums.iter().map(|sum| (sum / n) as f32).collect()
+}
 
-    /// A batch of `n` examples.
-    fn add(&mut self, mode: Mode, values: &[f32], n: usize) {
-        if mode == Mode::Eval && self.train.is_empty() {
-            self.train = self.now();
-            self.clear();
-        }
-        let products = values.iter().map(|&value| f64::from(value) * n as f64).chain([n as f64]);
-        self.sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
+/// Adds a batch of `n` examples.
+fn add_batch(sets: &mut Means, mode: Mode, values: &[f32], n: usize) {
+    if mode == Mode::Eval && sets.train.is_empty() {
+        sets.train = means(&sets.sums);
+        sets.clear();
     }
+    let products = values.iter().map(|&value| f64::from(value) * n as f64).chain([n as f64]);
+    sets.sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
 }
 
 // %% notebooks/10_learner.ipynb cb-metrics-callback
@@ -107,7 +76,7 @@ fn described(set: &str, names: &[String], values: &[f32]) -> String {
 impl Means {
     /// The row of an epoch that is done, also printed and written down in `scores`.
     fn row(&mut self, epoch: usize, epochs: usize, scores: &mut Vec<(String, f32)>) -> Row {
-        let row = Row { train: std::mem::take(&mut self.train), valid: self.now() };
+        let row = Row { train: std::mem::take(&mut self.train), valid: means(&self.sums) };
         let sets = [("train", &row.train), ("valid", &row.valid)];
         let [train, valid] = sets.map(|(set, values)| described(set, &self.names, values));
         println!("epoch {epoch}/{epochs}  {train}  {valid}  {:.1} s", self.start.elapsed().as_secs_f64());
@@ -121,43 +90,60 @@ impl Means {
 }
 
 // %% notebooks/10_learner.ipynb cb-means-state
-impl Means {
-    /// What a checkpoint keeps.
-    fn state(&self, rows: &[Row]) -> StateDict {
-        let sums: Vec<i64> = self.sums.iter().map(|sum| sum.to_bits() as i64).collect();
-        let rows: Vec<f32> =
-            rows.iter().flat_map(|row| row.train.iter().chain(&row.valid)).copied().collect();
-        StateDict::from([
-            ("sums".to_owned(), Value::I64(Array::new(sums, &[self.sums.len()]))),
-            ("rows".to_owned(), Value::F32(Array::new(rows.clone(), &[rows.len()]))),
-        ])
+/// What a checkpoint keeps.
+fn means_state(sums: &[f64], rows: &[Row]) -> StateDict {
+    let sums: Vec<i64> = sums.iter().map(|sum| sum.to_bits() as i64).collect();
+    let rows: Vec<f32> = rows.iter().flat_map(|row| row.train.iter().chain(&row.valid)).copied().collect();
+    StateDict::from([
+        ("sums".to_owned(), Value::I64(Array::new(sums.clone(), &[sums.len()]))),
+        ("rows".to_owned(), Value::F32(Array::new(rows.clone(), &[rows.len()]))),
+    ])
+}
+
+/// Takes that back, and gives the rows.
+fn load_means(means: &mut Means, state: &StateDict) -> Vec<Row> {
+    let (Some(Value::I64(sums)), Some(Value::F32(rows))) = (state.get("sums"), state.get("rows")) else {
+        return Vec::new();
+    };
+    means.sums = elements(sums).iter().map(|&bits| f64::from_bits(bits as u64)).collect();
+    let width = means.names.len();
+    let row = |row: &[f32]| Row { train: row[..width].to_vec(), valid: row[width..].to_vec() };
+    elements(rows).chunks_exact(2 * width).map(row).collect()
+}
+
+// %% notebooks/10_learner.ipynb cb-metrics-struct
+/// Means of the loss and of metrics over each epoch's training and validation; prints a line for each epoch.
+pub struct Metrics<T: Task> {
+    metrics: Vec<Metric<T>>,
+    means: Means,
+    /// A row for each epoch.
+    pub rows: Vec<Row>,
+}
+
+impl<T: Task> Metrics<T> {
+    /// The loss only.
+    pub fn new() -> Self {
+        Metrics { metrics: Vec::new(), means: Means::new(), rows: Vec::new() }
     }
 
-    /// Takes that back, and gives the rows.
-    fn load_state(&mut self, state: &StateDict) -> Vec<Row> {
-        let (Some(Value::I64(sums)), Some(Value::F32(rows))) = (state.get("sums"), state.get("rows")) else {
-            return Vec::new();
-        };
-        self.sums = elements(sums).iter().map(|&bits| f64::from_bits(bits as u64)).collect();
-        let width = self.names.len();
-        let row = |row: &[f32]| Row { train: row[..width].to_vec(), valid: row[width..].to_vec() };
-        elements(rows).chunks_exact(2 * width).map(row).collect()
+    /// One metric more: `Metrics::new().add("accuracy", |scores, (_, y)| accuracy(scores, y))`.
+    pub fn add(mut self, name: &str, metric: impl Fn(&Tensor, &T::Batch) -> f32 + 'static) -> Self {
+        self.means.names.push(name.to_owned());
+        self.metrics.push(Box::new(metric));
+        self
     }
 }
 
 // %% notebooks/10_learner.ipynb cb-measure
-impl<T: Task> Metrics<T> {
-    /// Measures the batch at hand.
-    fn measure(&mut self, learner: &Learner<T>) {
-        if let (Some(batch), Some(predictions)) = (&learner.batch, &learner.predictions) {
-            let mut values = vec![learner.loss_value()];
-            values.extend(self.metrics.iter().map(|metric| metric(predictions, batch)));
-            self.means.add(learner.mode, &values, learner.task.len(batch));
-        }
+/// Measures the batch at hand.
+fn measure<T: Task>(metrics: &mut Metrics<T>, learner: &Learner<T>) {
+    if let (Some(batch), Some(predictions)) = (&learner.batch, &learner.predictions) {
+        let mut values = vec![learner.loss_value()];
+        values.extend(metrics.metrics.iter().map(|metric| metric(predictions, batch)));
+        add_batch(&mut metrics.means, learner.mode, &values, learner.task.len(batch));
     }
 }
 
-// %% notebooks/10_learner.ipynb cb-callback
 impl<T: Task> Callback<T> for Metrics<T> {
     fn before_epoch(&mut self, _: &mut Learner<T>) -> Flow {
         self.means.begin_epoch();
@@ -165,7 +151,7 @@ impl<T: Task> Callback<T> for Metrics<T> {
     }
 
     fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
-        self.measure(learner);
+        measure(self, learner);
         Flow::Continue
     }
 
@@ -175,11 +161,17 @@ impl<T: Task> Callback<T> for Metrics<T> {
     }
 
     fn state(&self) -> StateDict {
-        self.means.state(&self.rows)
+        means_state(&self.means.sums, &self.rows)
     }
 
     fn load_state(&mut self, state: &StateDict) {
-        self.rows = self.means.load_state(state);
+        self.rows = load_means(&mut self.means, state);
+    }
+}
+
+impl<T: Task> Default for Metrics<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -206,24 +198,22 @@ pub struct Recorder {
     pub momenta: Vec<f32>,
 }
 
-// %% notebooks/10_learner.ipynb cb-recorder-state
-impl Recorder {
-    fn entries(&self) -> StateDict {
-        let lists = [("losses", &self.losses), ("rates", &self.rates), ("momenta", &self.momenta)];
-        let value = |list: &Vec<f32>| Value::F32(Array::new(list.clone(), &[list.len()]));
-        lists.into_iter().map(|(name, list)| (name.to_owned(), value(list))).collect()
-    }
-
-    fn from_entries(state: &StateDict) -> Self {
-        let list = |name: &str| match state.get(name) {
-            Some(Value::F32(list)) => elements(list).to_vec(),
-            _ => Vec::new(),
-        };
-        Recorder { losses: list("losses"), rates: list("rates"), momenta: list("momenta") }
-    }
+/// What a checkpoint keeps of a recorder.
+fn recorder_state(recorder: &Recorder) -> StateDict {
+    let lists = [("losses", &recorder.losses), ("rates", &recorder.rates), ("momenta", &recorder.momenta)];
+    let value = |list: &Vec<f32>| Value::F32(Array::new(list.clone(), &[list.len()]));
+    lists.into_iter().map(|(name, list)| (name.to_owned(), value(list))).collect()
 }
 
 // %% notebooks/10_learner.ipynb cb-recorder-callback
+fn recorder_from(state: &StateDict) -> Recorder {
+    let list = |name: &str| match state.get(name) {
+        Some(Value::F32(list)) => elements(list).to_vec(),
+        _ => Vec::new(),
+    };
+    Recorder { losses: list("losses"), rates: list("rates"), momenta: list("momenta") }
+}
+
 impl<T: Task> Callback<T> for Recorder {
     fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
         if learner.mode == Mode::Train {
@@ -235,11 +225,11 @@ impl<T: Task> Callback<T> for Recorder {
     }
 
     fn state(&self) -> StateDict {
-        self.entries()
+        recorder_state(self)
     }
 
     fn load_state(&mut self, state: &StateDict) {
-        *self = Recorder::from_entries(state);
+        *self = recorder_from(state);
     }
 }
 

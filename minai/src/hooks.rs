@@ -1,5 +1,5 @@
 // Owned by notebooks/11_activations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash d2a3e297a917c307
+// nbs:hash 0f8a48809fa2132c
 //! What comes out of layers at each training step: mean, standard deviation, histogram, dead units.
 
 // %% notebooks/11_activations.ipynb st-bins
@@ -136,93 +136,85 @@ impl ActivationStats {
 }
 
 // %% notebooks/11_activations.ipynb cb-callback
-impl ActivationStats {
-    /// Hangs the hook in, in front of another one that may be there.
-    fn look(&mut self, hook: &mut Option<Hook>) {
-        let other = Rc::new(RefCell::new(hook.take()));
-        *hook = Some(self.hook(other.clone()));
-        self.other = Some(other);
-    }
+/// Hangs the statistics' hook in, in front of another one that may be there.
+fn look(stats: &mut ActivationStats, hook: &mut Option<Hook>) {
+    let other = Rc::new(RefCell::new(hook.take()));
+    *hook = Some(stats.hook(other.clone()));
+    stats.other = Some(other);
+}
 
-    /// Puts the other hook back.
-    fn remove(&mut self, hook: &mut Option<Hook>) {
-        if let Some(other) = self.other.take() {
-            *hook = other.borrow_mut().take();
-        }
-    }
-
-    fn records_state(&self) -> StateDict {
-        let records = self.records.borrow();
-        records.iter().enumerate().flat_map(|(i, record)| record.state(&format!("{i:03}"))).collect()
-    }
-
-    fn load_records(&mut self, state: &StateDict) {
-        let records = (0..).map_while(|i| Record::from_state(state, &format!("{i:03}"), self.bins));
-        *self.records.borrow_mut() = records.collect();
+/// Puts the other hook back.
+fn remove(stats: &mut ActivationStats, hook: &mut Option<Hook>) {
+    if let Some(other) = stats.other.take() {
+        *hook = other.borrow_mut().take();
     }
 }
 
+// %% notebooks/11_activations.ipynb cb-record-state
+fn record_state(record: &Record, name: &str) -> StateDict {
+    let floats = |list: &Vec<f32>| Value::F32(Array::new(list.clone(), &[list.len()]));
+    let text = |text: &str| Value::U8(Array::new(text.into(), &[text.len()]));
+    let histograms = Array::new(record.histograms.concat(), &[record.histograms.len(), record.bins.count]);
+    [
+        ("path", text(&record.path)),
+        ("kind", text(&record.kind)),
+        ("means", floats(&record.means)),
+        ("stds", floats(&record.stds)),
+        ("dead", floats(&record.dead)),
+        ("histograms", Value::I64(histograms)),
+    ]
+    .into_iter()
+    .map(|(what, value)| (format!("{name}/{what}"), value))
+    .collect()
+}
+
+// %% notebooks/11_activations.ipynb cb-record-from
+fn record_from(state: &StateDict, name: &str, bins: Bins) -> Option<Record> {
+    let value = |what: &str| state.get(&format!("{name}/{what}"));
+    let floats = |what: &str| match value(what)? {
+        Value::F32(list) => Some(elements(list).to_vec()),
+        _ => None,
+    };
+    let text = |what: &str| match value(what)? {
+        Value::U8(text) => String::from_utf8(elements(text).to_vec()).ok(),
+        _ => None,
+    };
+    let Some(Value::I64(histograms)) = value("histograms") else { return None };
+    let histograms = elements(histograms).chunks(bins.count).map(<[i64]>::to_vec).collect();
+    let (path, kind) = (text("path")?, text("kind")?);
+    let (means, stds, dead) = (floats("means")?, floats("stds")?, floats("dead")?);
+    Some(Record { path, kind, bins, means, stds, dead, histograms })
+}
+
 // %% notebooks/11_activations.ipynb cb-shell
+fn records_state(records: &[Record]) -> StateDict {
+    records.iter().enumerate().flat_map(|(i, record)| record_state(record, &format!("{i:03}"))).collect()
+}
+
+fn records_from(state: &StateDict, bins: Bins) -> Vec<Record> {
+    (0..).map_while(|i| record_from(state, &format!("{i:03}"), bins)).collect()
+}
+
 impl<T: Task> Callback<T> for ActivationStats {
     fn before_batch(&mut self, learner: &mut Learner<T>) -> Flow {
-        self.remove(&mut learner.pass.hook); // ours is still there if somebody skipped the last batch
+        remove(self, &mut learner.pass.hook); // ours is still there if somebody skipped the last batch
         if learner.mode == Mode::Train {
-            self.look(&mut learner.pass.hook);
+            look(self, &mut learner.pass.hook);
         }
         Flow::Continue
     }
 
     fn after_loss(&mut self, learner: &mut Learner<T>) -> Flow {
-        self.remove(&mut learner.pass.hook);
+        remove(self, &mut learner.pass.hook);
         Flow::Continue
     }
 
     fn state(&self) -> StateDict {
-        self.records_state()
+        records_state(&self.records.borrow())
     }
 
     fn load_state(&mut self, state: &StateDict) {
-        self.load_records(state);
-    }
-}
-
-// %% notebooks/11_activations.ipynb cb-record-state
-impl Record {
-    fn state(&self, name: &str) -> StateDict {
-        let floats = |list: &Vec<f32>| Value::F32(Array::new(list.clone(), &[list.len()]));
-        let text = |text: &str| Value::U8(Array::new(text.into(), &[text.len()]));
-        let histograms = Array::new(self.histograms.concat(), &[self.histograms.len(), self.bins.count]);
-        [
-            ("path", text(&self.path)),
-            ("kind", text(&self.kind)),
-            ("means", floats(&self.means)),
-            ("stds", floats(&self.stds)),
-            ("dead", floats(&self.dead)),
-            ("histograms", Value::I64(histograms)),
-        ]
-        .into_iter()
-        .map(|(what, value)| (format!("{name}/{what}"), value))
-        .collect()
-    }
-}
-
-// %% notebooks/11_activations.ipynb cb-record-from
-impl Record {
-    fn from_state(state: &StateDict, name: &str, bins: Bins) -> Option<Record> {
-        let value = |what: &str| state.get(&format!("{name}/{what}"));
-        let floats = |what: &str| match value(what)? {
-            Value::F32(list) => Some(elements(list).to_vec()),
-            _ => None,
-        };
-        let text = |what: &str| match value(what)? {
-            Value::U8(text) => String::from_utf8(elements(text).to_vec()).ok(),
-            _ => None,
-        };
-        let Some(Value::I64(histograms)) = value("histograms") else { return None };
-        let histograms = elements(histograms).chunks(bins.count).map(<[i64]>::to_vec).collect();
-        let (path, kind) = (text("path")?, text("kind")?);
-        let (means, stds, dead) = (floats("means")?, floats("stds")?, floats("dead")?);
-        Some(Record { path, kind, bins, means, stds, dead, histograms })
+        *self.records.borrow_mut() = records_from(state, self.bins);
     }
 }
 

@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 857f22b6ff5b60ac
+// nbs:hash c30a2a4a4a60062a
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 // %% notebooks/10_learner.ipynb le-task
@@ -126,25 +126,23 @@ impl Checkpoint {
 }
 
 // %% notebooks/10_learner.ipynb le-offer
-impl Checkpoint {
-    /// Says that there is an unfinished training, if there is, and keeps its file under another name.
-    fn offer(&self) -> Result<(), FitError> {
-        let Ok((_, metadata)) = load(&self.path) else { return Ok(()) };
-        let [epoch, epochs] = ["epoch", "epochs"].map(|key| metadata.get(key).cloned().unwrap_or_default());
-        if epoch == epochs {
-            return Ok(());
-        }
-        let kept = self.path.with_extension("unfinished.safetensors");
-        std::fs::rename(&self.path, &kept).map_err(|error| {
-            FitError::Checkpoint(StateError::new(&kept, format!("cannot be written: {error}")))
-        })?;
-        println!(
-            "An unfinished training of that name ({epoch} of {epochs} epochs) was there. This one starts anew; to go on \
-             with the other one, call `learner.resume({:?})?` before `fit`.",
-            kept.display().to_string()
-        );
-        Ok(())
+/// Says that there is an unfinished training, if there is, and keeps its file under another name.
+fn offer(checkpoint: &Checkpoint) -> Result<(), FitError> {
+    let Ok((_, metadata)) = load(&checkpoint.path) else { return Ok(()) };
+    let [epoch, epochs] = ["epoch", "epochs"].map(|key| metadata.get(key).cloned().unwrap_or_default());
+    if epoch == epochs {
+        return Ok(());
     }
+    let kept = checkpoint.path.with_extension("unfinished.safetensors");
+    std::fs::rename(&checkpoint.path, &kept).map_err(|error| {
+        FitError::Checkpoint(StateError::new(&kept, format!("cannot be written: {error}")))
+    })?;
+    println!(
+        "An unfinished training of that name ({epoch} of {epochs} epochs) was there. This one starts anew; to go on \
+         with the other one, call `learner.resume({:?})?` before `fit`.",
+        kept.display().to_string()
+    );
+    Ok(())
 }
 
 // %% notebooks/10_learner.ipynb le-resumed
@@ -157,6 +155,12 @@ struct Resumed {
     /// Inside an epoch: its plan, and the batch that comes next.
     position: Option<(Plan, usize)>,
     callbacks: StateDict,
+}
+
+impl AsRef<Resumed> for Resumed {
+    fn as_ref(&self) -> &Resumed {
+        self
+    }
 }
 
 // %% notebooks/10_learner.ipynb le-learner
@@ -195,10 +199,9 @@ pub struct Learner<T: Task> {
     pub scores: Vec<(String, f32)>,
     /// Whether the last [`fit`](Learner::fit) ended early because somebody interrupted the program.
     pub interrupted: bool,
-    resumed: Option<Resumed>,
+    /// Boxed without its type: how it is dropped is then the library's code, not compiled in each cell.
+    resumed: Option<Box<dyn AsRef<Resumed>>>,
 }
-
-// %% notebooks/10_learner.ipynb le-new
 impl<T: Task> Learner<T> {
     /// A learner about to begin. `rng` goes on with the order of the batches, where it began with the weights.
     pub fn new(name: &str, task: T, optimizer: Optimizer, rng: Generator) -> Self {
@@ -225,7 +228,6 @@ impl<T: Task> Learner<T> {
     }
 }
 
-// %% notebooks/10_learner.ipynb le-where
 impl<T: Task> Learner<T> {
     /// The loss of the batch at hand.
     ///
@@ -354,70 +356,73 @@ struct Position<'a> {
 }
 
 // %% notebooks/10_learner.ipynb le-write
-impl Position<'_> {
-    fn metadata(&self) -> Metadata {
-        let mut metadata = Metadata::from([
-            ("epoch".to_owned(), self.epoch.to_string()),
-            ("epochs".to_owned(), self.epochs.to_string()),
-            ("batches".to_owned(), self.batches.to_string()),
-        ]);
-        if let Some((plan, next)) = self.inside {
-            metadata.insert("next".into(), next.to_string());
-            metadata.insert("base".into(), plan.base.to_string());
-            metadata.extend(plan.order.map(|seed| ("order".to_owned(), seed.to_string())));
-        }
-        metadata
+fn metadata(position: &Position) -> Metadata {
+    let mut metadata = Metadata::from([
+        ("epoch".to_owned(), position.epoch.to_string()),
+        ("epochs".to_owned(), position.epochs.to_string()),
+        ("batches".to_owned(), position.batches.to_string()),
+    ]);
+    if let Some((plan, next)) = position.inside {
+        metadata.insert("next".into(), next.to_string());
+        metadata.insert("base".into(), plan.base.to_string());
+        metadata.extend(plan.order.map(|seed| ("order".to_owned(), seed.to_string())));
     }
+    metadata
 }
 
-// %% notebooks/10_learner.ipynb le-due
-impl Checkpoint {
-    /// Whether one is due before batch `next` of an epoch.
-    fn is_due(&self, next: usize) -> bool {
-        self.every.is_some_and(|every| next % every == 0)
-    }
-
-    /// Writes the file, in a folder that is made if need be.
-    fn write(&self, state: &StateDict, metadata: &Metadata) -> Result<(), FitError> {
-        let folder = self.path.parent().unwrap_or(Path::new(""));
-        std::fs::create_dir_all(folder).map_err(|error| {
-            FitError::Checkpoint(StateError::new(folder, format!("cannot be made: {error}")))
-        })?;
-        save(&self.path, state, metadata).map_err(FitError::Checkpoint)
-    }
+// %% notebooks/10_learner.ipynb le-write-file
+/// Writes the file, in a folder that is made if need be.
+fn write(path: &Path, state: &StateDict, metadata: &Metadata) -> Result<(), FitError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    std::fs::create_dir_all(folder)
+        .map_err(|error| FitError::Checkpoint(StateError::new(folder, format!("cannot be made: {error}"))))?;
+    save(path, state, metadata).map_err(FitError::Checkpoint)
 }
 
 // %% notebooks/10_learner.ipynb le-checkpoint
 /// Everything that a training goes on from, but for the callbacks.
-fn snapshot(model: &dyn Module, optimizer: &Optimizer, rng: &Generator, pass: &Generator) -> StateDict {
-    let bytes = |bytes: Vec<u8>| Value::U8(Array::new(bytes.clone(), &[bytes.len()]));
-    let mut state = prefixed("model/", state_dict(model));
-    state.append(&mut prefixed("optimizer/", optimizer_state(optimizer)));
-    state.insert("rng".into(), bytes(rng.state()));
-    state.insert("pass".into(), bytes(pass.state()));
-    state
+struct Whole<'a> {
+    model: &'a dyn Module,
+    optimizer: &'a Optimizer,
+    rng: &'a Generator,
+    pass: &'a Generator,
 }
 
-fn add_callback(state: &mut StateDict, i: usize, callback: StateDict) {
-    state.append(&mut prefixed(&format!("callbacks/{i}/"), callback));
+// %% notebooks/10_learner.ipynb le-save-whole
+fn save_whole(
+    path: &Path,
+    whole: Whole,
+    position: &Position,
+    callbacks: &mut dyn Iterator<Item = StateDict>,
+) -> Result<(), FitError> {
+    let bytes = |bytes: Vec<u8>| Value::U8(Array::new(bytes.clone(), &[bytes.len()]));
+    let mut state = prefixed("model/", state_dict(whole.model));
+    state.append(&mut prefixed("optimizer/", optimizer_state(whole.optimizer)));
+    state.insert("rng".into(), bytes(whole.rng.state()));
+    state.insert("pass".into(), bytes(whole.pass.state()));
+    for (i, callback) in callbacks.enumerate() {
+        state.append(&mut prefixed(&format!("callbacks/{i}/"), callback));
+    }
+    write(path, &state, &metadata(position))
 }
 
 // %% notebooks/10_learner.ipynb le-save-checkpoint
-impl<T: Task> Learner<T> {
-    /// Writes the checkpoint, if there is to be one: at a batch of an epoch (its plan, the next batch), or behind it.
-    fn save_checkpoint(
-        &self,
-        inside: Option<(&Plan, usize)>,
-        callbacks: Callbacks<T>,
-    ) -> Result<(), FitError> {
-        let Some(checkpoint) = &self.checkpoint else { return Ok(()) };
-        let mut state = snapshot(self.task.model(), &self.optimizer, &self.rng, &self.pass.rng);
-        for (i, callback) in callbacks.iter().enumerate() {
-            add_callback(&mut state, i, callback.state());
-        }
-        let (epoch, epochs, batches) = (self.epoch, self.epochs, self.train_batches);
-        checkpoint.write(&state, &Position { epoch, epochs, batches, inside }.metadata())
-    }
+/// Where the training is.
+fn position<'a, T: Task>(learner: &Learner<T>, inside: Option<(&'a Plan, usize)>) -> Position<'a> {
+    Position { epoch: learner.epoch, epochs: learner.epochs, batches: learner.train_batches, inside }
+}
+
+/// Writes the checkpoint, if there is to be one: at a batch of an epoch (its plan, the next batch), or after one.
+fn save_checkpoint<T: Task>(
+    learner: &Learner<T>,
+    inside: Option<(&Plan, usize)>,
+    callbacks: Callbacks<T>,
+) -> Result<(), FitError> {
+    let Some(checkpoint) = &learner.checkpoint else { return Ok(()) };
+    let (model, optimizer) = (learner.task.model(), &learner.optimizer);
+    let whole = Whole { model, optimizer, rng: &learner.rng, pass: &learner.pass.rng };
+    let states = &mut callbacks.iter().map(|callback| callback.state());
+    save_whole(&checkpoint.path, whole, &position(learner, inside), states)
 }
 
 // %% notebooks/10_learner.ipynb le-generator
@@ -431,56 +436,50 @@ fn generator(state: &StateDict, name: &str) -> Result<Generator, String> {
     }
 }
 
-// %% notebooks/10_learner.ipynb le-read
-impl Resumed {
-    /// Reads a checkpoint: into model and optimiser, and the two generators beside what is left.
-    fn read(
-        path: &Path,
-        model: &dyn Module,
-        optimizer: &mut Optimizer,
-    ) -> Result<(Self, Generator, Generator), StateError> {
-        let (state, metadata) = load(path)?;
-        let wrong =
-            |what: String| StateError::new(path, format!("is no checkpoint of this training: {what}"));
-        let (rng, pass) =
-            (generator(&state, "rng").map_err(wrong)?, generator(&state, "pass").map_err(wrong)?);
-        let number = |key: &str| -> Option<u64> { metadata.get(key)?.parse().ok() };
-        let needed = |key: &str| number(key).ok_or_else(|| wrong(format!("it does not say `{key}`")));
-        let [epoch, epochs, batches] =
-            [needed("epoch")?, needed("epochs")?, needed("batches")?].map(|number| number as usize);
-        let position = match number("next") {
-            Some(next) => Some((Plan { base: needed("base")?, order: number("order") }, next as usize)),
-            None => None,
-        };
-        load_state_dict(model, &inside(&state, "model/")).map_err(|error| error.of(path))?;
-        load_optimizer_state(optimizer, &inside(&state, "optimizer/")).map_err(|error| error.of(path))?;
-        let (path, callbacks) = (path.to_owned(), inside(&state, "callbacks/"));
-        Ok((Resumed { path, epoch, epochs, batches, position, callbacks }, rng, pass))
+/// Whether this is the training that made the checkpoint.
+fn fits(resumed: &Resumed, epochs: usize, batches: usize) -> Result<(), FitError> {
+    if (resumed.epochs, resumed.batches) == (epochs, batches) {
+        return Ok(());
     }
+    let what = format!(
+        "was made by a training of {} epochs with {} batches each, this one has {epochs} and {batches}: give the \
+         same number of epochs, data and batch size, or start anew",
+        resumed.epochs, resumed.batches
+    );
+    Err(FitError::Checkpoint(StateError::new(&resumed.path, what)))
+}
+
+// %% notebooks/10_learner.ipynb le-read
+/// Reads a checkpoint: into model and optimiser, and the two generators beside what is left.
+fn read_checkpoint(
+    path: &Path,
+    model: &dyn Module,
+    optimizer: &mut Optimizer,
+) -> Result<(Box<dyn AsRef<Resumed>>, Generator, Generator), StateError> {
+    let (state, metadata) = load(path)?;
+    let wrong = |what: String| StateError::new(path, format!("is no checkpoint of this training: {what}"));
+    let (rng, pass) = (generator(&state, "rng").map_err(wrong)?, generator(&state, "pass").map_err(wrong)?);
+    let number = |key: &str| -> Option<u64> { metadata.get(key)?.parse().ok() };
+    let needed = |key: &str| number(key).ok_or_else(|| wrong(format!("it does not say `{key}`")));
+    let [epoch, epochs, batches] =
+        [needed("epoch")?, needed("epochs")?, needed("batches")?].map(|number| number as usize);
+    let position = match number("next") {
+        Some(next) => Some((Plan { base: needed("base")?, order: number("order") }, next as usize)),
+        None => None,
+    };
+    load_state_dict(model, &inside(&state, "model/")).map_err(|error| error.of(path))?;
+    load_optimizer_state(optimizer, &inside(&state, "optimizer/")).map_err(|error| error.of(path))?;
+    let (path, callbacks) = (path.to_owned(), inside(&state, "callbacks/"));
+    let resumed = Resumed { path, epoch, epochs, batches, position, callbacks };
+    Ok((Box::new(resumed), rng, pass))
 }
 
 // %% notebooks/10_learner.ipynb le-resume
-impl Resumed {
-    /// Whether this is the training that made the checkpoint.
-    fn fits(&self, epochs: usize, batches: usize) -> Result<(), FitError> {
-        if (self.epochs, self.batches) == (epochs, batches) {
-            return Ok(());
-        }
-        let what = format!(
-            "was made by a training of {} epochs with {} batches each, this one has {epochs} and {batches}: give the \
-             same number of epochs, data and batch size, or start anew",
-            self.epochs, self.batches
-        );
-        Err(FitError::Checkpoint(StateError::new(&self.path, what)))
-    }
-
-    /// What the callback number `i` knew.
-    fn callback(&self, i: usize) -> StateDict {
-        inside(&self.callbacks, &format!("{i}/"))
-    }
+/// Gives `load` what the callback number `i` knew.
+fn remind(resumed: &Resumed, i: usize, load: &mut dyn FnMut(&StateDict)) {
+    load(&inside(&resumed.callbacks, &format!("{i}/")));
 }
 
-// %% notebooks/10_learner.ipynb le-resume-learner
 impl<T: Task> Learner<T> {
     /// Takes model, optimiser and random numbers out of a checkpoint; the next [`fit`](Self::fit) goes on where it was
     /// made. Model, data, epochs and callbacks must be those of the training that made it.
@@ -488,7 +487,7 @@ impl<T: Task> Learner<T> {
     /// # Errors
     /// When the file cannot be read, or is of another model.
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<(), StateError> {
-        let (resumed, rng, pass) = Resumed::read(path.as_ref(), self.task.model(), &mut self.optimizer)?;
+        let (resumed, rng, pass) = read_checkpoint(path.as_ref(), self.task.model(), &mut self.optimizer)?;
         (self.rng, self.pass.rng, self.resumed) = (rng, pass, Some(resumed));
         Ok(())
     }
@@ -511,42 +510,38 @@ fn first_not_finite(pass: &mut Pass, predict: &mut dyn FnMut(&mut Pass)) -> Opti
 }
 
 // %% notebooks/10_learner.ipynb le-backward
-impl<T: Task> Learner<T> {
-    fn backward(&mut self) -> Result<(), FitError> {
-        let loss = self.loss.as_ref().expect("a loss");
-        if loss.item().is_finite() {
-            loss.backward();
-            return Ok(());
-        }
-        let (task, batch) = (&self.task, self.batch.as_ref().expect("the batch that went wrong"));
-        let layer = first_not_finite(&mut self.pass, &mut |pass| drop(task.predict(batch, pass)));
-        Err(FitError::Diverged { epoch: self.epoch + 1, batch: self.index + 1, layer })
+fn backward<T: Task>(learner: &mut Learner<T>) -> Result<(), FitError> {
+    let loss = learner.loss.as_ref().expect("a loss");
+    if loss.item().is_finite() {
+        loss.backward();
+        return Ok(());
     }
+    let (task, batch) = (&learner.task, learner.batch.as_ref().expect("the batch that went wrong"));
+    let layer = first_not_finite(&mut learner.pass, &mut |pass| drop(task.predict(batch, pass)));
+    Err(FitError::Diverged { epoch: learner.epoch + 1, batch: learner.index + 1, layer })
 }
 
 // %% notebooks/10_learner.ipynb le-one-batch
-impl<T: Task> Learner<T> {
-    /// What happens with a batch. A callback that skips the rest behind the backward pass leaves the gradients:
-    /// those of the next batch are added to them.
-    fn one_batch(&mut self, callbacks: Callbacks<T>) -> Result<Flow, FitError> {
-        let mut flow = tell(self, callbacks, Event::BeforeBatch);
-        if flow == Flow::Continue {
-            let batch = self.batch.as_ref().expect("a callback took the batch: put one back");
-            let predictions = self.task.predict(batch, &mut self.pass);
-            self.loss = Some(self.task.loss(&predictions, batch));
-            self.predictions = Some(predictions);
-            flow = tell(self, callbacks, Event::AfterLoss);
-        }
-        if flow == Flow::Continue && self.mode == Mode::Train {
-            self.backward()?;
-            flow = tell(self, callbacks, Event::AfterBackward);
-            if flow == Flow::Continue {
-                self.optimizer.step();
-                self.optimizer.zero_grad();
-            }
-        }
-        Ok(if flow == Flow::Continue { tell(self, callbacks, Event::AfterBatch) } else { flow })
+/// What happens with a batch. A callback that skips the rest after the backward pass leaves the gradients:
+/// those of the next batch are added to them.
+fn one_batch<T: Task>(learner: &mut Learner<T>, callbacks: Callbacks<T>) -> Result<Flow, FitError> {
+    let mut flow = tell(learner, callbacks, Event::BeforeBatch);
+    if flow == Flow::Continue {
+        let batch = learner.batch.as_ref().expect("a callback took the batch: put one back");
+        let predictions = learner.task.predict(batch, &mut learner.pass);
+        learner.loss = Some(learner.task.loss(&predictions, batch));
+        learner.predictions = Some(predictions);
+        flow = tell(learner, callbacks, Event::AfterLoss);
     }
+    if flow == Flow::Continue && learner.mode == Mode::Train {
+        backward(learner)?;
+        flow = tell(learner, callbacks, Event::AfterBackward);
+        if flow == Flow::Continue {
+            learner.optimizer.step();
+            learner.optimizer.zero_grad();
+        }
+    }
+    Ok(if flow == Flow::Continue { tell(learner, callbacks, Event::AfterBatch) } else { flow })
 }
 
 // %% notebooks/10_learner.ipynb le-interrupt
@@ -567,25 +562,22 @@ fn say_interrupted(position: &Position, checkpoint: Option<&Checkpoint>) {
 }
 
 // %% notebooks/10_learner.ipynb le-is-interrupted
-impl<T: Task> Learner<T> {
-    /// Whether somebody asked to stop, before a batch of this plan. Says so, and in training saves where it is.
-    fn is_interrupted(
-        &mut self,
-        plan: &Plan,
-        next: usize,
-        callbacks: Callbacks<T>,
-    ) -> Result<bool, FitError> {
-        self.interrupted = interrupt::requested();
-        if self.interrupted {
-            let inside = (self.mode == Mode::Train).then_some((plan, next));
-            let (epoch, epochs, batches) = (self.epoch, self.epochs, self.train_batches);
-            say_interrupted(&Position { epoch, epochs, batches, inside }, self.checkpoint.as_ref());
-            if inside.is_some() {
-                self.save_checkpoint(inside, callbacks)?;
-            }
+/// Whether somebody asked to stop, before a batch of this plan. Says so, and in training saves where it is.
+fn is_interrupted<T: Task>(
+    learner: &mut Learner<T>,
+    plan: &Plan,
+    next: usize,
+    callbacks: Callbacks<T>,
+) -> Result<bool, FitError> {
+    learner.interrupted = interrupt::requested();
+    if learner.interrupted {
+        let inside = (learner.mode == Mode::Train).then_some((plan, next));
+        say_interrupted(&position(learner, inside), learner.checkpoint.as_ref());
+        if inside.is_some() {
+            save_checkpoint(learner, inside, callbacks)?;
         }
-        Ok(self.interrupted)
     }
+    Ok(learner.interrupted)
 }
 
 // %% notebooks/10_learner.ipynb le-source
@@ -611,134 +603,137 @@ impl<D: Dataset> Source<D::Batch> for DataLoader<D> {
 }
 
 // %% notebooks/10_learner.ipynb le-all-batches
-impl<T: Task> Learner<T> {
-    /// The batches of one set, from number `first` on.
-    fn all_batches(
-        &mut self,
-        source: &dyn Source<T::Batch>,
-        (plan, mut next): (&Plan, usize),
-        callbacks: Callbacks<T>,
-    ) -> Result<Flow, FitError> {
-        (self.pass.mode, self.batches) = (self.mode, source.len());
-        for batch in source.batches(plan, next) {
-            (self.index, self.batch) = (next, Some(batch));
-            let flow = self.one_batch(callbacks)?;
-            (self.batch, self.predictions, self.loss) = (None, None, None);
-            if flow >= Flow::SkipEpoch {
-                return Ok(flow);
-            }
-            next += 1;
-            if self.mode == Mode::Train && self.checkpoint.as_ref().is_some_and(|c| c.is_due(next)) {
-                self.save_checkpoint(Some((plan, next)), callbacks)?;
-            }
+/// The batches of one set, from number `first` on.
+fn all_batches<T: Task>(
+    learner: &mut Learner<T>,
+    source: &dyn Source<T::Batch>,
+    (plan, mut next): (&Plan, usize),
+    callbacks: Callbacks<T>,
+) -> Result<Flow, FitError> {
+    (learner.pass.mode, learner.batches) = (learner.mode, source.len());
+    for batch in source.batches(plan, next) {
+        (learner.index, learner.batch) = (next, Some(batch));
+        let flow = one_batch(learner, callbacks)?;
+        (learner.batch, learner.predictions, learner.loss) = (None, None, None);
+        if flow >= Flow::SkipEpoch {
+            return Ok(flow);
         }
-        Ok(if self.is_interrupted(plan, next, callbacks)? { Flow::Stop } else { Flow::Continue })
+        next += 1;
+        let every = learner.checkpoint.as_ref().and_then(|checkpoint| checkpoint.every);
+        if learner.mode == Mode::Train && every.is_some_and(|every| next % every == 0) {
+            save_checkpoint(learner, Some((plan, next)), callbacks)?;
+        }
     }
+    Ok(if is_interrupted(learner, plan, next, callbacks)? { Flow::Stop } else { Flow::Continue })
 }
 
 // %% notebooks/10_learner.ipynb le-parts
-impl<T: Task> Learner<T> {
-    /// The plan of an epoch and its first batch: from its beginning, or from where a checkpoint was made. Or what callbacks
-    /// want instead.
-    fn begin_epoch(
-        &mut self,
-        position: Option<(Plan, usize)>,
-        train: &dyn Source<T::Batch>,
-        callbacks: Callbacks<T>,
-    ) -> Result<(Plan, usize), Flow> {
-        if let Some(position) = position {
-            return Ok(position);
-        }
-        let flow = tell(self, callbacks, Event::BeforeEpoch);
-        if flow >= Flow::SkipEpoch {
-            return Err(flow);
-        }
-        let plan = train.plan(&mut self.rng);
-        self.pass.rng = plan.network();
-        Ok((plan, 0))
+/// The plan of an epoch and its first batch: from its beginning, or from where a checkpoint was made. Or what callbacks
+/// want instead.
+fn begin_epoch<T: Task>(
+    learner: &mut Learner<T>,
+    position: Option<(Plan, usize)>,
+    train: &dyn Source<T::Batch>,
+    callbacks: Callbacks<T>,
+) -> Result<(Plan, usize), Flow> {
+    if let Some(position) = position {
+        return Ok(position);
     }
+    let flow = tell(learner, callbacks, Event::BeforeEpoch);
+    if flow >= Flow::SkipEpoch {
+        return Err(flow);
+    }
+    let plan = train.plan(&mut learner.rng);
+    learner.pass.rng = plan.network();
+    Ok((plan, 0))
 }
 
 // %% notebooks/10_learner.ipynb le-validate
-impl<T: Task> Learner<T> {
-    /// The batches of the validation set.
-    fn validate(&mut self, valid: &dyn Source<T::Batch>, callbacks: Callbacks<T>) -> Result<Flow, FitError> {
-        self.mode = Mode::Eval;
-        let plan = valid.plan(&mut self.rng);
-        self.all_batches(valid, (&plan, 0), callbacks)
-    }
+/// The batches of the validation set.
+fn validate<T: Task>(
+    learner: &mut Learner<T>,
+    valid: &dyn Source<T::Batch>,
+    callbacks: Callbacks<T>,
+) -> Result<Flow, FitError> {
+    learner.mode = Mode::Eval;
+    let plan = valid.plan(&mut learner.rng);
+    all_batches(learner, valid, (&plan, 0), callbacks)
 }
 
 // %% notebooks/10_learner.ipynb le-epoch
-impl<T: Task> Learner<T> {
-    /// An epoch of training and validation.
-    fn one_epoch(
-        &mut self,
-        position: Option<(Plan, usize)>,
-        [train, valid]: [&dyn Source<T::Batch>; 2],
-        callbacks: Callbacks<T>,
-    ) -> Result<Flow, FitError> {
-        (self.mode, self.index, self.batches) = (Mode::Train, 0, train.len());
-        let mut flow = match self.begin_epoch(position, train, callbacks) {
-            Ok((plan, first)) => self.all_batches(train, (&plan, first), callbacks)?,
-            Err(flow) => {
-                self.epoch += usize::from(flow == Flow::SkipEpoch);
-                return Ok(flow);
-            }
-        };
-        if flow != Flow::Stop {
-            flow = self.validate(valid, callbacks)?;
+/// An epoch of training and validation.
+fn one_epoch<T: Task>(
+    learner: &mut Learner<T>,
+    position: Option<(Plan, usize)>,
+    [train, valid]: [&dyn Source<T::Batch>; 2],
+    callbacks: Callbacks<T>,
+) -> Result<Flow, FitError> {
+    (learner.mode, learner.index, learner.batches) = (Mode::Train, 0, train.len());
+    let mut flow = match begin_epoch(learner, position, train, callbacks) {
+        Ok((plan, first)) => all_batches(learner, train, (&plan, first), callbacks)?,
+        Err(flow) => {
+            learner.epoch += usize::from(flow == Flow::SkipEpoch);
+            return Ok(flow);
         }
-        if flow != Flow::Stop {
-            flow = tell(self, callbacks, Event::AfterEpoch);
-            self.epoch += 1;
-            self.save_checkpoint(None, callbacks)?;
-        }
-        Ok(flow)
+    };
+    if flow != Flow::Stop {
+        flow = validate(learner, valid, callbacks)?;
     }
+    if flow != Flow::Stop {
+        flow = tell(learner, callbacks, Event::AfterEpoch);
+        learner.epoch += 1;
+        save_checkpoint(learner, None, callbacks)?;
+    }
+    Ok(flow)
 }
 
 // %% notebooks/10_learner.ipynb le-go-on
-impl<T: Task> Learner<T> {
-    /// Puts learner and callbacks where the checkpoint was made, if there is one to go on from.
-    fn go_on(&mut self, callbacks: Callbacks<T>) -> Result<Option<(Plan, usize)>, FitError> {
-        let Some(resumed) = self.resumed.take() else { return Ok(None) };
-        resumed.fits(self.epochs, self.train_batches)?;
-        self.epoch = resumed.epoch;
-        for (i, callback) in callbacks.iter_mut().enumerate() {
-            callback.load_state(&resumed.callback(i));
-        }
-        Ok(resumed.position)
+/// Puts learner and callbacks where the checkpoint was made, if there is one to go on from.
+fn go_on<T: Task>(
+    learner: &mut Learner<T>,
+    callbacks: Callbacks<T>,
+) -> Result<Option<(Plan, usize)>, FitError> {
+    let Some(resumed) = learner.resumed.take() else { return Ok(None) };
+    let resumed = (*resumed).as_ref();
+    fits(resumed, learner.epochs, learner.train_batches)?;
+    learner.epoch = resumed.epoch;
+    for (i, callback) in callbacks.iter_mut().enumerate() {
+        remind(resumed, i, &mut |state| callback.load_state(state));
     }
+    Ok(resumed.position.clone())
 }
 
 // %% notebooks/10_learner.ipynb le-all-epochs
-impl<T: Task> Learner<T> {
-    fn all_epochs(
-        &mut self,
-        epochs: usize,
-        sources: [&dyn Source<T::Batch>; 2],
-        callbacks: Callbacks<T>,
-    ) -> Result<(), FitError> {
-        (self.epoch, self.epochs, self.index, self.interrupted) = (0, epochs, 0, false);
-        (self.batches, self.train_batches) = (sources[0].len(), sources[0].len());
-        if let (None, Some(checkpoint)) = (&self.resumed, &self.checkpoint) {
-            checkpoint.offer()?;
-        }
-        let mut flow = tell(self, callbacks, Event::BeforeFit);
-        let mut position = self.go_on(callbacks)?;
-        while self.epoch < epochs && flow != Flow::Stop {
-            flow = self.one_epoch(position.take(), sources, callbacks)?;
-        }
-        let _ = tell(self, callbacks, Event::AfterFit);
-        Ok(())
+fn all_epochs<T: Task>(
+    learner: &mut Learner<T>,
+    epochs: usize,
+    sources: [&dyn Source<T::Batch>; 2],
+    callbacks: Callbacks<T>,
+) -> Result<(), FitError> {
+    (learner.epoch, learner.epochs, learner.index, learner.interrupted) = (0, epochs, 0, false);
+    (learner.batches, learner.train_batches) = (sources[0].len(), sources[0].len());
+    if let (None, Some(checkpoint)) = (&learner.resumed, &learner.checkpoint) {
+        offer(checkpoint)?;
     }
+    let mut flow = tell(learner, callbacks, Event::BeforeFit);
+    let mut position = go_on(learner, callbacks)?;
+    while learner.epoch < epochs && flow != Flow::Stop {
+        flow = one_epoch(learner, position.take(), sources, callbacks)?;
+    }
+    let _ = tell(learner, callbacks, Event::AfterFit);
+    Ok(())
 }
 
 // %% notebooks/10_learner.ipynb le-fit
+fn sources<B, D: Dataset<Batch = B>, E: Dataset<Batch = B>>(
+    loaders: &DataLoaders<D, E>,
+) -> [&dyn Source<B>; 2] {
+    [&loaders.train, &loaders.valid]
+}
+
 impl<T: Task> Learner<T> {
     /// Trains for some epochs; after [`resume`](Self::resume), for what is left of them. When somebody interrupts the
-    /// program, it ends behind the step at hand, and [`interrupted`](Self::interrupted) is true.
+    /// program, it ends after the step at hand, and [`interrupted`](Self::interrupted) is true.
     ///
     /// # Errors
     /// When the loss is not finite any more, or a checkpoint cannot be used.
@@ -752,6 +747,6 @@ impl<T: Task> Learner<T> {
         D: Dataset<Batch = T::Batch>,
         E: Dataset<Batch = T::Batch>,
     {
-        self.all_epochs(epochs, [&loaders.train, &loaders.valid], callbacks)
+        all_epochs(self, epochs, sources(loaders), callbacks)
     }
 }

@@ -25,7 +25,6 @@ extern crate self as minai;
 
 pub mod io;
 pub mod kernels;
-pub mod prelude;
 
 // nbs:modules begin
 pub mod activation;
@@ -88,3 +87,6 @@ pub mod unet;
 pub mod vae;
 pub mod weights;
 // nbs:modules end
+
+// Last, so that the compiler names things in its messages by the modules that they live in.
+pub mod prelude;

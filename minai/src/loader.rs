@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash cde57b2424ef0aa9
+// nbs:hash 535ed50886aaae63
 //! Examples in batches: data sets, their order, and loaders that prepare batches in other threads.
 
 use crate::generator::Generator;
@@ -126,6 +126,40 @@ pub struct DataLoader<D> {
     pub options: LoaderOptions,
 }
 
+impl<D: Dataset> DataLoader<D> {
+    /// A loader for a data set.
+    ///
+    /// # Panics
+    /// If the batch size is 0.
+    #[track_caller]
+    pub fn new(dataset: D, options: LoaderOptions) -> Self {
+        assert!(options.batch_size > 0, "DataLoader: a batch size of 0");
+        DataLoader { dataset: Arc::new(dataset), options }
+    }
+}
+
+// %% notebooks/06_training.ipynb lo-len
+/// How many batches `n` examples make.
+fn batch_count(n: usize, options: &LoaderOptions) -> usize {
+    match options.last {
+        Last::Keep => n.div_ceil(options.batch_size),
+        Last::Drop => n / options.batch_size,
+    }
+}
+
+impl<D: Dataset> DataLoader<D> {
+    /// How many batches an epoch has.
+    pub fn len(&self) -> usize {
+        batch_count(self.dataset.len(), &self.options)
+    }
+
+    /// Whether an epoch has no batch.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+// %% notebooks/06_training.ipynb lo-epoch-plan
 /// What is random about an epoch, drawn before its first batch: with the same plan it can be run again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -142,34 +176,16 @@ impl Plan {
     }
 }
 
-// %% notebooks/06_training.ipynb lo-loader-impl
-impl<D: Dataset> DataLoader<D> {
-    /// A loader for a data set.
-    ///
-    /// # Panics
-    /// If the batch size is 0.
-    #[track_caller]
-    pub fn new(dataset: D, options: LoaderOptions) -> Self {
-        assert!(options.batch_size > 0, "DataLoader: a batch size of 0");
-        DataLoader { dataset: Arc::new(dataset), options }
-    }
-
-    /// How many batches an epoch has.
-    pub fn len(&self) -> usize {
-        let LoaderOptions { batch_size, last, .. } = self.options;
-        match last {
-            Last::Keep => self.dataset.len().div_ceil(batch_size),
-            Last::Drop => self.dataset.len() / batch_size,
-        }
-    }
-
-    /// Whether an epoch has no batch.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
+// %% notebooks/06_training.ipynb lo-indices
+/// The numbers below `n`, shuffled by a seed if there is one, in batches.
+fn dealt(n: usize, seed: Option<u64>, batch_size: usize, batches: usize) -> Vec<Vec<usize>> {
+    let order = match seed {
+        Some(seed) => Generator::manual_seed(seed).randperm(n),
+        None => (0..n).collect(),
+    };
+    order.chunks(batch_size).take(batches).map(<[usize]>::to_vec).collect()
 }
 
-// %% notebooks/06_training.ipynb lo-indices
 impl<D: Dataset> DataLoader<D> {
     /// Draws what is random about the next epoch: the same two numbers that PyTorch's loader draws.
     pub fn plan(&self, rng: &mut Generator) -> Plan {
@@ -181,15 +197,6 @@ impl<D: Dataset> DataLoader<D> {
     pub fn indices(&self, plan: &Plan) -> Vec<Vec<usize>> {
         dealt(self.dataset.len(), plan.order, self.options.batch_size, self.len())
     }
-}
-
-/// The numbers below `n`, shuffled by a seed if there is one, in batches.
-fn dealt(n: usize, seed: Option<u64>, batch_size: usize, batches: usize) -> Vec<Vec<usize>> {
-    let order = match seed {
-        Some(seed) => Generator::manual_seed(seed).randperm(n),
-        None => (0..n).collect(),
-    };
-    order.chunks(batch_size).take(batches).map(<[usize]>::to_vec).collect()
 }
 
 // %% notebooks/06_training.ipynb lo-batches
@@ -216,20 +223,19 @@ struct Parcels {
     workers: Vec<(Receiver<Parcel>, JoinHandle<()>)>,
 }
 
-// %% notebooks/06_training.ipynb lo-batches-epoch
-impl Parcels {
-    fn worker(&self, worker: usize, count: usize) -> (Receiver<Parcel>, JoinHandle<()>) {
-        let (sender, receiver) = sync_channel(AHEAD);
-        let (prepare, indices, first) = (self.prepare.clone(), self.indices.clone(), self.next);
-        let work = move || {
-            for i in (first..indices.len()).filter(|i| i % count == worker) {
-                if sender.send(prepare(i, &indices[i])).is_err() {
-                    return; // nobody wants the rest
-                }
+// %% notebooks/06_training.ipynb lo-worker
+/// Starts worker number `worker` of `count`.
+fn worker(parcels: &Parcels, worker: usize, count: usize) -> (Receiver<Parcel>, JoinHandle<()>) {
+    let (sender, receiver) = sync_channel(AHEAD);
+    let (prepare, indices, first) = (parcels.prepare.clone(), parcels.indices.clone(), parcels.next);
+    let work = move || {
+        for i in (first..indices.len()).filter(|i| i % count == worker) {
+            if sender.send(prepare(i, &indices[i])).is_err() {
+                return; // nobody wants the rest
             }
-        };
-        (receiver, std::thread::spawn(work))
-    }
+        }
+    };
+    (receiver, std::thread::spawn(work))
 }
 
 /// Ends the workers.
@@ -245,30 +251,34 @@ impl Drop for Parcels {
 // %% notebooks/06_training.ipynb lo-batches-next
 use minai::io::interrupt;
 
-impl Parcels {
+/// What a worker sends. If it panicked over a batch, the panic goes on here.
+fn received(parcels: &mut Parcels, worker: usize) -> Parcel {
+    parcels.workers[worker].0.recv().unwrap_or_else(|_| {
+        parcels.next = parcels.indices.len();
+        let panic = parcels.workers.swap_remove(worker).1.join().expect_err("a worker sends all its batches");
+        std::panic::resume_unwind(panic)
+    })
+}
+
+impl Iterator for Parcels {
+    type Item = Parcel;
+
     fn next(&mut self) -> Option<Parcel> {
         if interrupt::requested() {
             return None;
         }
         let (i, indices) = (self.next, self.indices.get(self.next)?);
         self.next += 1;
-        if self.workers.is_empty() {
-            return Some((self.prepare)(i, indices));
-        }
-        let worker = i % self.workers.len();
-        self.workers[worker].0.recv().ok().or_else(|| {
-            self.next = self.indices.len();
-            let panic =
-                self.workers.swap_remove(worker).1.join().expect_err("a worker sends all its batches");
-            std::panic::resume_unwind(panic) // the worker's panic goes on here
-        })
+        let count = self.workers.len();
+        Some(if count == 0 { (self.prepare)(i, indices) } else { received(self, i % count) })
     }
 }
 
 // %% notebooks/06_training.ipynb lo-batches-type
 /// The batches of an epoch, in order, made by [`DataLoader::epoch`]. They end early when somebody interrupts the program.
 pub struct Batches<B> {
-    parcels: Parcels,
+    parcels: Box<dyn Iterator<Item = Parcel> + Send>,
+    left: usize,
     batch: PhantomData<fn() -> B>,
 }
 
@@ -276,18 +286,25 @@ impl<B: 'static> Iterator for Batches<B> {
     type Item = B;
 
     fn next(&mut self) -> Option<B> {
-        self.parcels.next().map(|parcel| *parcel.downcast().expect("a parcel holds a batch"))
+        let parcel = self.parcels.next()?;
+        self.left -= 1;
+        Some(*parcel.downcast().expect("a parcel holds a batch"))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.parcels.indices.len() - self.parcels.next;
-        (left, Some(left))
+        (self.left, Some(self.left))
     }
 }
 
 impl<B: 'static> ExactSizeIterator for Batches<B> {}
 
 // %% notebooks/06_training.ipynb lo-batches-loader
+fn parcels(prepare: Prepare, indices: Vec<Vec<usize>>, next: usize, workers: usize) -> Box<Parcels> {
+    let mut parcels = Parcels { prepare, indices: Arc::new(indices), next, workers: Vec::new() };
+    parcels.workers = (0..workers).map(|i| worker(&parcels, i, workers)).collect();
+    Box::new(parcels)
+}
+
 impl<D: Dataset> DataLoader<D> {
     /// One epoch: every example once.
     pub fn epoch(&self, rng: &mut Generator) -> Batches<D::Batch> {
@@ -297,18 +314,12 @@ impl<D: Dataset> DataLoader<D> {
 
     /// The batches of an epoch, from number `first` on.
     pub fn batches(&self, plan: &Plan, first: usize) -> Batches<D::Batch> {
-        let (dataset, base) = (self.dataset.clone(), plan.base);
+        let (dataset, base, indices) = (self.dataset.clone(), plan.base, self.indices(plan));
         let prepare = move |i: usize, indices: &[usize]| -> Parcel {
-            let mut rng = Generator::manual_seed(base.wrapping_add(i as u64));
-            Box::new(dataset.batch(indices, &mut rng))
+            Box::new(dataset.batch(indices, &mut Generator::manual_seed(base.wrapping_add(i as u64))))
         };
-        let parcels = parcels(Arc::new(prepare), self.indices(plan), first, self.options.workers);
-        Batches { parcels, batch: PhantomData }
+        let left = indices.len().saturating_sub(first);
+        let parcels = parcels(Arc::new(prepare), indices, first, self.options.workers);
+        Batches { parcels, left, batch: PhantomData }
     }
-}
-
-fn parcels(prepare: Prepare, indices: Vec<Vec<usize>>, first: usize, workers: usize) -> Parcels {
-    let mut parcels = Parcels { prepare, indices: Arc::new(indices), next: first, workers: Vec::new() };
-    parcels.workers = (0..workers).map(|worker| parcels.worker(worker, workers)).collect();
-    parcels
 }

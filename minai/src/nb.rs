@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 0997247dad87b830
+// nbs:hash 860601c477a42461
 //! For notebooks: timing, and output richer than text.
 
 // %% notebooks/01_foundations.ipynb ti-timing
@@ -90,19 +90,6 @@ pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
-/// A table from a header and rows of cells.
-///
-/// # Panics
-/// If a row is not as long as the header.
-#[track_caller]
-pub fn table<const N: usize>(header: [&str; N], rows: &[Vec<String>]) -> Table {
-    for row in rows {
-        assert_eq!(row.len(), N, "table: cells in a row under a header of {N}");
-    }
-    Table { header: header.map(String::from).to_vec(), rows: rows.to_vec() }
-}
-
-// %% notebooks/01_foundations.ipynb ti-table-text
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let lines = || std::iter::once(&self.header).chain(&self.rows);
@@ -118,30 +105,43 @@ impl fmt::Display for Table {
     }
 }
 
+// %% notebooks/01_foundations.ipynb ti-table
+/// A table from a header and rows of cells.
+///
+/// # Panics
+/// If a row is not as long as the header.
+#[track_caller]
+pub fn table<const N: usize>(header: [&str; N], rows: &[Vec<String>]) -> Table {
+    for row in rows {
+        assert_eq!(row.len(), N, "table: cells in a row under a header of {N}");
+    }
+    Table { header: header.map(String::from).to_vec(), rows: rows.to_vec() }
+}
+
 // %% notebooks/01_foundations.ipynb ti-table-html
 use minai::io::notebook::{self, Bundle, Handle, Rich};
 
-impl Table {
-    fn html(&self) -> String {
-        let escape = |text: &String| text.replace('&', "&amp;").replace('<', "&lt;");
-        let line = |row: &Vec<String>, tag: &str| {
-            let cells: String = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
-            format!("<tr>{cells}</tr>")
-        };
-        let rows: String = self.rows.iter().map(|row| line(row, "td")).collect();
-        format!("<table>{}{rows}</table>", line(&self.header, "th"))
-    }
-
-    /// Shows the table in a notebook; the evcxr kernel calls this for a cell's last expression.
-    pub fn evcxr_display(&self) {
-        self.bundle().print_block();
-    }
+fn html(table: &Table) -> String {
+    let escape = |text: &String| text.replace('&', "&amp;").replace('<', "&lt;");
+    let line = |row: &Vec<String>, tag: &str| {
+        let cells: String = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+        format!("<tr>{cells}</tr>")
+    };
+    let rows: String = table.rows.iter().map(|row| line(row, "td")).collect();
+    format!("<table>{}{rows}</table>", line(&table.header, "th"))
 }
 
 /// As a table and as text.
 impl Rich for Table {
     fn bundle(&self) -> Bundle {
-        Bundle { text: self.to_string(), rich: vec![("text/html", self.html())] }
+        Bundle { text: self.to_string(), rich: vec![("text/html", html(self))] }
+    }
+}
+
+impl Table {
+    /// Shows the table in a notebook; the evcxr kernel calls this for a cell's last expression.
+    pub fn evcxr_display(&self) {
+        self.bundle().print_block();
     }
 }
 

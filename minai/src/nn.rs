@@ -1,9 +1,12 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 495eed0aabaf8992
+// nbs:hash 639a06bcb1915ca4
 //! Networks: parameters in handles, modules that name them, layers, and what a forward pass carries along.
 
 use crate::generator::Generator;
 use crate::linear::linear;
+
+#[allow(unused_imports)]
+use crate::loader::Dataset;
 
 // %% notebooks/06_training.ipynb nn-parameter
 use minai::array::Array;
@@ -196,10 +199,14 @@ pub trait Module {
 
     /// What kind of module this is, for reports: its type's name.
     fn name(&self) -> &'static str {
-        let name = std::any::type_name::<Self>();
-        let name = name.split('<').next().unwrap_or(name);
-        name.rsplit("::").next().unwrap_or(name)
+        last_word(std::any::type_name::<Self>())
     }
+}
+
+/// `Linear` of `minai::nn::Linear`.
+fn last_word(path: &'static str) -> &'static str {
+    let path = path.split('<').next().unwrap_or(path);
+    path.rsplit("::").next().unwrap_or(path)
 }
 
 /// The parts of a module and of all modules inside it, with their full names: `0.weight`.

@@ -1,8 +1,11 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 0048322b2be356b4
+// nbs:hash 045f4f9e6fb7a5cb
 //! What training does with a gradient: a [`Rule`] for the numbers of one parameter, and the [`Optimizer`] that applies it to all.
 
 use crate::nn::{Module, Parameter, named_parameters};
+
+#[allow(unused_imports)]
+use crate::loader::Dataset;
 
 // %% notebooks/06_training.ipynb op-rule
 use minai::tensor::{contiguous, elements};
@@ -70,10 +73,14 @@ pub struct Optimizer {
 impl Optimizer {
     /// For all parameters of a module.
     pub fn new(module: &dyn Module, rule: impl Rule + 'static) -> Self {
+        Self::boxed(module, Box::new(rule))
+    }
+
+    fn boxed(module: &dyn Module, rule: Box<dyn Rule>) -> Self {
         let parameters = named_parameters(module);
         let zeros = |(_, p): &(String, Parameter)| vec![vec![0.0; p.data().len()]; rule.memory().len()];
         let memory = parameters.iter().map(zeros).collect();
-        Optimizer { parameters, rule: Box::new(rule), memory, steps: 0 }
+        Optimizer { parameters, rule, memory, steps: 0 }
     }
 
     /// Changes each parameter that has a gradient, in place. The gradients stay: see [`zero_grad`](Self::zero_grad).

@@ -1,5 +1,5 @@
 // Owned by notebooks/90_plot.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 17a1499658393b7f
+// nbs:hash 468f3d8851e63fcd
 //! Charts and images that show themselves in a notebook, and save themselves as PNG or SVG elsewhere.
 //!
 //! ```
@@ -347,10 +347,7 @@ impl Figure {
     pub fn png(&self) -> Vec<u8> {
         encode_png(&raster(&self.page))
     }
-}
 
-// %% notebooks/90_plot.ipynb figure-save
-impl Figure {
     /// Writes `NAME.png` or `NAME.svg`: the ending decides. An older file is replaced in one step.
     ///
     /// # Errors
@@ -392,7 +389,6 @@ impl Rich for Figure {
     }
 }
 
-// %% notebooks/90_plot.ipynb figure-display
 impl Figure {
     /// Shows the picture in the notebook; evcxr calls it when a cell ends with a `Figure`.
     pub fn evcxr_display(&self) {
@@ -1575,6 +1571,35 @@ pub struct Animation {
     pub seconds_per_frame: f64,
 }
 
+impl Animation {
+    /// What there is to see, for those who cannot see it.
+    pub fn description(&self) -> String {
+        let says = |figure: &Figure| format!("{}. {}", figure.title, figure.description);
+        let (first, last) = (says(&self.frames[0]), says(&self.frames[self.frames.len() - 1]));
+        format!("{} pictures, one after the other. First: {first} Last: {last}", self.frames.len())
+    }
+
+    /// An animated PNG with one pixel per CSS pixel.
+    pub fn png(&self) -> Vec<u8> {
+        let images: Vec<Image> = self.frames.iter().map(|figure| halve(&raster(&figure.page))).collect();
+        encode_animation(&images, self.seconds_per_frame)
+    }
+
+    /// Writes `NAME.png`. An older file is replaced in one step.
+    ///
+    /// # Errors
+    /// For any other ending, and when the file cannot be written; the message names the file.
+    pub fn save(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        let path = path.as_ref();
+        if path.extension().is_none_or(|ending| ending != "png") {
+            let message = format!("{}: the name of an animation ends in .png", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+        write_whole(path, &self.png()).map_err(named)
+    }
+}
+
 // %% notebooks/90_plot.ipynb animate-new
 /// Shows figures of one size one after the other, as `animate("Steps", steps.iter().map(draw), 0.5)`.
 ///
@@ -1598,40 +1623,6 @@ pub fn animate(
     Animation { frames, title, seconds_per_frame }
 }
 
-// %% notebooks/90_plot.ipynb animate-describe
-impl Animation {
-    /// What there is to see, for those who cannot see it.
-    pub fn description(&self) -> String {
-        let says = |figure: &Figure| format!("{}. {}", figure.title, figure.description);
-        let (first, last) = (says(&self.frames[0]), says(&self.frames[self.frames.len() - 1]));
-        format!("{} pictures, one after the other. First: {first} Last: {last}", self.frames.len())
-    }
-
-    /// An animated PNG with one pixel per CSS pixel.
-    pub fn png(&self) -> Vec<u8> {
-        let images: Vec<Image> = self.frames.iter().map(|figure| halve(&raster(&figure.page))).collect();
-        encode_animation(&images, self.seconds_per_frame)
-    }
-}
-
-// %% notebooks/90_plot.ipynb animate-save
-impl Animation {
-    /// Writes `NAME.png`. An older file is replaced in one step.
-    ///
-    /// # Errors
-    /// For any other ending, and when the file cannot be written; the message names the file.
-    pub fn save(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        let path = path.as_ref();
-        if path.extension().is_none_or(|ending| ending != "png") {
-            let message = format!("{}: the name of an animation ends in .png", path.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-        write_whole(path, &self.png()).map_err(named)
-    }
-}
-
-// %% notebooks/90_plot.ipynb animate-display
 impl Rich for Animation {
     fn bundle(&self) -> Bundle {
         let alt = format!("{}. {}", self.title, self.description());

@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9a021e4eeca1484d
+// nbs:hash 45dedad9c02e587d
 //! Training that says how far it is: a bar in a terminal and in a notebook, single lines elsewhere.
 
 use crate::learner::{Callback, Flow, Learner, Task};
@@ -8,7 +8,6 @@ use crate::learner::{Callback, Flow, Learner, Task};
 use indicatif::{ProgressBar, ProgressStyle};
 use minai::io::notebook::{Bundle, Handle, display, is_live};
 use minai::nn::Mode;
-use std::fmt;
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
@@ -31,33 +30,29 @@ struct Status {
 
 // %% notebooks/10_learner.ipynb pr-status
 /// `loss 0.4321, rate 1.00e-1, 12 s left`
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "loss {:.4}, rate {:.2e}, {:.0} s left", self.loss, self.rate, self.time.1)
-    }
-}
-
-// %% notebooks/10_learner.ipynb pr-status-of
-impl Status {
-    /// After the batch at hand of a training that began at this time with this step.
-    fn of<T: Task>(learner: &Learner<T>, (start, first): (Instant, usize)) -> Self {
-        let (step, steps) = learner.step();
-        Status {
-            epoch: (learner.epoch + 1, learner.epochs),
-            batch: (learner.index + 1, learner.batches),
-            step: (step + 1, steps),
-            loss: learner.loss_value(),
-            rate: learner.optimizer.rule.lr(),
-            time: times(start, step + 1 - first, steps - step - 1),
-            scores: learner.scores.clone(),
-        }
-    }
+fn words(status: &Status) -> String {
+    format!("loss {:.4}, rate {:.2e}, {:.0} s left", status.loss, status.rate, status.time.1)
 }
 
 /// The seconds since the start, and those that are left if steps go on as they did.
 fn times(start: Instant, done: usize, left: usize) -> (f64, f64) {
     let seconds = start.elapsed().as_secs_f64();
     (seconds, seconds / done as f64 * left as f64)
+}
+
+// %% notebooks/10_learner.ipynb pr-status-of
+/// After the batch at hand of a training that began at this time with this step.
+fn status<T: Task>(learner: &Learner<T>, (start, first): (Instant, usize)) -> Status {
+    let (step, steps) = learner.step();
+    Status {
+        epoch: (learner.epoch + 1, learner.epochs),
+        batch: (learner.index + 1, learner.batches),
+        step: (step + 1, steps),
+        loss: learner.loss_value(),
+        rate: learner.optimizer.rule.lr(),
+        time: times(start, step + 1 - first, steps - step - 1),
+        scores: learner.scores.clone(),
+    }
 }
 
 // %% notebooks/10_learner.ipynb pr-curve
@@ -91,23 +86,20 @@ fn curve(losses: &[f32], steps: usize) -> String {
 }
 
 // %% notebooks/10_learner.ipynb pr-bundle
-impl Status {
-    /// As a bar, with a word of how it ended if it has, and more below it.
-    fn bundle(&self, end: Option<&str>, below: &str) -> Bundle {
-        let ((epoch, epochs), (batch, batches), (step, steps)) = (self.epoch, self.batch, self.step);
-        let place = format!("epoch {epoch}/{epochs}");
-        let (loss, seconds) = (self.loss, self.time.0);
-        let report = match end {
-            Some(end) => format!("{end} after {seconds:.1} s, loss {loss:.4}"),
-            None => self.to_string(),
-        };
-        let named = |(name, score): &(String, f32)| format!("{name} {score:.4}");
-        let scores = self.scores.iter().map(named).collect::<Vec<_>>().join(", ");
-        let bar = format!("<progress value=\"{step}\" max=\"{steps}\"></progress>");
-        Bundle {
-            text: format!("{place}, batch {batch} of {batches}: {report}"),
-            rich: vec![("text/html", format!("<div>{place} {bar} {report}<br>{scores}{below}</div>"))],
-        }
+/// A bar, with a word of how training ended if it has, and more below it.
+fn bar(status: &Status, end: Option<&str>, below: &str) -> Bundle {
+    let ((epoch, epochs), (batch, batches), (step, steps)) = (status.epoch, status.batch, status.step);
+    let place = format!("epoch {epoch}/{epochs}");
+    let report = match end {
+        Some(end) => format!("{end} after {:.1} s, loss {:.4}", status.time.0, status.loss),
+        None => words(status),
+    };
+    let named = |(name, score): &(String, f32)| format!("{name} {score:.4}");
+    let scores = status.scores.iter().map(named).collect::<Vec<_>>().join(", ");
+    let bar = format!("<progress value=\"{step}\" max=\"{steps}\"></progress>");
+    Bundle {
+        text: format!("{place}, batch {batch} of {batches}: {report}"),
+        rich: vec![("text/html", format!("<div>{place} {bar} {report}<br>{scores}{below}</div>"))],
     }
 }
 
@@ -124,7 +116,7 @@ enum View {
 impl View {
     fn new(status: &Status) -> View {
         if is_live() {
-            return View::Notebook(display(&status.bundle(None, "")));
+            return View::Notebook(display(&bar(status, None, "")));
         }
         if !stderr().is_terminal() {
             return View::Lines;
@@ -138,14 +130,12 @@ impl View {
 }
 
 // %% notebooks/10_learner.ipynb pr-pause
-impl View {
-    /// The least time between two reports.
-    fn pause(&self) -> Duration {
-        match self {
-            View::Notebook(_) => Duration::from_millis(200),
-            View::Terminal(_) => Duration::ZERO, // the bar itself sees to that
-            View::Lines => Duration::from_secs(5),
-        }
+/// The least time between two reports.
+fn pause(view: &View) -> Duration {
+    match view {
+        View::Notebook(_) => Duration::from_millis(200),
+        View::Terminal(_) => Duration::ZERO, // the bar itself sees to that
+        View::Lines => Duration::from_secs(5),
     }
 }
 
@@ -174,86 +164,87 @@ impl Progress {
     }
 }
 
-// %% notebooks/10_learner.ipynb pr-show
-impl Progress {
-    /// A batch is done.
-    fn report(&mut self, status: Status) {
-        self.losses.push(status.loss);
-        self.status = status;
-        let view = self.view.get_or_insert_with(|| View::new(&self.status));
-        let (last, now) = (*self.last.get_or_insert(Instant::now()), Instant::now());
-        if now - last >= view.pause() {
-            self.last = Some(now);
-            self.show(None);
+// %% notebooks/10_learner.ipynb pr-show-on
+/// Shows the state; if training has ended, how.
+fn show(progress: &Progress, end: Option<&str>) {
+    let status = &progress.status;
+    match &progress.view {
+        Some(View::Notebook(handle)) => {
+            let below = if progress.chart { curve(&progress.losses, status.step.1) } else { String::new() };
+            handle.update(&bar(status, end, &below));
         }
-        let (done, batches) = self.status.batch;
-        if let (true, Some(View::Terminal(bar))) = (done == batches, &self.view) {
-            bar.finish_and_clear(); // the next epoch gets its own
-            self.view = None;
+        Some(View::Terminal(bar)) => {
+            bar.set_position(status.batch.0 as u64);
+            bar.set_message(words(status));
         }
+        Some(View::Lines) if end.is_none() => {
+            let ((epoch, _), (batch, batches)) = (status.epoch, status.batch);
+            println!("epoch {epoch}, batch {batch} of {batches}: {}", words(status));
+        }
+        Some(View::Lines) | None => {}
     }
 }
 
-// %% notebooks/10_learner.ipynb pr-show-on
-impl Progress {
-    /// Shows the state; if training has ended, how.
-    fn show(&self, end: Option<&str>) {
-        let Status { epoch: (epoch, _), batch: (batch, batches), step: (_, steps), .. } = self.status;
-        match &self.view {
-            Some(View::Notebook(handle)) => {
-                let below = if self.chart { curve(&self.losses, steps) } else { String::new() };
-                handle.update(&self.status.bundle(end, &below));
-            }
-            Some(View::Terminal(bar)) => {
-                bar.set_position(batch as u64);
-                bar.set_message(self.status.to_string());
-            }
-            Some(View::Lines) if end.is_none() => {
-                println!("epoch {epoch}, batch {batch} of {batches}: {}", self.status);
-            }
-            Some(View::Lines) | None => {}
-        }
+// %% notebooks/10_learner.ipynb pr-show
+/// A batch is done.
+fn report(progress: &mut Progress, status: Status) {
+    progress.losses.push(status.loss);
+    progress.status = status;
+    let view = progress.view.get_or_insert_with(|| View::new(&progress.status));
+    let (last, now) = (*progress.last.get_or_insert(Instant::now()), Instant::now());
+    if now - last >= pause(view) {
+        progress.last = Some(now);
+        show(progress, None);
+    }
+    let (done, batches) = progress.status.batch;
+    if let (true, Some(View::Terminal(bar))) = (done == batches, &progress.view) {
+        bar.finish_and_clear(); // the next epoch gets its own
+        progress.view = None;
     }
 }
 
 // %% notebooks/10_learner.ipynb pr-end
-impl Progress {
-    fn begin(&mut self) {
-        *self = Progress { chart: self.chart, ..Self::default() };
-    }
+fn begin(progress: &mut Progress) {
+    *progress = Progress { chart: progress.chart, ..Progress::default() };
+}
 
-    /// The training is done; the notebook keeps how it ended.
-    fn end(&mut self, interrupted: bool, scores: Vec<(String, f32)>) {
-        self.status.scores = scores;
-        self.show(Some(if interrupted { "interrupted" } else { "done" }));
-        if let Some(View::Terminal(bar)) = &self.view {
-            bar.abandon();
-        }
-        self.begin();
+/// The training is done; the notebook keeps how it ended.
+fn end(progress: &mut Progress, interrupted: bool, scores: Vec<(String, f32)>) {
+    progress.status.scores = scores;
+    show(progress, Some(if interrupted { "interrupted" } else { "done" }));
+    if let Some(View::Terminal(bar)) = &progress.view {
+        bar.abandon();
     }
+    begin(progress);
 }
 
 // %% notebooks/10_learner.ipynb pr-callback
+/// The start of the training, which is now if there was none: the time and the step at hand.
+fn started<T: Task>(progress: &mut Progress, learner: &Learner<T>) -> (Instant, usize) {
+    *progress.start.get_or_insert_with(|| (Instant::now(), learner.step().0))
+}
+
 impl<T: Task> Callback<T> for Progress {
     fn before_fit(&mut self, _: &mut Learner<T>) -> Flow {
-        self.begin();
+        begin(self);
         Flow::Continue
     }
 
-    fn before_epoch(&mut self, learner: &mut Learner<T>) -> Flow {
-        self.start.get_or_insert((Instant::now(), learner.step().0));
+    fn before_batch(&mut self, learner: &mut Learner<T>) -> Flow {
+        started(self, learner);
         Flow::Continue
     }
 
     fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
-        if let (Mode::Train, Some(start)) = (learner.mode, self.start) {
-            self.report(Status::of(learner, start));
+        if learner.mode == Mode::Train {
+            let start = started(self, learner);
+            report(self, status(learner, start));
         }
         Flow::Continue
     }
 
     fn after_fit(&mut self, learner: &mut Learner<T>) -> Flow {
-        self.end(learner.interrupted, learner.scores.clone());
+        end(self, learner.interrupted, learner.scores.clone());
         Flow::Continue
     }
 }

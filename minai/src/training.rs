@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 6e2005f90f6fbe15
+// nbs:hash fd2c318da9c02865
 //! The training loop in its plainest form, and how good a classifier is.
 
 use crate::generator::Generator;
@@ -64,7 +64,7 @@ fn train_on(model: &dyn Layer, optimizer: &mut Optimizer, batches: Batches<Class
 use minai::io::interrupt;
 
 /// Trains a classifier for some epochs, prints a line for each, and returns what the validation set said after each.
-/// Interrupted, it ends behind the step at hand.
+/// Interrupted, it ends after the step at hand.
 pub fn fit<D: Dataset<Batch = Classes>>(
     epochs: usize,
     model: &dyn Layer,
