@@ -1,12 +1,9 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 639a06bcb1915ca4
+// nbs:hash f19350aa4d85d51a
 //! Networks: parameters in handles, modules that name them, layers, and what a forward pass carries along.
 
 use crate::generator::Generator;
 use crate::linear::linear;
-
-#[allow(unused_imports)]
-use crate::loader::Dataset;
 
 // %% notebooks/06_training.ipynb nn-parameter
 use minai::array::Array;

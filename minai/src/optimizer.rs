@@ -1,11 +1,8 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 045f4f9e6fb7a5cb
+// nbs:hash 772e4b25fb372ef9
 //! What training does with a gradient: a [`Rule`] for the numbers of one parameter, and the [`Optimizer`] that applies it to all.
 
 use crate::nn::{Module, Parameter, named_parameters};
-
-#[allow(unused_imports)]
-use crate::loader::Dataset;
 
 // %% notebooks/06_training.ipynb op-rule
 use minai::tensor::{contiguous, elements};
