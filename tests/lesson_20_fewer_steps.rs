@@ -1,5 +1,5 @@
 // Owned by notebooks/20_fewer_steps.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 76b4dc76719f91e8
+// nbs:hash 033afedce6564660
 //! What notebooks/20_fewer_steps.ipynb claims.
 
 use minai::levels::{Call, FinalLevel, Spacing};

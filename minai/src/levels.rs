@@ -1,5 +1,5 @@
 // Owned by notebooks/20_fewer_steps.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 76ede2e46944e03f
+// nbs:hash 2eb4107074223cce
 //! Which noise levels a sampler visits, and what a network is told at each: the frame around a sampler.
 
 // %% notebooks/20_fewer_steps.ipynb lv-spacing

@@ -1,5 +1,5 @@
 // Owned by notebooks/20_fewer_steps.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 25febdf030387e7f
+// nbs:hash 3c7b2fc18cf13be1
 //! More samplers: those that lesson 16 leaves out. Each is a function of x = x₀ + σ n, the noise levels to visit, and
 //! `eps(x, σ)`, as in `samplers`; those that put new noise in also get `noise(shape)`, which draws it with variance 1.
 
@@ -86,6 +86,24 @@ fn under_line(b: f64, c: f64, from: f64, to: f64) -> f64 {
     integral(to) - integral(from)
 }
 
+// %% notebooks/20_fewer_steps.ipynb mo-unic
+/// The image towards which UniPC's corrected step goes that ended at level `sigma`, where image `m` was found. The
+/// weights ρ solve its equation 6 for what was `seen` at one or two levels before.
+fn corrected(m: &Tensor, sigma: f64, seen: &[(f64, Tensor)]) -> Tensor {
+    let (s0, m0) = &seen[0];
+    let Some((s1, m1)) = seen.get(1) else {
+        return (m0 + m) / 2.0;
+    };
+    let h = (s0 / sigma).ln();
+    let r1 = (s0 / s1).ln() / h; // where the image before lies, if this step of λ goes from 0 to 1: below 0
+    let b = (-h).exp_m1();
+    let phi_2 = b / -h - 1.0;
+    let phi_3 = phi_2 / -h - 0.5;
+    let (b1, b2) = (phi_2 / b, 2.0 * phi_3 / b); // ρ₁ + ρ₂ = b₁, r₁ ρ₁ + ρ₂ = b₂
+    let rho_1 = (b1 - b2) / (1.0 - r1);
+    m0 + (m1 - m0) * (rho_1 / r1) as f32 + (m - m0) * (b1 - rho_1) as f32
+}
+
 // %% notebooks/20_fewer_steps.ipynb mo-unipc
 /// UniPC of second order (Zhao et al. 2023, algorithms 5 and 6, with B(h) = e^h - 1): the step of DPM-Solver++(2M), which
 /// is done again with the image that is found at its end. One call a step.
@@ -111,24 +129,6 @@ pub fn unipc<E>(
         x = towards(&start, &d, from, to);
     }
     Ok(x)
-}
-
-// %% notebooks/20_fewer_steps.ipynb mo-unic
-/// The image towards which UniPC's corrected step goes that ended at level `sigma`, where image `m` was found. The
-/// weights ρ solve its equation 6 for what was `seen` at one or two levels before.
-fn corrected(m: &Tensor, sigma: f64, seen: &[(f64, Tensor)]) -> Tensor {
-    let (s0, m0) = &seen[0];
-    let Some((s1, m1)) = seen.get(1) else {
-        return (m0 + m) / 2.0;
-    };
-    let h = (s0 / sigma).ln();
-    let r1 = (s0 / s1).ln() / h; // where the image before lies, if this step of λ goes from 0 to 1: below 0
-    let b = (-h).exp_m1();
-    let phi_2 = b / -h - 1.0;
-    let phi_3 = phi_2 / -h - 0.5;
-    let (b1, b2) = (phi_2 / b, 2.0 * phi_3 / b); // ρ₁ + ρ₂ = b₁, r₁ ρ₁ + ρ₂ = b₂
-    let rho_1 = (b1 - b2) / (1.0 - r1);
-    m0 + (m1 - m0) * (rho_1 / r1) as f32 + (m - m0) * (b1 - rho_1) as f32
 }
 
 // %% notebooks/20_fewer_steps.ipynb mo-2s

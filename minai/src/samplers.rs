@@ -1,5 +1,5 @@
 // Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 0e9bdbed8020c565
+// nbs:hash ff2ad6563a2c48d0
 //! Samplers: from noise to an image, step by step, by asking a network again and again what is noise.
 //!
 //! All of them solve one equation. Where x = x₀ + σ n, and the network's answer is the noise eps in x, the path of x
@@ -69,6 +69,23 @@ pub fn heun<E>(
     Ok(x)
 }
 
+// %% notebooks/16_samplers.ipynb sa-lms-weights
+/// How much each of the last `order` answers, the latest first, counts in the step from level `i` to the next: the
+/// integral of the polynomial that is 1 at its level and 0 at those of the others. `order` is at most 4.
+pub fn lms_weights(sigmas: &[f64], i: usize, order: usize) -> Vec<f64> {
+    let (middle, half) = ((sigmas[i] + sigmas[i + 1]) / 2.0, (sigmas[i + 1] - sigmas[i]) / 2.0);
+    let weight = |j: usize| {
+        let others = || (0..order).filter(move |&k| k != j);
+        let polynomial = |sigma: f64| -> f64 {
+            others().map(|k| (sigma - sigmas[i - k]) / (sigmas[i - j] - sigmas[i - k])).product()
+        };
+        // Gauss: two points are enough for the exact integral of a cubic.
+        let apart = half / 3_f64.sqrt();
+        half * (polynomial(middle - apart) + polynomial(middle + apart))
+    };
+    (0..order).map(weight).collect()
+}
+
 // %% notebooks/16_samplers.ipynb sa-lms
 /// A linear multistep method (Adams and Bashforth): a curve of degree three through the last four answers, and the area
 /// below it up to the next level. One call a step.
@@ -93,23 +110,6 @@ pub fn lms<E>(
 pub fn weighted_sum(weights: &[f64], tensors: &[Tensor]) -> Tensor {
     let terms = weights.iter().zip(tensors).map(|(&weight, tensor)| tensor * weight as f32);
     terms.reduce(|sum, term| sum + term).expect("weighted_sum: no tensors")
-}
-
-// %% notebooks/16_samplers.ipynb sa-lms-weights
-/// How much each of the last `order` answers, the latest first, counts in the step from level `i` to the next: the
-/// integral of the polynomial that is 1 at its level and 0 at those of the others. `order` is at most 4.
-pub fn lms_weights(sigmas: &[f64], i: usize, order: usize) -> Vec<f64> {
-    let (middle, half) = ((sigmas[i] + sigmas[i + 1]) / 2.0, (sigmas[i + 1] - sigmas[i]) / 2.0);
-    let weight = |j: usize| {
-        let others = || (0..order).filter(move |&k| k != j);
-        let polynomial = |sigma: f64| -> f64 {
-            others().map(|k| (sigma - sigmas[i - k]) / (sigmas[i - j] - sigmas[i - k])).product()
-        };
-        // Gauss: two points are enough for the exact integral of a cubic.
-        let apart = half / 3_f64.sqrt();
-        half * (polynomial(middle - apart) + polynomial(middle + apart))
-    };
-    (0..order).map(weight).collect()
 }
 
 // %% notebooks/16_samplers.ipynb sa-2m

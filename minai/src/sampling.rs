@@ -1,5 +1,5 @@
 // Owned by notebooks/20_fewer_steps.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 0ca35439f782af46
+// nbs:hash 09b6222d746b6ddc
 //! All samplers by name, and one function that runs any of them with any network.
 
 use crate::levels::{Call, FinalLevel, Levels, Spacing};
@@ -126,8 +126,6 @@ pub enum SamplerError {
     Karras(Sampler),
 }
 
-impl std::error::Error for SamplerError {}
-
 // %% notebooks/20_fewer_steps.ipynb sp-error-text
 /// The names of all samplers, for people.
 fn known() -> String {
@@ -154,6 +152,8 @@ impl fmt::Display for SamplerError {
         }
     }
 }
+
+impl std::error::Error for SamplerError {}
 
 // %% notebooks/20_fewer_steps.ipynb sp-parse
 /// A name without what people write differently: `k_euler_ancestral` and "Euler a" are "eulera", "DPM++ 2M" is "dpmpp2m".
@@ -257,6 +257,25 @@ impl Sampler {
     /// Runs it from x₀ + σ n at the first of `levels` (for pure noise: noise of variance 1 times their `initial_scale`).
     /// `network` finds the noise in `call.input`; `noise(shape)` draws new noise of variance 1, where the sampler wants
     /// some. What is returned is scaled as the network's input is.
+    ///
+    /// ```
+    /// use minai::generator::Generator;
+    /// use minai::levels::{Call, FinalLevel};
+    /// use minai::noise::NoiseSchedule;
+    /// use minai::sampling::{Sampler, SamplerError};
+    /// use minai::tensor::Tensor;
+    ///
+    /// let sampler: Sampler = "DPM++ 2M Karras".parse()?;
+    /// let levels = sampler.levels(&NoiseSchedule::stable_diffusion(), 10, FinalLevel::Zero)?;
+    /// // The best guess where all images are grey: that everything in x is noise.
+    /// let network = |call: &Call| Ok::<_, SamplerError>(&call.x / call.sigma as f32);
+    ///
+    /// let mut rng = Generator::manual_seed(42);
+    /// let x = Tensor::from(rng.randn(&[1, 4, 8, 8])) * levels.initial_scale as f32;
+    /// let x = sampler.run(x, &levels, network, |shape| rng.randn(shape).into())?;
+    /// assert!(x.abs().amax(..).item() < 1e-4);
+    /// # Ok::<(), SamplerError>(())
+    /// ```
     ///
     /// # Errors
     /// The network's. A callback that wants to stop lets it return one, and takes `call.x` along.
