@@ -24,6 +24,25 @@ macro_rules! by_vectors {
 }
 pub(super) use by_vectors;
 
+/// The same by whole vectors where there is one, of which the last overlaps the one before: for bodies that may write a
+/// result twice.
+macro_rules! by_overlapping {
+    ($set:ident, $len:expr, |$i:ident, $n:ident| $body:expr) => {{
+        let len: usize = $len;
+        let $n = len.min($set::LANES);
+        let mut $i = 0;
+        while $i + $n < len {
+            $body;
+            $i += $n;
+        }
+        if len > 0 {
+            $i = len - $n;
+            $body;
+        }
+    }};
+}
+pub(super) use by_overlapping;
+
 /// The first `n <= LANES` floats at `p`, then zeros.
 ///
 /// # Safety

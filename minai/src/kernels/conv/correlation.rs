@@ -1,8 +1,9 @@
 //! Forwards, and the gradient of the input: sums over taps and channels, by tiles that read the input where it lies.
 
 use super::Geometry;
-use super::layout::{LANES, Layout, Planes, Tap, all_taps};
+use super::layout::{LANES, Layout, Piece, Planes, Tap, all_taps};
 use crate::kernels::gemm::transpose;
+use crate::kernels::math::{by_overlapping, load, store};
 use crate::kernels::memory::Blank;
 use crate::kernels::scratch::{Scratch, scratch};
 use crate::kernels::simd::{Level, Simd, Work, dispatch_at};
@@ -180,30 +181,73 @@ impl Correlation {
                 transpose(from, LANES, (pixels, LANES), &mut turned, pixels);
                 from = &turned;
             }
-            if layout.has_lanes() && self.out == (h, w) {
-                // Whole planes.
-                for (i, from) in from.chunks(pixels).enumerate().take(self.n - block * LANES) {
-                    let plane = (block * LANES + i) * self.groups * c + of_all;
-                    // SAFETY: as below.
-                    let to = unsafe { y.slice(plane * pixels, pixels) };
-                    to.iter_mut().zip(from).for_each(|(to, x)| _ = to.write(x + bias));
-                }
+            for Piece { image, row, rows, position, step } in layout.pieces(self.n, block) {
+                let first = (image * self.groups * c + of_all) * h + self.out_first.0 + row * self.out_step.0;
+                let at = Rows {
+                    rows,
+                    len: self.out.1,
+                    from_row: step,
+                    first: first * w + self.out_first.1,
+                    to_row: self.out_step.0 * w,
+                    to_step: self.out_step.1,
+                };
+                // SAFETY: each row of outputs belongs to one block, and no other correlation runs at the same time.
+                let rows = unsafe { WriteRows::new(at, &from[position..], bias, y) };
+                dispatch_at(self.level, rows);
+            }
+        }
+    }
+}
+
+/// Rows of sums, and where they go.
+#[derive(Clone, Copy)]
+struct Rows {
+    rows: usize,
+    len: usize,
+    from_row: usize,
+    /// The first output, and the distances between rows and between outputs.
+    first: usize,
+    to_row: usize,
+    to_step: usize,
+}
+
+/// Sums, with the bias, to rows of outputs.
+struct WriteRows<'a> {
+    at: Rows,
+    from: &'a [f32],
+    bias: f32,
+    y: Parts<'a, Blank>,
+}
+
+impl<'a> WriteRows<'a> {
+    /// # Safety
+    /// From the first to the last output of each row, nobody else has a part of `y` as long as this is there.
+    unsafe fn new(at: Rows, from: &'a [f32], bias: f32, y: Parts<'a, Blank>) -> Self {
+        WriteRows { at, from, bias, y }
+    }
+}
+
+impl Work for WriteRows<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let WriteRows { at: Rows { rows, len, from_row, first, to_row, to_step }, from, bias, y } = self;
+        for row in 0..rows {
+            let from = &from[row * from_row..][..len];
+            // SAFETY: as promised to `new`.
+            let to = unsafe { y.slice(first + row * to_row, (len - 1) * to_step + 1) };
+            if to_step > 1 {
+                to.iter_mut().step_by(to_step).zip(from).for_each(|(to, x)| _ = to.write(x + bias));
                 continue;
             }
-            layout.for_each_row(self.n, block, |image, row, position| {
-                let from = &from[position..][..self.out.1];
-                let plane = (image * self.groups * c + of_all) * h;
-                let start = (plane + self.out_first.0 + row * self.out_step.0) * w + self.out_first.1;
-                let len = (self.out.1 - 1) * self.out_step.1 + 1;
-                // SAFETY: each row of outputs belongs to one block, and no other correlation runs at the same time.
-                let to = unsafe { y.slice(start, len) };
-                if self.out_step.1 == 1 {
-                    to.iter_mut().zip(from).for_each(|(to, x)| _ = to.write(x + bias));
-                } else {
-                    let to = to.iter_mut().step_by(self.out_step.1);
-                    to.zip(from).for_each(|(to, x)| _ = to.write(x + bias));
-                }
-            });
+            // SAFETY: both have `len` floats.
+            unsafe {
+                let (from, to, bias) = (from.as_ptr(), to.as_mut_ptr().cast::<f32>(), S::splat(bias));
+                by_overlapping!(S, len, |i, k| {
+                    store::<S>(to.add(i), k, S::add(load::<S>(from.add(i), k), bias));
+                });
+            }
         }
     }
 }

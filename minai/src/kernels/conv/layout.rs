@@ -2,6 +2,8 @@
 
 use super::Geometry;
 use crate::kernels::gemm::transpose;
+use crate::kernels::math::{by_overlapping, load, store};
+use crate::kernels::simd::{Simd, Work, dispatch};
 
 /// The taps of a convolution, row by row.
 pub(super) fn all_taps(g: &Geometry) -> Vec<Tap> {
@@ -51,6 +53,16 @@ enum Kind {
     /// All positions of [`LANES`] images at a time, which lie side by side: (channel, row, column, image). Nothing is
     /// wasted, whatever the size and the stride.
     Lanes { height: usize, width: usize, least: (isize, isize) },
+}
+
+/// Rows of outputs of one image: the first of them is the image's row `row` and begins at position `position`, each
+/// further one `step` positions later.
+pub(super) struct Piece {
+    pub(super) image: usize,
+    pub(super) row: usize,
+    pub(super) rows: usize,
+    pub(super) position: usize,
+    pub(super) step: usize,
 }
 
 /// Images that lie side by side: whole vectors of every instruction set.
@@ -108,7 +120,10 @@ impl Layout {
             layout.starts.extend((0..k).map(|k| k * layout.room));
             return layout;
         }
-        let width = out.1 + most.1 / stride.1;
+        // Zeros to the left of a row serve as those to the right of the row before, as many as both sides have.
+        let over = (out.1 as isize - 1 + least.1 + most.1 as isize - (from.w as isize - 1)).max(0);
+        let shared = if stride.1 == 1 { over.min((-least.1).max(0)) as usize } else { 0 };
+        let width = out.1 + most.1 / stride.1 - shared;
         // Strips of some hundred positions; more strips for a few large images, so that all threads have work.
         let rows = (if n >= 8 { 1024 } else { 512_usize }).div_ceil(width).min(out.0);
         let rows = out.0.div_ceil(out.0.div_ceil(rows));
@@ -182,6 +197,11 @@ impl Layout {
             Kind::Padded { rows, strips, height, width, least } => {
                 let image = &x[(block / strips * all + first) * h * w..][..c * h * w];
                 let top = (block % strips * rows * sy) as isize + least.0;
+                if (sy, sx) == (1, 1) {
+                    let (image, rest) = ((image, h, w), c * height * width);
+                    dispatch(Pad { image, top, left: least.1, width, height, to: &mut to[..rest] });
+                    return to[rest..].fill(0.0);
+                }
                 for (plane, to) in to.chunks_mut(height * width).enumerate().take(c * sy * sx) {
                     let image = &image[plane / (sy * sx) * h * w..][..h * w];
                     let (phase_y, phase_x) = (plane / sx % sy, plane % sx);
@@ -238,20 +258,21 @@ impl Layout {
         }
     }
 
-    /// Visits the rows of outputs of a block: `f(image, row, first position)`.
-    pub(super) fn for_each_row(&self, n: usize, block: usize, mut f: impl FnMut(usize, usize, usize)) {
+    /// The rows of outputs of a block, image by image.
+    pub(super) fn pieces(&self, n: usize, block: usize) -> Vec<Piece> {
         match self.kind {
             Kind::Padded { rows, strips, width, .. } => {
-                let first = block % strips * rows;
-                (0..rows.min(self.out.0 - first)).for_each(|row| f(block / strips, first + row, row * width));
+                let row = block % strips * rows;
+                let rows = rows.min(self.out.0 - row);
+                vec![Piece { image: block / strips, row, rows, position: 0, step: width }]
             }
             // Lanes as if they had been transposed to one image after another.
             Kind::Gathered { .. } | Kind::Lanes { .. } => {
                 let images = if let Kind::Gathered { images } = self.kind { images } else { LANES };
-                for i in 0..images.min(n - block * images) {
-                    let image = block * images + i;
-                    (0..self.out.0).for_each(|row| f(image, row, (i * self.out.0 + row) * self.out.1));
-                }
+                let (rows, step) = self.out;
+                let piece =
+                    |i| Piece { image: block * images + i, row: 0, rows, position: i * rows * step, step };
+                (0..images.min(n - block * images)).map(piece).collect()
             }
         }
     }
@@ -278,12 +299,52 @@ impl Layout {
             return;
         }
         to.fill(0.0);
-        self.for_each_row(dy.len() / (all * h * w), block, |image, row, position| {
+        for Piece { image, row, rows, position, step } in self.pieces(dy.len() / (all * h * w), block) {
             for channel in 0..c {
-                let from = &dy[((image * all + first + channel) * h + row) * w..][..w];
-                to[channel * self.room + position..][..w].copy_from_slice(from);
+                let from = &dy[((image * all + first + channel) * h + row) * w..][..rows * w];
+                let to = &mut to[channel * self.room + position..];
+                for (from, to) in from.chunks(w).zip(to.chunks_mut(step)) {
+                    to[..w].copy_from_slice(from);
+                }
             }
-        });
+        }
+    }
+}
+
+/// Planes of `height` rows and `width` columns, of which row i and column j is row `top + i` and column `left + j` of
+/// the image's plane, zero outside of it.
+struct Pad<'a> {
+    /// All planes, and the rows and columns of each.
+    image: (&'a [f32], usize, usize),
+    top: isize,
+    left: isize,
+    height: usize,
+    width: usize,
+    to: &'a mut [f32],
+}
+
+impl Work for Pad<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Pad { image: (image, h, w), top, left, height, width, to } = self;
+        let (zeros, skip) = (left.min(0).unsigned_abs().min(width), left.max(0) as usize);
+        let len = (width - zeros).min(w.saturating_sub(skip));
+        for (plane, to) in to.chunks_exact_mut(height * width).enumerate() {
+            let plane = &image[plane * h * w..][..h * w];
+            for (i, to) in to.chunks_exact_mut(width).enumerate() {
+                // SAFETY: a row of `width` floats; `len` of an image's row, which fit in behind the zeros.
+                unsafe {
+                    by_overlapping!(S, width, |j, k| store::<S>(to.as_mut_ptr().add(j), k, S::splat(0.0)));
+                    if let Some(row) = usize::try_from(top + i as isize).ok().filter(|&row| row < h) {
+                        let (from, to) = (&plane[row * w + skip.min(w)..][..len], &mut to[zeros..][..len]);
+                        let (from, to) = (from.as_ptr(), to.as_mut_ptr());
+                        by_overlapping!(S, len, |j, k| store::<S>(to.add(j), k, load::<S>(from.add(j), k)));
+                    }
+                }
+            }
+        }
     }
 }
 
