@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash c30a2a4a4a60062a
+// nbs:hash 73a14cd24774868e
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 // %% notebooks/10_learner.ipynb le-task
@@ -393,15 +393,15 @@ fn save_whole(
     path: &Path,
     whole: Whole,
     position: &Position,
-    callbacks: &mut dyn Iterator<Item = StateDict>,
+    (count, callback): (usize, &dyn Fn(usize) -> StateDict),
 ) -> Result<(), FitError> {
     let bytes = |bytes: Vec<u8>| Value::U8(Array::new(bytes.clone(), &[bytes.len()]));
     let mut state = prefixed("model/", state_dict(whole.model));
     state.append(&mut prefixed("optimizer/", optimizer_state(whole.optimizer)));
     state.insert("rng".into(), bytes(whole.rng.state()));
     state.insert("pass".into(), bytes(whole.pass.state()));
-    for (i, callback) in callbacks.enumerate() {
-        state.append(&mut prefixed(&format!("callbacks/{i}/"), callback));
+    for i in 0..count {
+        state.append(&mut prefixed(&format!("callbacks/{i}/"), callback(i)));
     }
     write(path, &state, &metadata(position))
 }
@@ -421,8 +421,8 @@ fn save_checkpoint<T: Task>(
     let Some(checkpoint) = &learner.checkpoint else { return Ok(()) };
     let (model, optimizer) = (learner.task.model(), &learner.optimizer);
     let whole = Whole { model, optimizer, rng: &learner.rng, pass: &learner.pass.rng };
-    let states = &mut callbacks.iter().map(|callback| callback.state());
-    save_whole(&checkpoint.path, whole, &position(learner, inside), states)
+    let states = |i: usize| callbacks[i].state();
+    save_whole(&checkpoint.path, whole, &position(learner, inside), (callbacks.len(), &states))
 }
 
 // %% notebooks/10_learner.ipynb le-generator
@@ -455,7 +455,7 @@ fn read_checkpoint(
     path: &Path,
     model: &dyn Module,
     optimizer: &mut Optimizer,
-) -> Result<(Box<dyn AsRef<Resumed>>, Generator, Generator), StateError> {
+) -> Result<(Box<dyn AsRef<Resumed>>, [Generator; 2]), StateError> {
     let (state, metadata) = load(path)?;
     let wrong = |what: String| StateError::new(path, format!("is no checkpoint of this training: {what}"));
     let (rng, pass) = (generator(&state, "rng").map_err(wrong)?, generator(&state, "pass").map_err(wrong)?);
@@ -471,7 +471,7 @@ fn read_checkpoint(
     load_optimizer_state(optimizer, &inside(&state, "optimizer/")).map_err(|error| error.of(path))?;
     let (path, callbacks) = (path.to_owned(), inside(&state, "callbacks/"));
     let resumed = Resumed { path, epoch, epochs, batches, position, callbacks };
-    Ok((Box::new(resumed), rng, pass))
+    Ok((Box::new(resumed), [rng, pass]))
 }
 
 // %% notebooks/10_learner.ipynb le-resume
@@ -487,7 +487,7 @@ impl<T: Task> Learner<T> {
     /// # Errors
     /// When the file cannot be read, or is of another model.
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<(), StateError> {
-        let (resumed, rng, pass) = read_checkpoint(path.as_ref(), self.task.model(), &mut self.optimizer)?;
+        let (resumed, [rng, pass]) = read_checkpoint(path.as_ref(), self.task.model(), &mut self.optimizer)?;
         (self.rng, self.pass.rng, self.resumed) = (rng, pass, Some(resumed));
         Ok(())
     }

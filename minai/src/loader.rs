@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 535ed50886aaae63
+// nbs:hash 0e4579d6aca6d219
 //! Examples in batches: data sets, their order, and loaders that prepare batches in other threads.
 
 use crate::generator::Generator;
@@ -275,9 +275,12 @@ impl Iterator for Parcels {
 }
 
 // %% notebooks/06_training.ipynb lo-batches-type
+/// Parcels in order, from wherever they come.
+type Queue = Box<dyn Iterator<Item = Parcel> + Send>;
+
 /// The batches of an epoch, in order, made by [`DataLoader::epoch`]. They end early when somebody interrupts the program.
 pub struct Batches<B> {
-    parcels: Box<dyn Iterator<Item = Parcel> + Send>,
+    parcels: Queue,
     left: usize,
     batch: PhantomData<fn() -> B>,
 }
@@ -299,7 +302,7 @@ impl<B: 'static> Iterator for Batches<B> {
 impl<B: 'static> ExactSizeIterator for Batches<B> {}
 
 // %% notebooks/06_training.ipynb lo-batches-loader
-fn parcels(prepare: Prepare, indices: Vec<Vec<usize>>, next: usize, workers: usize) -> Box<Parcels> {
+fn queue(prepare: Prepare, indices: Vec<Vec<usize>>, next: usize, workers: usize) -> Queue {
     let mut parcels = Parcels { prepare, indices: Arc::new(indices), next, workers: Vec::new() };
     parcels.workers = (0..workers).map(|i| worker(&parcels, i, workers)).collect();
     Box::new(parcels)
@@ -319,7 +322,7 @@ impl<D: Dataset> DataLoader<D> {
             Box::new(dataset.batch(indices, &mut Generator::manual_seed(base.wrapping_add(i as u64))))
         };
         let left = indices.len().saturating_sub(first);
-        let parcels = parcels(Arc::new(prepare), indices, first, self.options.workers);
+        let parcels = queue(Arc::new(prepare), indices, first, self.options.workers);
         Batches { parcels, left, batch: PhantomData }
     }
 }
