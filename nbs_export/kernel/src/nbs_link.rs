@@ -4,7 +4,7 @@
 //! process. So the child gives its three streams to the kernel in front of evcxr, which passes on what evcxr must see,
 //! and reports panics, deaths and a wish for input through a socket.
 
-use std::backtrace::Backtrace;
+use std::ffi::CStr;
 use std::io::{self, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
@@ -106,7 +106,10 @@ fn serve(mut link: UnixStream, cells: u64) {
         let mut byte = [0];
         match link.read(&mut byte) {
             Ok(1) => {}
-            _ => return,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // The kernel is gone, and nobody waits for what the cell may still do.
+            // SAFETY: ends the process, without anything that a running cell could be in the middle of.
+            _ => unsafe { libc::_exit(1) },
         }
         match byte[0] {
             b'r' => (running, waiting) = (true, false),
@@ -157,7 +160,7 @@ fn report_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map_or(String::new(), |l| format!("{}:{}:{}", l.file(), l.line(), l.column()));
     let thread = thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
-    let trace = Backtrace::force_capture().to_string();
+    let trace = trace();
     if !is_owner() {
         eprintln!("thread '{name}' panicked at {place}:\n{message}");
         return;
@@ -165,6 +168,31 @@ fn report_panic(info: &PanicHookInfo<'_>) {
     // The kernel prints the message where the panic does not end the cell: printed here too, it would be shown twice.
     let line = object(&[("panic", message), ("place", &place), ("thread", name), ("trace", &trace)]);
     send(&line);
+}
+
+/// The frames in cells, from the inside out: an offset and a cell's library, a frame a line. The kernel finds the lines.
+fn trace() -> String {
+    const MOST: usize = 20;
+    let (mut text, mut frames) = (String::new(), 0);
+    backtrace::trace(|frame| {
+        let address = frame.ip();
+        // SAFETY: all zeros are valid for this plain structure.
+        let mut library: libc::Dl_info = unsafe { mem::zeroed() };
+        // SAFETY: the structure is valid for writing; any address may be asked about.
+        let found = unsafe { libc::dladdr(address, &mut library) } != 0 && !library.dli_fname.is_null();
+        if found {
+            // SAFETY: a name that is not null is a C string that lives as long as its library, which is never unloaded.
+            let name = unsafe { CStr::from_ptr(library.dli_fname) }.to_string_lossy();
+            if name.contains("libcode_") {
+                // The address is that of the instruction after the call.
+                let offset = (address as usize).wrapping_sub(library.dli_fbase as usize).saturating_sub(1);
+                let _ = writeln!(text, "{offset} {name}");
+                frames += 1;
+            }
+        }
+        frames < MOST
+    });
+    text
 }
 
 /// A JSON object of texts, as a line.
@@ -219,7 +247,7 @@ extern "C" fn on_exit() {
     if !is_owner() {
         return;
     }
-    let trace = Backtrace::force_capture().to_string();
+    let trace = trace();
     send(&object(&[("death", "exit"), ("trace", &trace)]));
 }
 
@@ -244,7 +272,7 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _context: *mut 
         _ => "segmentation fault",
     };
     say(&format!("{{\"death\":\"{what}\"}}\n"));
-    let trace = Backtrace::force_capture().to_string();
+    let trace = trace();
     say(&object(&[("death", what), ("trace", &trace)]));
     if signal == libc::SIGABRT || signal == libc::SIGFPE {
         // `abort` raises the signal again when this returns; the others come again by themselves.

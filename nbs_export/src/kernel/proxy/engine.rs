@@ -47,6 +47,15 @@ impl Engine {
         std::fs::write(&file, serde_json::to_vec(&connection)?)?;
         let mut command = tokio::process::Command::from(command);
         command.arg("--control_file").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        #[cfg(target_os = "linux")]
+        // SAFETY: prctl is a plain system call, and so may be used between fork and exec.
+        unsafe {
+            // Should this process itself be killed, evcxr goes too.
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
         let mut child = command.spawn().context("cannot start evcxr_jupyter")?;
         let codec = Codec::new(&connection.key);
         let mut iopub = SubSocket::new();

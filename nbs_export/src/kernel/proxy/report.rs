@@ -244,42 +244,45 @@ fn moved(heading: &str, memory: &Memory) -> Option<String> {
     ))
 }
 
-/// The frames of a backtrace that lie in cells, from the inside out.
-pub fn frames(trace: &str, lines: &Lines<'_>) -> Vec<(String, Place)> {
+/// The lines of cells in a trace, from the inside out. A trace has an offset and a cell's library on each line.
+pub fn frames(trace: &str, lines: &Lines<'_>) -> Vec<Place> {
     let mut found = Vec::new();
-    let mut symbol = String::new();
-    for line in trace.lines() {
-        let text = line.trim();
-        if let Some(place) = text.strip_prefix("at ") {
-            let mut parts = place.trim_start_matches("./").rsplitn(3, ':');
-            let number = parts.nth(1).and_then(|n| n.parse().ok());
-            let file = parts.next().unwrap_or_default();
-            let in_cell = file == "src/lib.rs" || (file.ends_with("/src/lib.rs") && is_kernels_folder(file));
-            if in_cell && let Some(place) = number.and_then(|n| lines.place(n)) {
-                found.push((symbol.clone(), place));
-            }
-        } else if let Some((_, name)) = text.split_once(": ") {
-            symbol = name.to_owned();
-        }
+    for (offset, library) in trace.lines().filter_map(|l| l.split_once(' ')) {
+        let Ok(offset) = offset.parse() else { continue };
+        let numbers = source_lines(library, offset).unwrap_or_default();
+        found.extend(numbers.into_iter().filter_map(|n| lines.place(n)));
     }
-    found.dedup_by(|a, b| a.1 == b.1);
+    found.dedup();
     found
 }
 
-fn is_kernels_folder(file: &str) -> bool {
-    file.contains("/kernels/") || file.contains("minai-kernels")
+/// The lines of `src/lib.rs` at an offset in a library, functions that were inlined there included.
+fn source_lines(library: &str, offset: u64) -> Option<Vec<usize>> {
+    let loader = addr2line::Loader::new(library).ok()?;
+    let mut frames = loader.find_frames(offset).ok()?;
+    let mut lines = Vec::new();
+    while let Ok(Some(frame)) = frames.next() {
+        let Some(place) = frame.location else { continue };
+        // Not that of a crate: cells lie in the kernel's own folder, beside their libraries.
+        let folder = std::path::Path::new(library).ancestors().nth(2)?;
+        let in_cell = place.file.is_some_and(|f| f == "src/lib.rs" || std::path::Path::new(f).starts_with(folder));
+        if let Some(line) = place.line.filter(|_| in_cell) {
+            lines.push(line as usize);
+        }
+    }
+    Some(lines)
 }
 
 /// A panic, a failed `?` or a death, with the frames in cells.
-pub fn with_frames(name: &str, message: &str, frames: &[(String, Place)], current: usize, notes: &[String]) -> Report {
+pub fn with_frames(name: &str, message: &str, frames: &[Place], current: usize, notes: &[String]) -> Report {
     let mut more = Vec::new();
-    for (_, place) in frames {
+    for place in frames {
         let mut text = place.describe(current);
         let _ = write!(text, ": {}", place.text.trim());
         more.push(format!("{BLUE}  at{PLAIN} {text}"));
     }
     more.extend(notes.iter().cloned());
-    let place = frames.first().map(|(_, p)| p.describe(current));
+    let place = frames.first().map(|p| p.describe(current));
     let message_with_place = place.map_or_else(|| message.to_owned(), |p| format!("{message} ({p})"));
     let mut report = Report::new(name, message, &more);
     report.message = message_with_place;
@@ -353,15 +356,5 @@ mod tests {
         let report = compiler(&[error(3, "E0308", "mismatched types", "error: m\n --> src/lib.rs:3:9")], &lines, 2).unwrap();
         let text = strip_ansi(&report.trace.join("\n"));
         assert!(text.contains("cell [1], line 2") && text.contains("`twice` of cell [1]"), "{text}");
-    }
-
-    #[test]
-    fn frames_are_those_of_cells() {
-        let memory = memory(&["fn f() {\n    g();\n}", "f();"]);
-        let generated = "fn f() {\n    g();\n}\nfn run_user_code_2() {\nf();\n}\n";
-        let lines = Lines::new(&memory, generated);
-        let trace = "   0: std::panicking\n             at /rustc/1/library/std/src/panicking.rs:1:5\n   1: ctx::f\n             at ./src/lib.rs:2:5\n   2: run_user_code_2\n             at ./src/lib.rs:5:1\n   3: minai::x\n             at /home/me/minai/minai/src/lib.rs:1:1\n";
-        let found: Vec<_> = frames(trace, &lines).into_iter().map(|(_, p)| (p.cell, p.line)).collect();
-        assert_eq!(found, [(1, 2), (2, 1)]);
     }
 }

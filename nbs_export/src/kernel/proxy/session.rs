@@ -698,7 +698,10 @@ impl Session {
         }
         if let Some(panic) = &outcome.panic {
             let message = panic["panic"].as_str().unwrap_or_default();
-            let frames = report::frames(panic["trace"].as_str().unwrap_or_default(), &lines);
+            let mut frames = report::frames(panic["trace"].as_str().unwrap_or_default(), &lines);
+            if frames.is_empty() {
+                frames.extend(cell_line(panic, &lines));
+            }
             let place = place_of(panic, &lines);
             let notes = if place.contains(".rs:") { vec![format!("  in {place}")] } else { vec![] };
             return Some(report::with_frames("Panic", message, &frames, count, &notes));
@@ -742,12 +745,16 @@ impl Session {
 
 /// Where a panic happened: a line of a cell, or a place in a library.
 fn place_of(panic: &Value, lines: &Lines<'_>) -> String {
-    let place = panic["place"].as_str().unwrap_or_default();
-    let number = place.strip_prefix("src/lib.rs:").and_then(|r| r.split(':').next()?.parse().ok());
-    match number.and_then(|n| lines.place(n)) {
+    match cell_line(panic, lines) {
         Some(found) => format!("line {} of cell [{}]", found.line, found.cell),
-        None => short_path(place),
+        None => short_path(panic["place"].as_str().unwrap_or_default()),
     }
+}
+
+/// The line of a cell that a panic names itself.
+fn cell_line(panic: &Value, lines: &Lines<'_>) -> Option<report::Place> {
+    let place = panic["place"].as_str()?.strip_prefix("src/lib.rs:")?;
+    lines.place(place.split(':').next()?.parse().ok()?)
 }
 
 /// A path without the folders that only this machine has.
