@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 73a14cd24774868e
+// nbs:hash d87dded5fb41bdc7
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 // %% notebooks/10_learner.ipynb le-task
@@ -450,12 +450,11 @@ fn fits(resumed: &Resumed, epochs: usize, batches: usize) -> Result<(), FitError
 }
 
 // %% notebooks/10_learner.ipynb le-read
-/// Reads a checkpoint: into model and optimiser, and the two generators beside what is left.
-fn read_checkpoint(
-    path: &Path,
-    model: &dyn Module,
-    optimizer: &mut Optimizer,
-) -> Result<(Box<dyn AsRef<Resumed>>, [Generator; 2]), StateError> {
+/// What is left of a checkpoint when model and optimiser have theirs.
+type Rest = (Box<dyn AsRef<Resumed>>, [Generator; 2]);
+
+/// Reads a checkpoint into model and optimiser.
+fn read_checkpoint(path: &Path, model: &dyn Module, optimizer: &mut Optimizer) -> Result<Rest, StateError> {
     let (state, metadata) = load(path)?;
     let wrong = |what: String| StateError::new(path, format!("is no checkpoint of this training: {what}"));
     let (rng, pass) = (generator(&state, "rng").map_err(wrong)?, generator(&state, "pass").map_err(wrong)?);
