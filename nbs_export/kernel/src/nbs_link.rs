@@ -38,6 +38,8 @@ pub fn start() -> io::Result<()> {
     if LINK.get().is_some() {
         return Ok(());
     }
+    // Tensors come and go by the megabyte: given back to the system each time, they would cost half as much again.
+    real::kernels::memory::keep_freed_memory();
     // What cells start finds the reader's programs, not the kernel's.
     if let Some(path) = env::var_os("NBS_PATH") {
         // SAFETY: nothing else runs in this process yet.

@@ -699,8 +699,9 @@ impl Session {
         if let Some(panic) = &outcome.panic {
             let message = panic["panic"].as_str().unwrap_or_default();
             let mut frames = report::frames(panic["trace"].as_str().unwrap_or_default(), &lines);
-            if frames.is_empty() {
-                frames.extend(cell_line(panic, &lines));
+            // The optimizer may have left no frame of the line that panicked; the panic itself names it.
+            if let Some(place) = cell_line(panic, &lines).filter(|p| !frames.contains(p)) {
+                frames.insert(0, place);
             }
             let place = place_of(panic, &lines);
             let notes = if place.contains(".rs:") { vec![format!("  in {place}")] } else { vec![] };
