@@ -163,6 +163,11 @@ fn panic_line(line: &str, place: Option<&str>) -> String {
 /// Paths below the workspace and in cargo's folder of sources, without what is different on each machine.
 fn without_folders(line: &str, root: &Path) -> String {
     let line = line.replace(&format!("{}{}", root.display(), std::path::MAIN_SEPARATOR), "");
+    if let Some((before, after)) = line.split_once("/lib/rustlib/src/rust/") {
+        // What stands before the path, an escape included, has no slash.
+        let start = before.find('/').unwrap_or(before.len());
+        return format!("{}{after}", &before[..start]);
+    }
     let Some((before, after)) = line.split_once("/registry/src/") else { return line };
     let start = before.rfind([' ', '[', '"', '(']).map_or(0, |at| at + 1);
     let rest = after.split_once('/').map_or("", |(_, rest)| rest);
@@ -306,6 +311,8 @@ mod tests {
             without_folders("at /home/me/minai/minai/src/rng.rs:3:1:", root),
             "at minai/src/rng.rs:3:1:"
         );
+        let line = "\u{1b}[94m--> \u{1b}[0m/home/me/.rustup/toolchains/stable/lib/rustlib/src/rust/library/core/src/option.rs:600:10";
+        assert_eq!(without_folders(line, root), "\u{1b}[94m--> \u{1b}[0mlibrary/core/src/option.rs:600:10");
         let line = "at /home/me/.cargo/registry/src/index-1f/ndarray-0.17.2/src/lib.rs:3:1:";
         assert_eq!(without_folders(line, root), "at ndarray-0.17.2/src/lib.rs:3:1:");
     }

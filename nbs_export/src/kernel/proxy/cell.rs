@@ -265,7 +265,8 @@ mod tests {
         assert!(Cell::read("%%time\nf()").unwrap().timed);
         let cell = Cell::read("%%timeit\nlet a = 2;\na * a").unwrap();
         assert_eq!(cell.code, "println!(\"{}\", minai::nb::timeit(|| { \nlet a = 2;\na * a\n}));");
-        assert_eq!(code("%%bash\necho hi"), "minai::nbs_cell::script(\"bash\", r#\"echo hi\"#);");
+        let script = Cell::read("%%bash\necho hi").unwrap().code;
+        assert_eq!(script, "minai::nbs_cell::script(\"bash\", r#\"echo hi\"#);");
     }
 
     #[test]

@@ -34,7 +34,13 @@ pub async fn inspect(shared: &Shared, content: &Value) -> Value {
 
 /// What `?name` shows; with the source for `??name`.
 pub async fn page(shared: &Shared, name: &str, with_source: bool) -> Value {
-    let doc = describe(shared, name).await;
+    let mut doc = describe(shared, name).await;
+    if doc.is_none()
+        && let Some(path) = qualified(&shared.folder, name)
+    {
+        // A name of the course's crate that no cell has brought in yet.
+        doc = describe(shared, &path).await;
+    }
     let mut plain = doc.as_ref().map_or_else(|| format!("Nothing is known of `{name}`."), |d| d.plain.clone());
     let mut html = doc.as_ref().map_or_else(|| escape(&plain), |d| d.html.clone());
     if with_source {
@@ -104,7 +110,7 @@ fn own_doc(item: &Item) -> Doc {
     let code: Vec<&str> = code.copied().collect();
     let whole = code.join("\n");
     let signature = if item.is_type { whole.as_str() } else { whole.split_once('{').map_or(whole.as_str(), |s| s.0) };
-    let signature = signature.trim_end();
+    let signature = signature.trim();
     let place = format!("cell [{}], line {}", item.cell, item.line);
     let docs = docs.join("\n");
     Doc {
@@ -119,7 +125,9 @@ fn ends(code: &str, cursor: usize) -> Vec<usize> {
     let mut found = Vec::new();
     let before = code[..cursor].chars().next_back().is_some_and(is_name);
     let after = code[cursor..].chars().next().is_some_and(is_name);
-    if before || after {
+    let start = code[..cursor].trim_end_matches(is_name).len();
+    let is_number = code[start..].starts_with(|c: char| c.is_ascii_digit());
+    if (before || after) && !is_number {
         found.push(cursor + code[cursor..].find(|c| !is_name(c)).unwrap_or(code.len() - cursor));
     }
     let place = lex::places(code, &[cursor]).remove(0);
@@ -174,8 +182,25 @@ fn crate_source(folder: &Path, name: &str) -> Option<PathBuf> {
     paths.max_by_key(|p| fs::read_dir(p).map_or(0, Iterator::count))
 }
 
+/// The path of a public item of `minai` that is asked about by its name alone.
+fn qualified(folder: &Path, name: &str) -> Option<String> {
+    let source = crate_source(folder, "minai")?;
+    let mut files: Vec<PathBuf> = fs::read_dir(source).ok()?.flatten().map(|e| e.path()).collect();
+    files.sort();
+    files.retain(|f| f.extension().is_some_and(|e| e == "rs"));
+    files.iter().find_map(|file| {
+        let (_, text) = find_item(file, name)?;
+        let public = text.lines().any(|l| l.trim_start().starts_with("pub "));
+        let module = file.file_stem()?.to_str()?;
+        public.then(|| format!("minai::{module}::{name}"))
+    })
+}
+
 fn find_item(file: &Path, name: &str) -> Option<(String, String)> {
     let text = fs::read_to_string(file).ok()?;
+    if !text.contains(name) {
+        return None;
+    }
     let parsed = syn::parse_file(&text).ok()?;
     let mut finder = Finder { name, found: None };
     syn::visit::Visit::visit_file(&mut finder, &parsed);

@@ -61,6 +61,12 @@ impl Memory {
         self.variables = now;
     }
 
+    /// Takes in that a variable was given up, in this cell.
+    pub fn lose(&mut self, name: &str, cell: usize) {
+        self.variables.remove(name);
+        self.lost.insert(name.to_owned(), cell);
+    }
+
     /// Forgets everything but the cells.
     pub fn reset(&mut self) {
         *self = Self { cells: std::mem::take(&mut self.cells), ..Self::default() };

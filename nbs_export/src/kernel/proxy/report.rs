@@ -176,10 +176,14 @@ fn heading(message: &Value) -> String {
 /// rustc's text with the numbers of the cell's lines in its margin.
 fn rendered(text: &str, lines: &Lines<'_>, place: &Place, current: usize) -> Vec<String> {
     let mut out = Vec::new();
+    // Whether the lines shown are those of cells, or of a library.
+    let mut ours = true;
     for line in text.trim_end().lines() {
+        let line = &without_generated(line, lines, current);
         let plain = strip_ansi(line);
         let trimmed = plain.trim_start();
         if let Some(rest) = trimmed.strip_prefix("--> ").or_else(|| trimmed.strip_prefix("::: ")) {
+            ours = rest.starts_with("src/lib.rs:");
             let number = rest.strip_prefix("src/lib.rs:").and_then(|r| r.split(':').next()?.parse().ok());
             if let Some(found) = number.and_then(|n| lines.place(n)) {
                 let column = rest.rsplit(':').next().unwrap_or_default();
@@ -190,7 +194,7 @@ fn rendered(text: &str, lines: &Lines<'_>, place: &Place, current: usize) -> Vec
         }
         let digits = trimmed.len() - trimmed.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let margin = trimmed[digits..].trim_start().starts_with(['|', '+', '-', '~']);
-        if digits > 0 && margin
+        if digits > 0 && margin && ours
             && let Some(found) = trimmed[..digits].parse().ok().and_then(|n: usize| lines.place(n))
         {
             let width = plain.len() - trimmed.len() + digits;
@@ -218,6 +222,16 @@ fn rendered(text: &str, lines: &Lines<'_>, place: &Place, current: usize) -> Vec
         ));
     }
     out
+}
+
+/// Names such as `{closure@src/lib.rs:345:20: 345:27}` with the cell's line. Lines that only name a place stay.
+fn without_generated(line: &str, lines: &Lines<'_>, current: usize) -> String {
+    const MARK: &str = "@src/lib.rs:";
+    let Some((before, after)) = line.split_once(MARK) else { return line.to_owned() };
+    let end = after.find(|c: char| !c.is_ascii_digit() && c != ':' && c != ' ').unwrap_or(after.len());
+    let number = after.split(':').next().and_then(|n| n.parse().ok());
+    let place = number.and_then(|n| lines.place(n)).map_or("cell".to_owned(), |p| p.describe(current));
+    format!("{before}@{place}{}", without_generated(&after[end..], lines, current))
 }
 
 /// The colours of rustc, where its text came without any.
@@ -335,6 +349,18 @@ mod tests {
         let expected = ["error[E0308]: mismatched types", "   --> line 2, column 5", "    |", "  2 |     \"a\";", "    |     ^^^ expected `u32`"];
         assert_eq!(plain, expected);
         assert_eq!(compiler(&[error(1, "E1", "x", "x")], &lines, 1), None);
+    }
+
+    #[test]
+    fn a_librarys_lines_keep_their_numbers() {
+        let memory = memory(&["spawn(move || x);"]);
+        let lines = Lines::new(&memory, "x\nspawn(move || x);\n");
+        let text = "error: m\n --> src/lib.rs:2:7\n  |\n2 | spawn(move || x);\nnote: within `{closure@src/lib.rs:2:7: 2:14}`\n --> /rust/library/std/src/thread.rs:2:8\n  |\n2 | pub fn spawn";
+        let report = compiler(&[error(2, "E0277", "m", text)], &lines, 1).unwrap();
+        let plain: Vec<String> = report.trace.iter().map(|l| strip_ansi(l)).collect();
+        assert_eq!(plain[3], "1 | spawn(move || x);");
+        assert_eq!(plain[4], "note: within `{closure@line 1}`");
+        assert_eq!(plain[7], "2 | pub fn spawn");
     }
 
     #[test]

@@ -288,7 +288,7 @@ impl Session {
         if code.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with("//")) {
             return Ok((None, None, false));
         }
-        self.give_up_outdated(&code).await;
+        self.give_up_outdated(&code, count).await;
         self.shared.memory.borrow_mut().begin(count, source);
         let outcome = self.evaluate(&code, Some(request)).await;
         self.flush_errors();
@@ -364,7 +364,7 @@ impl Session {
     }
 
     /// Drops variables that a changed type would make meaningless, and says so.
-    async fn give_up_outdated(&mut self, code: &str) {
+    async fn give_up_outdated(&mut self, code: &str, count: usize) {
         let outdated = self.shared.memory.borrow().outdated(code);
         if outdated.is_empty() {
             return;
@@ -377,7 +377,7 @@ impl Session {
         self.out = visible;
         if outcome.ok {
             for (name, ty) in outdated {
-                self.shared.memory.borrow_mut().variables.remove(&name);
+                self.shared.memory.borrow_mut().lose(&name, count);
                 self.print("stderr", &format!("`{name}` is gone: this cell defines `{ty}` again, and differently.\n"));
             }
         }
@@ -699,9 +699,11 @@ impl Session {
         if let Some(panic) = &outcome.panic {
             let message = panic["panic"].as_str().unwrap_or_default();
             let mut frames = report::frames(panic["trace"].as_str().unwrap_or_default(), &lines);
-            // The optimizer may have left no frame of the line that panicked; the panic itself names it.
-            if let Some(place) = cell_line(panic, &lines).filter(|p| !frames.contains(p)) {
-                frames.insert(0, place);
+            // What the panic itself names comes first: the caller, where a function says that its callers are to blame. The
+            // optimizer may have left no frame of it.
+            if let Some(place) = cell_line(panic, &lines) {
+                let at = frames.iter().position(|p| *p == place).map_or(0, |at| at + 1);
+                frames.splice(..at, [place]);
             }
             let place = place_of(panic, &lines);
             let notes = if place.contains(".rs:") { vec![format!("  in {place}")] } else { vec![] };
