@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 7cf9512b85e2979a
+// nbs:hash 5d8adbec0df5a9b3
 //! Named arrays in safetensors files, the form in which models are published: read with care, written at once or not at all.
 
 use crate::nn::{AnyBuffer, Module, Parts};
@@ -233,11 +233,11 @@ fn read_state(mut bytes: Vec<u8>) -> Result<(StateDict, Metadata), String> {
 }
 
 // %% notebooks/06_training.ipynb sd-save
-use safetensors::tensor::{View, serialize};
+use safetensors::tensor::{View as Saved, serialize};
 use std::borrow::Cow;
 use std::fs;
 
-impl View for &Value {
+impl Saved for &Value {
     fn dtype(&self) -> Dtype {
         match self {
             Value::F32(_) => Dtype::F32,
@@ -259,7 +259,7 @@ impl View for &Value {
     }
 
     fn data_len(&self) -> usize {
-        self.shape().iter().product::<usize>() * View::dtype(self).bitsize() / 8
+        self.shape().iter().product::<usize>() * Saved::dtype(self).bitsize() / 8
     }
 }
 
