@@ -182,6 +182,8 @@ fn rendered(text: &str, lines: &Lines<'_>, place: &Place, current: usize) -> Vec
         let line = &without_generated(line, lines, current);
         let plain = strip_ansi(line);
         let trimmed = plain.trim_start();
+        // What follows is about the cell again, until an arrow says otherwise.
+        ours |= trimmed.starts_with("help:") || trimmed.starts_with("note:");
         if let Some(rest) = trimmed.strip_prefix("--> ").or_else(|| trimmed.strip_prefix("::: ")) {
             ours = rest.starts_with("src/lib.rs:");
             let number = rest.strip_prefix("src/lib.rs:").and_then(|r| r.split(':').next()?.parse().ok());
