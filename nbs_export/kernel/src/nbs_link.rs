@@ -158,8 +158,10 @@ fn waits_for_input(_thread: u64) -> bool {
 fn report_panic(info: &PanicHookInfo<'_>) {
     let payload = info.payload();
     let message = payload.downcast_ref::<&str>().copied();
-    let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("Box<dyn Any>");
-    let place = info.location().map_or(String::new(), |l| format!("{}:{}:{}", l.file(), l.line(), l.column()));
+    let message =
+        message.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("Box<dyn Any>");
+    let place =
+        info.location().map_or(String::new(), |l| format!("{}:{}:{}", l.file(), l.line(), l.column()));
     let thread = thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
     let trace = trace();
@@ -293,4 +295,3 @@ fn say(text: &str) {
     // SAFETY: the text is valid for its length, and the descriptor is the link's, which is never closed.
     unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
 }
-

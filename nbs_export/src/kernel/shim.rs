@@ -109,7 +109,10 @@ fn keep(folder: &Path, name: &str, text: &str) -> Result<()> {
 fn rustup(args: &[OsString]) -> Result<ExitCode> {
     if args.len() == 2 && args[0] == "which" {
         if args[1] == "cargo" {
-            println!("{}", env::current_exe()?.with_file_name(format!("cargo{}", env::consts::EXE_SUFFIX)).display());
+            println!(
+                "{}",
+                env::current_exe()?.with_file_name(format!("cargo{}", env::consts::EXE_SUFFIX)).display()
+            );
             return Ok(ExitCode::SUCCESS);
         }
         if args[1] == "rustc" {
@@ -151,7 +154,8 @@ fn rustc_shim(args: &[OsString]) -> Result<ExitCode> {
 }
 
 fn through(command: &mut Command) -> Result<ExitCode> {
-    let status = command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let status =
+        command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
     Ok(code(status))
 }
 
@@ -171,7 +175,8 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
         return Ok(ExitCode::from(1));
     }
     // Only evcxr's own calls are ours to answer, not what a cell starts.
-    let here = env::current_dir().is_ok_and(|d| d == folder) || manifest_path(args).is_some_and(|p| p.starts_with(&folder));
+    let here = env::current_dir().is_ok_and(|d| d == folder)
+        || manifest_path(args).is_some_and(|p| p.starts_with(&folder));
     if !here {
         return through(&mut real);
     }
@@ -204,7 +209,8 @@ fn metadata(args: &[OsString], folder: &Path, mut real: Command) -> Result<ExitC
     let manifest = manifest(args).unwrap_or_default();
     let call = known(folder);
     // evcxr looks at each new dependency alone, and only wants to know that there is one.
-    let dependency = manifest.lines().map(str::trim).skip_while(|l| *l != "[dependencies]").nth(1).unwrap_or_default();
+    let dependency =
+        manifest.lines().map(str::trim).skip_while(|l| *l != "[dependencies]").nth(1).unwrap_or_default();
     let is_known = |call: &Call| call.manifest.iter().any(|l| l == dependency);
     if manifest.contains("evcxr_dummy_validate_dep") && call.as_ref().is_some_and(is_known) {
         println!("{{}}");
@@ -339,11 +345,10 @@ fn build(folder: &Path, mut real: Command, only_check: bool) -> Result<ExitCode>
     let status = child.wait()?;
     let _ = fs::remove_file(folder.join(BUILDING));
     if status.success()
+        && manifest.iter().any(|l| is_dependency(l))
         && let Some(args) = found
     {
-        if manifest.iter().any(|l| is_dependency(l)) {
-            keep(folder, CALL, &serde_json::to_string(&Call { manifest, args })?)?;
-        }
+        keep(folder, CALL, &serde_json::to_string(&Call { manifest, args })?)?;
     }
     Ok(code(status))
 }
@@ -351,8 +356,20 @@ fn build(folder: &Path, mut real: Command, only_check: bool) -> Result<ExitCode>
 /// A line such as `name = "1"` that is none of the package's or profile's own.
 fn is_dependency(line: &str) -> bool {
     const OWN: [&str; 14] = [
-        "name", "version", "edition", "crate-type", "path", "opt-level", "debug", "strip", "rpath", "lto",
-        "debug-assertions", "codegen-units", "panic", "incremental",
+        "name",
+        "version",
+        "edition",
+        "crate-type",
+        "path",
+        "opt-level",
+        "debug",
+        "strip",
+        "rpath",
+        "lto",
+        "debug-assertions",
+        "codegen-units",
+        "panic",
+        "incremental",
     ];
     line.split_once('=').is_some_and(|(key, _)| !OWN.contains(&key.trim()) && key.trim() != "overflow-checks")
 }
@@ -440,8 +457,12 @@ fn rustc(folder: &Path, args: &[String], only_check: bool) -> Result<ExitCode> {
     // Lines for backtraces, which the profile would leave out.
     command.args(["-C", "debuginfo=line-tables-only"]);
     command.arg(format!("-Cincremental={}", folder.join("incremental").display()));
-    command.arg(if only_check { "--emit=metadata" } else { "--emit=link" }).arg("--out-dir").arg(&output_folder);
-    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().context("cannot start rustc")?;
+    command
+        .arg(if only_check { "--emit=metadata" } else { "--emit=link" })
+        .arg("--out-dir")
+        .arg(&output_folder);
+    let mut child =
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().context("cannot start rustc")?;
     fs::write(folder.join(BUILDING), child.id().to_string())?;
     let stderr = BufReader::new(child.stderr.take().context("rustc has no stderr")?);
     let mut messages = Vec::new();
@@ -464,7 +485,8 @@ fn rustc(folder: &Path, args: &[String], only_check: bool) -> Result<ExitCode> {
     if status.success() && !only_check {
         let (prefix, suffix) = (env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
         let library = output_folder.join(format!("{prefix}ctx{suffix}"));
-        let artifact = json!({ "reason": "compiler-artifact", "target": { "name": "ctx" }, "filenames": [library] });
+        let artifact =
+            json!({ "reason": "compiler-artifact", "target": { "name": "ctx" }, "filenames": [library] });
         writeln!(stdout, "{artifact}")?;
     }
     Ok(code(status))
@@ -478,7 +500,16 @@ mod tests {
     fn a_call_of_rustc_is_read_from_cargos_line() {
         let line = "     Running `CARGO=/c 'A B=x y' /bin/rustc --crate-name ctx --edition=2024 src/lib.rs --check-cfg 'cfg(feature, values(\"a\"))' -L \"dependency=/t b/deps\"`";
         let args = running(line, "ctx").unwrap();
-        let expected = ["--crate-name", "ctx", "--edition=2024", "src/lib.rs", "--check-cfg", "cfg(feature, values(\"a\"))", "-L", "dependency=/t b/deps"];
+        let expected = [
+            "--crate-name",
+            "ctx",
+            "--edition=2024",
+            "src/lib.rs",
+            "--check-cfg",
+            "cfg(feature, values(\"a\"))",
+            "-L",
+            "dependency=/t b/deps",
+        ];
         assert_eq!(args, expected);
         assert_eq!(running(line, "other"), None);
         assert_eq!(running("   Compiling ctx v1.0.0", "ctx"), None);
@@ -486,7 +517,10 @@ mod tests {
 
     #[test]
     fn a_manifest_is_the_same_in_any_order() {
-        assert_eq!(manifest_lines("[dependencies]\na = \"1\"\n\n  b = \"2\"\n"), manifest_lines("[dependencies]\nb = \"2\"\na = \"1\""));
+        assert_eq!(
+            manifest_lines("[dependencies]\na = \"1\"\n\n  b = \"2\"\n"),
+            manifest_lines("[dependencies]\nb = \"2\"\na = \"1\"")
+        );
     }
 
     #[test]

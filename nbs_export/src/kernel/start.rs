@@ -49,7 +49,8 @@ fn run(dirs: &Dirs, evcxr: PathBuf, connection_file: &Path, folder: &Path) -> Re
 #[cfg(not(unix))]
 fn run(dirs: &Dirs, evcxr: PathBuf, connection_file: &Path, folder: &Path) -> Result<()> {
     let mut command = prepare(dirs, &evcxr, folder)?;
-    let status = command.arg("--control_file").arg(connection_file).status().context("cannot start evcxr_jupyter")?;
+    let status =
+        command.arg("--control_file").arg(connection_file).status().context("cannot start evcxr_jupyter")?;
     process::exit(status.code().unwrap_or(1))
 }
 

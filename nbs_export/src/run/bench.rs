@@ -37,7 +37,12 @@ pub fn bench(args: BenchArgs) -> Result<()> {
     tokio::task::LocalSet::new().block_on(&runtime, run(&workspace, &spec, &notebooks, args.starts.max(1)))
 }
 
-async fn run(workspace: &Workspace, spec: &KernelSpec, notebooks: &[std::path::PathBuf], starts: usize) -> Result<()> {
+async fn run(
+    workspace: &Workspace,
+    spec: &KernelSpec,
+    notebooks: &[std::path::PathBuf],
+    starts: usize,
+) -> Result<()> {
     let folder = workspace.notebooks_dir();
     let (mut ready, mut first, mut waited) = (vec![], vec![], vec![]);
     let mut small: Vec<(&str, Vec<f64>)> =
@@ -105,7 +110,7 @@ async fn cells(spec: &KernelSpec, path: &Path) -> Result<()> {
     }
     let last = time(&mut kernel, "1 + 2").await?;
     line(&format!("cells of {} ({})", notebook.name(), times.len()), &mut times);
-    line("1 + 2 at its end", &mut vec![last]);
+    line("1 + 2 at its end", &mut [last]);
     Ok(())
 }
 
@@ -120,6 +125,10 @@ async fn time(kernel: &mut Kernel, code: &str) -> Result<f64> {
 
 fn line(what: &str, times: &mut [f64]) {
     times.sort_by(f64::total_cmp);
-    let (least, most) = (times.first().copied().unwrap_or(f64::NAN), times.last().copied().unwrap_or(f64::NAN));
-    println!("{what:50} {:8.2} {least:8.2} {most:8.2}", times.get(times.len() / 2).copied().unwrap_or(f64::NAN));
+    let (least, most) =
+        (times.first().copied().unwrap_or(f64::NAN), times.last().copied().unwrap_or(f64::NAN));
+    println!(
+        "{what:50} {:8.2} {least:8.2} {most:8.2}",
+        times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+    );
 }

@@ -103,8 +103,9 @@ pub async fn execute(
 /// Tells JupyterLab which cells may fail: its "Run All" would stop at them.
 fn mark_expected_errors(notebook: &mut Notebook) {
     const TAG: &str = "raises-exception";
-    let may_fail =
-        |c: &crate::notebook::Cell| c.directives().is_ok_and(|d| d.compile_fail().is_some() || d.should_panic() || !d.eval());
+    let may_fail = |c: &crate::notebook::Cell| {
+        c.directives().is_ok_and(|d| d.compile_fail().is_some() || d.should_panic() || !d.eval())
+    };
     let cells: Vec<_> =
         notebook.code_cells().filter(may_fail).map(|c| (c.index, c.metadata("tags").clone())).collect();
     for (index, tags) in cells {

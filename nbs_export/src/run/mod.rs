@@ -23,9 +23,9 @@ use crate::notebook::Notebook;
 use crate::workspace::Workspace;
 pub use bench::{BenchArgs, bench};
 use busy::Watch;
+use cells::Failure;
 pub(crate) use cells::question_marks;
 pub use outputs::strip_ansi;
-use cells::Failure;
 use process::KernelSpec;
 use progress::Progress;
 

@@ -131,7 +131,14 @@ impl Kernel {
         let copy = spec.folders.as_ref().map(|f| f.join(id.to_string()));
         let processes = Processes { id, child, copy };
         let (shell, incoming) = connect(&info).await?;
-        let mut kernel = Self { processes, shell, incoming, tells_all: spec.folders.is_some() && cfg!(unix), peak_memory: None, folder };
+        let mut kernel = Self {
+            processes,
+            shell,
+            incoming,
+            tells_all: spec.folders.is_some() && cfg!(unix),
+            peak_memory: None,
+            folder,
+        };
         timeout(START, kernel.wait_until_ready())
             .await
             .context("the kernel did not start in ten minutes")??;

@@ -26,7 +26,12 @@ pub fn failure(cell: &Planned, outputs: &Outputs, done: &[Planned]) -> Option<Fa
     };
     let text = |n: usize| other.unwrap_or(cell).source.lines().nth(n - 1).unwrap_or_default().to_owned();
     let line = line.filter(|&n| n > 0).map(|n| (n, text(n)));
-    Some(Failure { cell: label, line, reason: reason.into(), details: report + "\n" + &outputs.text("stderr") })
+    Some(Failure {
+        cell: label,
+        line,
+        reason: reason.into(),
+        details: report + "\n" + &outputs.text("stderr"),
+    })
 }
 
 /// Number and line in `cell [3], line 7`, or only the line, wherever it stands first.

@@ -158,7 +158,9 @@ impl Cell {
     fn magic(&mut self, line: &str) -> Result<String, String> {
         let (name, rest) = line[1..].split_once(char::is_whitespace).unwrap_or((&line[1..], ""));
         let rest = rest.trim();
-        let need = |what: &str| if rest.is_empty() { Err(format!("`%{name}` wants {what} after it")) } else { Ok(()) };
+        let need = |what: &str| {
+            if rest.is_empty() { Err(format!("`%{name}` wants {what} after it")) } else { Ok(()) }
+        };
         let mut alone = |command| {
             self.alone = Some(command);
             Ok(String::new())
@@ -182,7 +184,9 @@ impl Cell {
                 Ok(format!("minai::nbs_cell::cd({});", raw(rest)))
             }
             "env" => Ok(format!("minai::nbs_cell::env({});", raw(rest))),
-            "%bash" | "%sh" | "%time" | "%timeit" => Err(format!("`%{name}` stands on the first line of its cell")),
+            "%bash" | "%sh" | "%time" | "%timeit" => {
+                Err(format!("`%{name}` stands on the first line of its cell"))
+            }
             _ => Err(format!("`%{name}` is not known here. There are:\n{MAGICS}")),
         }
     }
@@ -216,7 +220,8 @@ fn question(line: &str) -> Option<(String, bool)> {
     let name = line.trim_start_matches('?').trim();
     let source = line.starts_with("??");
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.' | '!');
-    let whole = !name.is_empty() && name.chars().all(is_name) && line.len() - line.trim_start_matches('?').len() <= 2;
+    let whole =
+        !name.is_empty() && name.chars().all(is_name) && line.len() - line.trim_start_matches('?').len() <= 2;
     whole.then(|| (name.trim_end_matches('!').to_owned(), source))
 }
 
@@ -241,7 +246,9 @@ mod tests {
 
     #[test]
     fn rust_stays_as_it_is() {
-        for source in ["let a = 1;\na", "let b = x\n  % y;", "if a\n    && !b {\n}", "let s = \"\n%who\n!ls\";"] {
+        for source in
+            ["let a = 1;\na", "let b = x\n  % y;", "if a\n    && !b {\n}", "let s = \"\n%who\n!ls\";"]
+        {
             assert_eq!(code(source), source);
         }
         assert_eq!(Cell::read("").unwrap(), Cell::default());
@@ -250,8 +257,14 @@ mod tests {
 
     #[test]
     fn commands_of_the_shell_may_stand_anywhere() {
-        assert_eq!(code("let a = 1;\n!ls \"x\"#\na"), "let a = 1;\nminai::nbs_cell::shell(r##\"ls \"x\"#\"##);\na");
-        assert_eq!(code("for _ in 0..2 {\n    !date\n}"), "for _ in 0..2 {\nminai::nbs_cell::shell(r#\"date\"#);\n}");
+        assert_eq!(
+            code("let a = 1;\n!ls \"x\"#\na"),
+            "let a = 1;\nminai::nbs_cell::shell(r##\"ls \"x\"#\"##);\na"
+        );
+        assert_eq!(
+            code("for _ in 0..2 {\n    !date\n}"),
+            "for _ in 0..2 {\nminai::nbs_cell::shell(r#\"date\"#);\n}"
+        );
         assert_eq!(code("!a\n!b"), "minai::nbs_cell::shell(r#\"a\"#);\nminai::nbs_cell::shell(r#\"b\"#);");
     }
 
@@ -281,7 +294,8 @@ mod tests {
 
     #[test]
     fn questions_and_dependencies_are_taken_out() {
-        let cell = Cell::read("?Tensor\n??minai::conv::conv2d\n:dep rand = \"0.10\"\n:vars\nlet a = f()?;").unwrap();
+        let cell =
+            Cell::read("?Tensor\n??minai::conv::conv2d\n:dep rand = \"0.10\"\n:vars\nlet a = f()?;").unwrap();
         assert_eq!(cell.questions, [("Tensor".into(), false), ("minai::conv::conv2d".into(), true)]);
         assert_eq!(cell.dependencies, ["rand = \"0.10\""]);
         assert_eq!(cell.code, "\n\n\n:vars\nlet a = f()?;");

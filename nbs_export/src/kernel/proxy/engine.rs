@@ -46,7 +46,12 @@ impl Engine {
         let file = folder.join("connection.json");
         std::fs::write(&file, serde_json::to_vec(&connection)?)?;
         let mut command = tokio::process::Command::from(command);
-        command.arg("--control_file").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        command
+            .arg("--control_file")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
         #[cfg(target_os = "linux")]
         // SAFETY: prctl is a plain system call, and so may be used between fork and exec.
         unsafe {

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use zeromq::{
-    PubSocket, RepSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket as _, SocketRecv as _, SocketSend as _,
-    ZmqMessage,
+    PubSocket, RepSocket, RouterRecvHalf, RouterSendHalf, RouterSocket, Socket as _, SocketRecv as _,
+    SocketSend as _, ZmqMessage,
 };
 
 use super::wire::{Codec, Connection, Message};

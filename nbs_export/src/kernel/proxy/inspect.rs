@@ -41,11 +41,14 @@ pub async fn page(shared: &Shared, name: &str, with_source: bool) -> Value {
         // A name of the course's crate that no cell has brought in yet.
         doc = describe(shared, &path).await;
     }
-    let mut plain = doc.as_ref().map_or_else(|| format!("Nothing is known of `{name}`."), |d| d.plain.clone());
+    let mut plain =
+        doc.as_ref().map_or_else(|| format!("Nothing is known of `{name}`."), |d| d.plain.clone());
     let mut html = doc.as_ref().map_or_else(|| escape(&plain), |d| d.html.clone());
     if with_source {
         let found = match own(&shared.memory.borrow(), name) {
-            Some((_, item)) => Some((format!("cell [{}], line {}", item.cell, item.line), item.source.clone())),
+            Some((_, item)) => {
+                Some((format!("cell [{}], line {}", item.cell, item.line), item.source.clone()))
+            }
             None => doc.as_ref().and_then(|d| library_source(&shared.folder, &d.plain, name)),
         };
         match found {
@@ -105,11 +108,13 @@ fn own<'a>(memory: &'a Memory, path: &str) -> Option<(&'a String, &'a Item)> {
 fn own_doc(item: &Item) -> Doc {
     let lines: Vec<&str> = item.source.lines().collect();
     let docs = lines.iter().map(|l| l.trim()).take_while(|l| l.starts_with("///") || l.starts_with('#'));
-    let docs: Vec<&str> = docs.filter_map(|l| l.strip_prefix("///")).map(|l| l.strip_prefix(' ').unwrap_or(l)).collect();
+    let docs: Vec<&str> =
+        docs.filter_map(|l| l.strip_prefix("///")).map(|l| l.strip_prefix(' ').unwrap_or(l)).collect();
     let code = lines.iter().skip_while(|l| l.trim().starts_with("///") || l.trim().starts_with('#'));
     let code: Vec<&str> = code.copied().collect();
     let whole = code.join("\n");
-    let signature = if item.is_type { whole.as_str() } else { whole.split_once('{').map_or(whole.as_str(), |s| s.0) };
+    let signature =
+        if item.is_type { whole.as_str() } else { whole.split_once('{').map_or(whole.as_str(), |s| s.0) };
     let signature = signature.trim();
     let place = format!("cell [{}], line {}", item.cell, item.line);
     let docs = docs.join("\n");
@@ -132,7 +137,8 @@ fn ends(code: &str, cursor: usize) -> Vec<usize> {
     }
     let place = lex::places(code, &[cursor]).remove(0);
     let call = place.open.iter().rev().find(|(bracket, at)| {
-        *bracket == '(' && code[..*at].trim_end_matches('!').chars().next_back().is_some_and(|c| is_name(c) || c == '>')
+        *bracket == '('
+            && code[..*at].trim_end_matches('!').chars().next_back().is_some_and(|c| is_name(c) || c == '>')
     });
     if let Some((_, at)) = call {
         let mut end = code[..*at].trim_end_matches('!').len();
@@ -150,7 +156,8 @@ fn ends(code: &str, cursor: usize) -> Vec<usize> {
 /// The path of names at the end of the code: `a::b`, `x.y`, `name`.
 fn last_path(code: &str) -> &str {
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '.');
-    let start = code.char_indices().rev().take_while(|(_, c)| is_part(*c)).last().map_or(code.len(), |(at, _)| at);
+    let start =
+        code.char_indices().rev().take_while(|(_, c)| is_part(*c)).last().map_or(code.len(), |(at, _)| at);
     code[start..].trim_start_matches([':', '.'])
 }
 
@@ -255,14 +262,23 @@ pub async fn complete(shared: &Shared, content: &Value) -> Value {
     let position = content["cursor_pos"].as_u64().unwrap_or(0);
     let cursor = byte_offset(code, position);
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    let start = code[..cursor].char_indices().rev().take_while(|(_, c)| is_name(*c)).last().map_or(cursor, |(at, _)| at);
+    let start = code[..cursor]
+        .char_indices()
+        .rev()
+        .take_while(|(_, c)| is_name(*c))
+        .last()
+        .map_or(cursor, |(at, _)| at);
     let end = cursor + code[cursor..].find(|c| !is_name(c)).unwrap_or(code.len() - cursor);
     let prefix = &code[start..cursor];
     let mut found: Vec<(String, Value)> = Vec::new();
     let line = code[..start].rsplit('\n').next().unwrap_or_default();
     if line.trim() == "%" || line.trim() == "%%" {
         let magics = ["timeit", "time", "who", "whos", "reset", "pwd", "cd", "env", "lsmagic", "bash"];
-        found = magics.iter().filter(|m| m.starts_with(prefix)).map(|m| ((*m).to_owned(), json!("magic"))).collect();
+        found = magics
+            .iter()
+            .filter(|m| m.starts_with(prefix))
+            .map(|m| ((*m).to_owned(), json!("magic")))
+            .collect();
     } else {
         let engine = shared.engine.borrow().clone().filter(|_| shared.free.get());
         if let Some(engine) = engine {
@@ -277,10 +293,13 @@ pub async fn complete(shared: &Shared, content: &Value) -> Value {
         if found.is_empty() && simple && !prefix.is_empty() {
             let memory = shared.memory.borrow();
             let names = memory.variables.keys().chain(memory.items.keys());
-            found = names.filter(|n| n.starts_with(prefix) && !n.contains(':')).map(|n| (n.clone(), json!("instance"))).collect();
+            found = names
+                .filter(|n| n.starts_with(prefix) && !n.contains(':'))
+                .map(|n| (n.clone(), json!("instance")))
+                .collect();
         }
     }
-    found.sort_by(|(a, _), (b, _)| rank(a).cmp(&rank(b)));
+    found.sort_by_key(|(name, _)| rank(name));
     found.dedup_by(|a, b| a.0 == b.0);
     let (from, to) = (code[..start].chars().count(), code[..end].chars().count());
     let types: Vec<Value> = found
@@ -304,7 +323,9 @@ fn matches(answer: &Value, prefix: &str) -> Vec<(String, Value)> {
     let kinds = answer["metadata"]["_jupyter_types_experimental"].as_array();
     let kind = |k: usize| kinds.and_then(|a| a.get(k)).map_or(Value::Null, |v| v["type"].clone());
     let all = texts.enumerate().filter_map(|(k, t)| Some((t.as_str()?.to_owned(), kind(k))));
-    let internal = |t: &str| t.starts_with("evcxr_") || t.starts_with("nbs_") || t.starts_with("Evcxr") || t == "ShowDebug";
+    let internal = |t: &str| {
+        t.starts_with("evcxr_") || t.starts_with("nbs_") || t.starts_with("Evcxr") || t == "ShowDebug"
+    };
     all.filter(|(t, _)| t.starts_with(prefix) && !internal(t)).collect()
 }
 
@@ -378,7 +399,9 @@ mod tests {
     #[test]
     fn completeness_is_told() {
         let status = |code: &str| is_complete(code)["status"].as_str().unwrap().to_owned();
-        for complete in ["", "1 + 2", "let a = 1;", "fn f() {}", "%who", "!ls", ":vars", "// (", "for i in 0..2 { f(i) }"] {
+        for complete in
+            ["", "1 + 2", "let a = 1;", "fn f() {}", "%who", "!ls", ":vars", "// (", "for i in 0..2 { f(i) }"]
+        {
             assert_eq!(status(complete), "complete", "{complete}");
         }
         for incomplete in ["fn f() {", "f(", "let s = \"", "let a = ", "/* "] {

@@ -225,10 +225,24 @@ mod tests {
 
     #[test]
     fn statements_begin_after_semicolons_and_braces() {
-        for yes in ["§!ls", "let a = 1;\n§", "for i in 0..3 {\n  §", "fn f() {}\n§", "// x\n§", "let s = \"(\"; // {\n§"] {
+        for yes in [
+            "§!ls",
+            "let a = 1;\n§",
+            "for i in 0..3 {\n  §",
+            "fn f() {}\n§",
+            "// x\n§",
+            "let s = \"(\"; // {\n§",
+        ] {
             assert!(starts(yes), "{yes}");
         }
-        for no in ["let a = b &&\n  §!c;", "f(\n§)", "let s = \"\n§\";", "/* \n§ */", "let s = r#\"a\"\n§\"#;", "[\n§]"] {
+        for no in [
+            "let a = b &&\n  §!c;",
+            "f(\n§)",
+            "let s = \"\n§\";",
+            "/* \n§ */",
+            "let s = r#\"a\"\n§\"#;",
+            "[\n§]",
+        ] {
             assert!(!starts(no), "{no}");
         }
     }

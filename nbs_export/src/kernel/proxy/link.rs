@@ -46,7 +46,8 @@ pub struct Listener {
 impl Listener {
     /// Listens at the path, and sends what comes.
     pub fn new(path: &Path, events: Sender) -> Result<Self> {
-        let listener = UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))?;
+        let listener =
+            UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))?;
         tokio::task::spawn_local(async move {
             let mut number = 0;
             while let Ok((stream, _)) = listener.accept().await {

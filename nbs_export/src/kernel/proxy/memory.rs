@@ -76,17 +76,20 @@ impl Memory {
     /// the new type, their memory would mean something else.
     pub fn outdated(&self, code: &str) -> Vec<(String, String)> {
         let changed = |(name, new): &(String, Item)| {
-            self.items.get(name).is_some_and(|old| {
-                (old.is_type || new.is_type) && words(&old.source) != words(&new.source)
-            })
+            self.items
+                .get(name)
+                .is_some_and(|old| (old.is_type || new.is_type) && words(&old.source) != words(&new.source))
         };
-        let mut types: BTreeSet<String> = items(code).into_iter().filter(changed).map(|(name, _)| name).collect();
+        let mut types: BTreeSet<String> =
+            items(code).into_iter().filter(changed).map(|(name, _)| name).collect();
         if types.is_empty() {
             return Vec::new();
         }
         loop {
             let depends = |(name, item): &(&String, &Item)| {
-                item.is_type && !types.contains(*name) && names(&item.source).iter().any(|n| types.contains(n))
+                item.is_type
+                    && !types.contains(*name)
+                    && names(&item.source).iter().any(|n| types.contains(n))
             };
             let more: Vec<String> = self.items.iter().filter(depends).map(|(name, _)| name.clone()).collect();
             if more.is_empty() {

@@ -51,7 +51,8 @@ pub fn serve(setup: Setup) -> Result<()> {
 
 async fn run(setup: Setup) -> Result<()> {
     let connection = Connection::read(&setup.connection_file)?;
-    let (front, incoming) = Front::bind(&connection).await.context("cannot listen on the ports of this kernel")?;
+    let (front, incoming) =
+        Front::bind(&connection).await.context("cannot listen on the ports of this kernel")?;
     front.status("starting", &Value::Null);
     let shared = Shared { folder: setup.folder.clone().into(), ..Shared::default() };
     let (requests_in, requests) = mpsc::unbounded_channel();
@@ -63,14 +64,18 @@ async fn run(setup: Setup) -> Result<()> {
     spawn_local(take_input(front.clone(), stdin, wishes_in.clone()));
     let shutdown = answer_control(front.clone(), control, wishes_in);
     // A path for a socket may have about a hundred bytes.
-    let place = tempfile::Builder::new().prefix("minai-").tempdir().context("cannot make a temporary folder")?;
+    let place =
+        tempfile::Builder::new().prefix("minai-").tempdir().context("cannot make a temporary folder")?;
     let listener = Listener::new(&place.path().join("link"), cells_in)?;
     let flag = place.path().join("interrupt");
     std::fs::write(&flag, [0])?;
     let session = async {
         let start = setup.evcxr;
         let mut command = tokio::task::spawn_blocking(start).await.context("the set-up failed")??;
-        command.env("MINAI_KERNEL_SOCKET", listener.path()).env("MINAI_DISPLAY", "1").env("MINAI_INTERRUPT", &flag);
+        command
+            .env("MINAI_KERNEL_SOCKET", listener.path())
+            .env("MINAI_DISPLAY", "1")
+            .env("MINAI_INTERRUPT", &flag);
         let evcxr = Engine::start(command, &setup.folder, engine_in).await?;
         *shared.engine.borrow_mut() = Some(evcxr);
         let sources = Sources { requests, wishes, engine, cells };
@@ -88,7 +93,8 @@ async fn run(setup: Setup) -> Result<()> {
 async fn ended() {
     use tokio::signal::unix::{SignalKind, signal};
     // Jupyter interrupts by a message. Ctrl-C in its terminal reaches this process too, and is not meant for it.
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     loop {
@@ -146,7 +152,11 @@ async fn answer(front: &Front, channel: Channel, shared: &Shared, request: &Mess
 }
 
 /// Answers on the control channel; returns when the kernel is to end.
-async fn answer_control(front: Front, mut socket: zeromq::RouterRecvHalf, wishes: mpsc::UnboundedSender<Wish>) {
+async fn answer_control(
+    front: Front,
+    mut socket: zeromq::RouterRecvHalf,
+    wishes: mpsc::UnboundedSender<Wish>,
+) {
     while let Some(request) = front::next(&mut socket, &front.codec.clone()).await {
         front.status("busy", &request.header);
         match request.kind() {
@@ -221,7 +231,7 @@ fn history(shared: &Shared, content: &Value) -> Value {
         }
         _ => last(all.iter().collect(), number("n")),
     };
-    let entry = |(n, code, shown): &(usize, String, Option<String>)| match with_output {
+    let entry = |(n, code, shown): &session::Entry| match with_output {
         true => json!([1, n, [code, shown]]),
         false => json!([1, n, code]),
     };
@@ -266,10 +276,14 @@ mod tests {
     fn history_is_given_in_all_three_ways() {
         let shared = Shared::default();
         let entries = [(1, "let a = 1;"), (2, "a"), (3, "a")];
-        *shared.history.borrow_mut() = entries.map(|(n, c)| (n, c.to_owned(), (c == "a").then(|| "1".into()))).to_vec();
+        *shared.history.borrow_mut() =
+            entries.map(|(n, c)| (n, c.to_owned(), (c == "a").then(|| "1".into()))).to_vec();
         let ask = |content: Value| history(&shared, &content)["history"].clone();
         assert_eq!(ask(json!({"hist_access_type": "tail", "n": 1})), json!([[1, 3, "a"]]));
-        assert_eq!(ask(json!({"hist_access_type": "range", "start": 1, "stop": 2})), json!([[1, 1, "let a = 1;"]]));
+        assert_eq!(
+            ask(json!({"hist_access_type": "range", "start": 1, "stop": 2})),
+            json!([[1, 1, "let a = 1;"]])
+        );
         let search = json!({"hist_access_type": "search", "pattern": "a", "unique": true, "output": true});
         assert_eq!(ask(search), json!([[1, 3, ["a", "1"]]]));
     }

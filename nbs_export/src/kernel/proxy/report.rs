@@ -53,7 +53,11 @@ pub struct Place {
 
 impl Place {
     fn describe(&self, current: usize) -> String {
-        if self.cell == current { format!("line {}", self.line) } else { format!("cell [{}], line {}", self.cell, self.line) }
+        if self.cell == current {
+            format!("line {}", self.line)
+        } else {
+            format!("cell [{}], line {}", self.cell, self.line)
+        }
     }
 }
 
@@ -95,7 +99,8 @@ impl<'a> Lines<'a> {
                 if !same && !part {
                     continue;
                 }
-                let score = usize::from(same) + self.common(&lines, k, at, 1) + self.common(&lines, k, at, -1);
+                let score =
+                    usize::from(same) + self.common(&lines, k, at, 1) + self.common(&lines, k, at, -1);
                 if best.as_ref().is_none_or(|(s, _)| score > *s) {
                     best = Some((score, Place { cell: cell.count, line: k + 1, text: candidate.to_owned() }));
                 }
@@ -108,7 +113,9 @@ impl<'a> Lines<'a> {
     fn common(&self, lines: &[&str], mut k: usize, mut at: usize, step: isize) -> usize {
         let mut n = 0;
         loop {
-            let (Some(a), Some(b)) = (k.checked_add_signed(step), at.checked_add_signed(step)) else { return n };
+            let (Some(a), Some(b)) = (k.checked_add_signed(step), at.checked_add_signed(step)) else {
+                return n;
+            };
             let (Some(x), Some(y)) = (lines.get(a), self.generated.get(b)) else { return n };
             if x.trim() != y.trim() {
                 return n;
@@ -145,7 +152,9 @@ pub fn compiler(messages: &[Value], lines: &Lines<'_>, current: usize) -> Option
     }
     if more > 0 {
         let s = if more == 1 { "" } else { "s" };
-        report.trace.push(format!("\n… and {more} more error{s}: mend the first ones and run the cell again"));
+        report
+            .trace
+            .push(format!("\n… and {more} more error{s}: mend the first ones and run the cell again"));
     }
     for (heading, _) in &shown {
         if let Some(hint) = moved(heading, lines.memory) {
@@ -196,7 +205,9 @@ fn rendered(text: &str, lines: &Lines<'_>, place: &Place, current: usize) -> Vec
         }
         let digits = trimmed.len() - trimmed.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let margin = trimmed[digits..].trim_start().starts_with(['|', '+', '-', '~']);
-        if digits > 0 && margin && ours
+        if digits > 0
+            && margin
+            && ours
             && let Some(found) = trimmed[..digits].parse().ok().and_then(|n: usize| lines.place(n))
         {
             let width = plain.len() - trimmed.len() + digits;
@@ -281,7 +292,8 @@ fn source_lines(library: &str, offset: u64) -> Option<Vec<usize>> {
         let Some(place) = frame.location else { continue };
         // Not that of a crate: cells lie in the kernel's own folder, beside their libraries.
         let folder = std::path::Path::new(library).ancestors().nth(2)?;
-        let in_cell = place.file.is_some_and(|f| f == "src/lib.rs" || std::path::Path::new(f).starts_with(folder));
+        let in_cell =
+            place.file.is_some_and(|f| f == "src/lib.rs" || std::path::Path::new(f).starts_with(folder));
         if let Some(line) = place.line.filter(|_| in_cell) {
             lines.push(line as usize);
         }
@@ -348,7 +360,13 @@ mod tests {
         let report = compiler(&[one.clone(), one, generated_only], &lines, 1).unwrap();
         assert_eq!(report.message, "[E0308] mismatched types");
         let plain: Vec<String> = report.trace.iter().map(|l| strip_ansi(l)).collect();
-        let expected = ["error[E0308]: mismatched types", "   --> line 2, column 5", "    |", "  2 |     \"a\";", "    |     ^^^ expected `u32`"];
+        let expected = [
+            "error[E0308]: mismatched types",
+            "   --> line 2, column 5",
+            "    |",
+            "  2 |     \"a\";",
+            "    |     ^^^ expected `u32`",
+        ];
         assert_eq!(plain, expected);
         assert_eq!(compiler(&[error(1, "E1", "x", "x")], &lines, 1), None);
     }
@@ -370,7 +388,9 @@ mod tests {
         let mut memory = memory(&["let x = f();", "let z = x + 1.0;", "x"]);
         memory.lost.insert("x".into(), 2);
         let lines = Lines::new(&memory, "x\n");
-        let report = compiler(&[error(1, "E0425", "cannot find value `x` in this scope", "error: x")], &lines, 3).unwrap();
+        let report =
+            compiler(&[error(1, "E0425", "cannot find value `x` in this scope", "error: x")], &lines, 3)
+                .unwrap();
         let text = strip_ansi(&report.trace.join("\n"));
         assert!(text.contains("`x` was moved in cell [2], line 1: `let z = x + 1.0;`"), "{text}");
         assert!(text.contains("x.clone()"));
@@ -381,7 +401,9 @@ mod tests {
         let memory = memory(&["fn twice() -> i32 {\n    2 * once()\n}", "fn once() -> f32 { 1.0 }"]);
         let generated = "fn once() -> f32 { 1.0 }\nfn twice() -> i32 {\n    2 * once()\n}\n";
         let lines = Lines::new(&memory, generated);
-        let report = compiler(&[error(3, "E0308", "mismatched types", "error: m\n --> src/lib.rs:3:9")], &lines, 2).unwrap();
+        let report =
+            compiler(&[error(3, "E0308", "mismatched types", "error: m\n --> src/lib.rs:3:9")], &lines, 2)
+                .unwrap();
         let text = strip_ansi(&report.trace.join("\n"));
         assert!(text.contains("cell [1], line 2") && text.contains("`twice` of cell [1]"), "{text}");
     }

@@ -195,14 +195,16 @@ mod tests {
 
     #[test]
     fn marks_are_found_wherever_they_stand() {
-        let all = scan(b"a\nbEVCXR_EXECUTION_COMPLETE\nEVCXR_PANIC_NOTIFICATION\nEVCXR_VARIABLE_CHANGED_TYPE:p\n");
+        let all =
+            scan(b"a\nbEVCXR_EXECUTION_COMPLETE\nEVCXR_PANIC_NOTIFICATION\nEVCXR_VARIABLE_CHANGED_TYPE:p\n");
         assert_eq!(all, [text("a\nb"), Piece::Complete, Piece::Panicked, Piece::Retyped("p".into())]);
         assert_eq!(all[3].for_evcxr().as_deref(), Some("EVCXR_VARIABLE_CHANGED_TYPE:p"));
     }
 
     #[test]
     fn what_only_looks_like_a_mark_is_text() {
-        let lines = "EVCXR_EXECUTION_COMPLETED\nEVCXR_ is a prefix\nEVCXR_END_CONTENT\n\u{1e}minai-display {\n";
+        let lines =
+            "EVCXR_EXECUTION_COMPLETED\nEVCXR_ is a prefix\nEVCXR_END_CONTENT\n\u{1e}minai-display {\n";
         assert_eq!(scan(lines.as_bytes()), [text(lines)]);
     }
 

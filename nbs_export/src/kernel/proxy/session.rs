@@ -57,8 +57,11 @@ pub struct Shared {
     pub free: Rc<StdCell<bool>>,
     pub count: Rc<StdCell<usize>>,
     /// Inputs with their sessions and numbers, and what they showed.
-    pub history: Rc<RefCell<Vec<(usize, String, Option<String>)>>>,
+    pub history: Rc<RefCell<Vec<Entry>>>,
 }
+
+/// An input with its number, and what it showed.
+pub type Entry = (usize, String, Option<String>);
 
 /// What comes from outside.
 pub struct Sources {
@@ -162,7 +165,7 @@ impl Session {
                 Some((number, event)) = self.sources.cells.recv() => {
                     // A thread of an earlier cell goes on printing.
                     let mut none = Outcome::default();
-                    self.from_cells(number, event, &mut none);
+                    self.take(number, event, &mut none);
                     self.flush_all();
                 }
                 // There is nothing to interrupt.
@@ -207,7 +210,10 @@ impl Session {
                     self.fail(request, &report, count, silent).await;
                 } else {
                     if let Some(data) = result.as_ref().filter(|_| !silent) {
-                        front.show("execute_result", json!({ "execution_count": count, "data": data, "metadata": {} }));
+                        front.show(
+                            "execute_result",
+                            json!({ "execution_count": count, "data": data, "metadata": {} }),
+                        );
                     }
                     let content = json!({
                         "status": "ok", "execution_count": count, "payload": payload, "user_expressions": {},
@@ -303,7 +309,8 @@ impl Session {
         }
         let mut report = self.judge(&outcome, count, source);
         if let Some(report) = report.as_mut().filter(|r| r.message.contains("no matching package")) {
-            let name = cell.dependencies.first().map_or("", |d| d.split(['=', ' ']).next().unwrap_or_default());
+            let name =
+                cell.dependencies.first().map_or("", |d| d.split(['=', ' ']).next().unwrap_or_default());
             *report = Report::new("Error", &dependencies::how_to_go_online(name), &[]);
         }
         if outcome.gone {
@@ -370,15 +377,20 @@ impl Session {
             return;
         }
         // In two steps: a value that can be copied would survive being dropped.
-        let shadow: String =
-            outdated.iter().map(|(n, _)| format!("let {n} = String::new(); std::mem::drop({n});\n")).collect();
+        let shadow: String = outdated
+            .iter()
+            .map(|(n, _)| format!("let {n} = String::new(); std::mem::drop({n});\n"))
+            .collect();
         let visible = std::mem::replace(&mut self.out, Output { hidden: true, ..Output::default() });
         let outcome = self.evaluate(&shadow, None).await;
         self.out = visible;
         if outcome.ok {
             for (name, ty) in outdated {
                 self.shared.memory.borrow_mut().lose(&name, count);
-                self.print("stderr", &format!("`{name}` is gone: this cell defines `{ty}` again, and differently.\n"));
+                self.print(
+                    "stderr",
+                    &format!("`{name}` is gone: this cell defines `{ty}` again, and differently.\n"),
+                );
             }
         }
     }
@@ -424,7 +436,8 @@ impl Session {
                 break;
             }
             let due = [self.out.errors_due, self.out.rich_due, kill_at, completing];
-            let due = due.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let due =
+                due.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             tokio::select! {
                 biased;
                 Some(wish) = self.sources.wishes.recv() => match wish {
@@ -454,7 +467,7 @@ impl Session {
                         }
                     }
                     event => {
-                        let complete = self.from_cells(number, event, &mut outcome);
+                        let complete = self.take(number, event, &mut outcome);
                         if complete {
                             outcome.ran = started.map(|s| s.elapsed());
                             completing = Some(Instant::now() + Duration::from_secs(1));
@@ -511,7 +524,7 @@ impl Session {
     }
 
     /// Deals with an event from the process. True if the cell has ended.
-    fn from_cells(&mut self, number: u64, event: FromCells, outcome: &mut Outcome) -> bool {
+    fn take(&mut self, number: u64, event: FromCells, outcome: &mut Outcome) -> bool {
         let current = self.link.as_ref().is_some_and(|l| l.number == number);
         match event {
             FromCells::Linked(mut link) => {
@@ -583,7 +596,10 @@ impl Session {
 
     /// The report on the panic that ended the cell.
     fn take_panic(&mut self) -> Value {
-        self.out.panic.take().unwrap_or_else(|| json!({ "panic": "the cell panicked", "place": "", "trace": "" }))
+        self.out
+            .panic
+            .take()
+            .unwrap_or_else(|| json!({ "panic": "the cell panicked", "place": "", "trace": "" }))
     }
 
     /// Asks the reader for a line, or says that this front end cannot be asked.
@@ -629,7 +645,9 @@ impl Session {
         self.front.show("stream", json!({ "name": name, "text": text }));
         if self.out.lines > MOST_LINES || self.out.bytes > MOST_BYTES {
             self.out.cut = true;
-            let most = format!("\n… the rest of this cell's output is not shown: it is more than {MOST_LINES} lines or 1 MB\n");
+            let most = format!(
+                "\n… the rest of this cell's output is not shown: it is more than {MOST_LINES} lines or 1 MB\n"
+            );
             self.front.show("stream", json!({ "name": "stderr", "text": most }));
         }
     }
@@ -717,7 +735,11 @@ impl Session {
             return (outcome.interrupts > 0).then(|| Report::new("Interrupted", message, &[]));
         }
         if outcome.interrupts > 0 && outcome.ran.is_none() {
-            return Some(Report::new("Interrupted", "the cell was still being compiled; it did not run", &[]));
+            return Some(Report::new(
+                "Interrupted",
+                "the cell was still being compiled; it did not run",
+                &[],
+            ));
         }
         Some(self.compile_error(outcome, &memory, count))
     }
@@ -734,7 +756,11 @@ impl Session {
         }
         // evcxr's own words: about a command, a crate, or a variable that cannot be kept.
         let Some(error) = outcome.errors.first() else {
-            return Report::new("Error", "the cell could not be compiled, and the compiler did not say why", &[]);
+            return Report::new(
+                "Error",
+                "the cell could not be compiled, and the compiler did not say why",
+                &[],
+            );
         };
         let mut report = Report::new("Error", error["evalue"].as_str().unwrap_or_default(), &[]);
         let trace = error["traceback"].as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -794,20 +820,28 @@ fn failed(text: &str, source: &str) -> Report {
 
 /// A cell whose process has ended.
 fn ended(outcome: &Outcome, memory: &Memory, lines: &Lines<'_>, count: usize) -> Report {
-    let last = |key: &str| outcome.deaths.iter().rev().find_map(|d| d[key].as_str()).unwrap_or_default().to_owned();
+    let last =
+        |key: &str| outcome.deaths.iter().rev().find_map(|d| d[key].as_str()).unwrap_or_default().to_owned();
     let status = outcome.errors.iter().find_map(|e| {
         let text = strip_ansi(e["evalue"].as_str()?);
         Some(text.split_once("status: ")?.1.trim().to_owned())
     });
     let status = status.unwrap_or_default();
     let (name, message) = match last("death").as_str() {
-        _ if outcome.interrupts > 0 => ("Interrupted", "the cell did not stop in time, so its process was ended".to_owned()),
+        _ if outcome.interrupts > 0 => {
+            ("Interrupted", "the cell did not stop in time, so its process was ended".to_owned())
+        }
         "exit" => ("Exit", format!("the cell ended its process ({status})")),
         "stack overflow" => ("StackOverflow", "the cell used up the stack: a recursion without end?".into()),
         "abort" => ("Abort", format!("the cell's process was aborted ({status})")),
         "segmentation fault" => ("SegmentationFault", format!("a wrong access to memory ({status})")),
-        "input" => ("NoInput", "the cell waits for a line of input, and this front end cannot be asked for one".into()),
-        "" if status.contains("SIGKILL") => ("Killed", "the cell's process was killed: out of memory?".into()),
+        "input" => (
+            "NoInput",
+            "the cell waits for a line of input, and this front end cannot be asked for one".into(),
+        ),
+        "" if status.contains("SIGKILL") => {
+            ("Killed", "the cell's process was killed: out of memory?".into())
+        }
         _ => ("Died", format!("the cell's process has ended ({status})")),
     };
     let frames = report::frames(&last("trace"), lines);

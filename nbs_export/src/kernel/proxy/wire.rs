@@ -61,8 +61,7 @@ impl Connection {
             .map(|_| std::net::TcpListener::bind(("127.0.0.1", 0)))
             .collect::<std::io::Result<_>>()
             .context("no free ports on this machine")?;
-        let ports: Vec<u16> =
-            listeners.iter().map(|l| Ok(l.local_addr()?.port())).collect::<Result<_>>()?;
+        let ports: Vec<u16> = listeners.iter().map(|l| Ok(l.local_addr()?.port())).collect::<Result<_>>()?;
         Ok(Self {
             transport: tcp(),
             ip: "127.0.0.1".into(),
@@ -148,7 +147,8 @@ impl Codec {
 
     /// The frames of a message.
     pub fn encode(&self, message: &Message) -> ZmqMessage {
-        let parts = [&message.header, &message.parent, &message.metadata, &message.content].map(Value::to_string);
+        let parts =
+            [&message.header, &message.parent, &message.metadata, &message.content].map(Value::to_string);
         let mut frames: Vec<Vec<u8>> = message.identities.clone();
         frames.push(DELIMITER.to_vec());
         frames.push(self.sign(parts.iter().map(String::as_bytes)).into_bytes());
