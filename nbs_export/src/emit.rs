@@ -65,7 +65,7 @@ pub fn test_target(lesson: &str) -> String {
     format!("lesson_{lesson}")
 }
 
-/// The module of a path from [`module_path`].
+/// The module of a path from [`module_path()`].
 pub fn module_of(path: &str) -> Option<&str> {
     path.strip_prefix(CRATE)?.strip_prefix("/src/")?.strip_suffix(".rs")
 }
