@@ -62,21 +62,10 @@ pub fn time<T>(work: impl FnOnce() -> T) -> T {
     value
 }
 
-/// Shows whatever has a `Debug`: evcxr asks a cell's last expression for this method, and a type's own comes first.
-pub trait ShowDebug {
-    /// Prints the value for the kernel.
-    fn evcxr_display(&self);
-}
-
-impl<T: std::fmt::Debug + ?Sized> ShowDebug for T {
-    fn evcxr_display(&self) {
-        // What a `for` or a call gives that only does something.
-        if std::any::type_name::<T>() != "()" {
-            show(format_args!("{self:?}"));
-        }
+/// Shows a value of type `T`, whose `Debug` this is: see `BEGIN` in `nbs_export/src/kernel/proxy/session.rs`.
+pub fn show<T: ?Sized>(debug: std::fmt::Arguments<'_>) {
+    // What a `for` or a call gives that only does something.
+    if std::any::type_name::<T>() != "()" {
+        println!("EVCXR_BEGIN_CONTENT text/plain\n{debug}\nEVCXR_END_CONTENT");
     }
-}
-
-fn show(text: std::fmt::Arguments<'_>) {
-    println!("EVCXR_BEGIN_CONTENT text/plain\n{text}\nEVCXR_END_CONTENT");
 }

@@ -35,8 +35,21 @@ const HOLD: Duration = Duration::from_millis(10);
 /// How long rich output is held back: it may turn out to be the cell's result.
 const HOLD_RICH: Duration = Duration::from_millis(300);
 
-/// What every process begins with.
-const BEGIN: &str = "use minai::nbs_cell::ShowDebug as _;\nif let Err(error) = minai::nbs_link::start() { eprintln!(\"{error}\"); };\nlet nbs_begin = minai::tensor::Tensor::ones(&[1]); drop(nbs_begin);";
+/// What every process begins with: the link, a variable for which rust-analyzer reads the crates, and `evcxr_display`, which
+/// evcxr asks a last expression for, for whatever has a `Debug`; a type's own comes first. The trait stands here and not in a
+/// crate: the stock kernel, which does not bring it in, would have rustc advise it instead of falling back to `Debug`.
+const BEGIN: &str = r#"
+trait ShowDebug {
+    fn evcxr_display(&self);
+}
+impl<T: std::fmt::Debug + ?Sized> ShowDebug for T {
+    fn evcxr_display(&self) {
+        minai::nbs_cell::show::<T>(format_args!("{self:?}"));
+    }
+}
+if let Err(error) = minai::nbs_link::start() { eprintln!("{error}"); };
+let nbs_begin = minai::tensor::Tensor::ones(&[1]); drop(nbs_begin);
+"#;
 
 /// Wishes of the front end that concern the running cell.
 #[derive(Debug)]
