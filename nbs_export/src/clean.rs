@@ -175,18 +175,10 @@ pub fn run(workspace: &Workspace, names: &[String], options: Options) -> Result<
     if options.staged {
         return check_staged(workspace);
     }
-    let mut fine = true;
-    for path in workspace.select(names)? {
-        let place = workspace.relative(&path);
-        let mut notebook = match Notebook::load(&path) {
-            Ok(notebook) => notebook,
-            Err(error) => {
-                eprintln!("{error:#}");
-                fine = false;
-                continue;
-            }
-        };
-        let text = files::read(&path)?.unwrap_or_default();
+    let (notebooks, mut fine) = workspace.readable(names)?;
+    for mut notebook in notebooks {
+        let place = workspace.relative(&notebook.path);
+        let text = files::read(&notebook.path)?.unwrap_or_default();
         let Some(difference) = difference(&place, &text, &notebook) else {
             continue;
         };

@@ -137,17 +137,9 @@ fn message_about(messages: &str, file: &str) -> Option<String> {
 
 /// `nbs fmt`. `Ok(false)` if `check` found something to do, or a cell cannot be read.
 pub fn fmt(workspace: &Workspace, names: &[String], check: bool) -> Result<bool> {
-    let mut fine = true;
-    for path in workspace.select(names)? {
-        let place = workspace.relative(&path);
-        let mut notebook = match Notebook::load(&path) {
-            Ok(notebook) => notebook,
-            Err(error) => {
-                eprintln!("{error:#}");
-                fine = false;
-                continue;
-            }
-        };
+    let (notebooks, mut fine) = workspace.readable(names)?;
+    for mut notebook in notebooks {
+        let place = workspace.relative(&notebook.path);
         let formatted = format(workspace, &notebook)?;
         for problem in &formatted.problems {
             eprintln!("{place}, {problem}");

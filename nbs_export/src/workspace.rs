@@ -66,6 +66,21 @@ impl Workspace {
         Ok(paths)
     }
 
+    /// The notebooks named on the command line that can be read; why the others cannot is printed. Were they all?
+    pub fn readable(&self, names: &[String]) -> Result<(Vec<Notebook>, bool)> {
+        let (mut notebooks, mut all) = (Vec::new(), true);
+        for path in self.select(names)? {
+            match Notebook::load(&path) {
+                Ok(notebook) => notebooks.push(notebook),
+                Err(error) => {
+                    eprintln!("{error:#}");
+                    all = false;
+                }
+            }
+        }
+        Ok((notebooks, all))
+    }
+
     fn all_notebook_paths(&self) -> Result<Vec<PathBuf>> {
         let dir = self.notebooks_dir();
         let entries = std::fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;

@@ -36,6 +36,8 @@ const PLACEHOLDER: &str = "{kernel}";
 pub const DIAGNOSTICS: &str = "nbs-diagnostics.json";
 /// The process that builds at this moment.
 pub const BUILDING: &str = "nbs-building";
+/// The manifest with the crates of the course and no others: only what belongs to it is worth keeping.
+pub const COURSE: &str = "nbs-course.toml";
 /// How rustc is called for cells.
 pub const CALL: &str = "nbs-rustc.json";
 /// cargo's metadata for the same dependencies.
@@ -90,15 +92,29 @@ pub fn recall(kept: &Path, folder: &Path) {
     if !files.all(Path::exists) || fs::write(folder.join(CALL), text).is_err() {
         return;
     }
-    if let Some(text) = read(METADATA) {
+    if let Some(text) = read(METADATA).filter(|t| has_all_sources(t)) {
         let _ = fs::write(folder.join(METADATA), text);
     }
 }
 
-/// Keeps an answer for this kernel and for later ones.
-fn keep(folder: &Path, name: &str, text: &str) -> Result<()> {
+/// Are the crates' sources still where they were? rust-analyzer would silently know nothing of those that are not.
+fn has_all_sources(metadata: &str) -> bool {
+    let Ok(json) = serde_json::from_str::<Value>(metadata) else { return false };
+    let packages = json["packages"].as_array().into_iter().flatten();
+    let mut manifests =
+        packages.filter(|p| !p["source"].is_null()).filter_map(|p| p["manifest_path"].as_str());
+    manifests.all(|m| Path::new(m).is_file())
+}
+
+/// Does a manifest have the crates of the course and no others?
+fn is_course(folder: &Path, lines: &[String]) -> bool {
+    fs::read_to_string(folder.join(COURSE)).is_ok_and(|course| manifest_lines(&course) == lines)
+}
+
+/// Keeps an answer for this kernel and, if it is a general one, for later ones.
+fn keep(folder: &Path, name: &str, text: &str, general: bool) -> Result<()> {
     fs::write(folder.join(name), text)?;
-    if let Some(kept) = env::var_os(KEPT).map(PathBuf::from) {
+    if general && let Some(kept) = env::var_os(KEPT).map(PathBuf::from) {
         let general = text.replace(&*folder.to_string_lossy(), PLACEHOLDER);
         fs::create_dir_all(&kept)?;
         crate::files::write_atomic(&kept.join(name), general.as_bytes())?;
@@ -237,7 +253,7 @@ fn metadata(args: &[OsString], folder: &Path, mut real: Command) -> Result<ExitC
     let text = pruned(&text).unwrap_or(text);
     std::io::stdout().write_all(text.as_bytes())?;
     if output.status.success() {
-        keep(folder, METADATA, &text)?;
+        keep(folder, METADATA, &text, is_course(folder, &manifest_lines(&manifest)))?;
     }
     Ok(code(output.status))
 }
@@ -256,7 +272,7 @@ fn remembered(args: &[OsString], folder: &Path, mut real: Command) -> Result<Exi
     let output = real.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     std::io::stdout().write_all(&output.stdout)?;
     if output.status.success() {
-        keep(folder, &name, &String::from_utf8_lossy(&output.stdout))?;
+        keep(folder, &name, &String::from_utf8_lossy(&output.stdout), true)?;
     }
     Ok(code(output.status))
 }
@@ -348,7 +364,8 @@ fn build(folder: &Path, mut real: Command, only_check: bool) -> Result<ExitCode>
         && manifest.iter().any(|l| is_dependency(l))
         && let Some(args) = found
     {
-        keep(folder, CALL, &serde_json::to_string(&Call { manifest, args })?)?;
+        let general = is_course(folder, &manifest);
+        keep(folder, CALL, &serde_json::to_string(&Call { manifest, args })?, general)?;
     }
     Ok(code(status))
 }
@@ -521,6 +538,41 @@ mod tests {
             manifest_lines("[dependencies]\na = \"1\"\n\n  b = \"2\"\n"),
             manifest_lines("[dependencies]\nb = \"2\"\na = \"1\"")
         );
+    }
+
+    #[test]
+    fn what_was_learnt_is_used_only_where_it_still_holds() {
+        let root = tempfile::tempdir().unwrap();
+        let (kept, folder, source) =
+            (root.path().join("kept"), root.path().join("1"), root.path().join("Cargo.toml"));
+        for place in [&kept, &folder] {
+            fs::create_dir_all(place).unwrap();
+        }
+        let call = json!({ "manifest": [], "args": ["--extern", "a={kernel}/liba.rlib"] });
+        let metadata = json!({ "packages": [{ "source": "registry", "manifest_path": source }] });
+        fs::write(kept.join(CALL), call.to_string()).unwrap();
+        fs::write(kept.join(METADATA), metadata.to_string()).unwrap();
+        recall(&kept, &folder);
+        assert!(known(&folder).is_none(), "the crate is not there");
+        fs::write(folder.join("liba.rlib"), "").unwrap();
+        recall(&kept, &folder);
+        let args = known(&folder).unwrap().args;
+        assert_eq!(args[1], format!("a={}/liba.rlib", folder.display()));
+        assert!(!folder.join(METADATA).exists(), "a source is not there");
+        fs::write(&source, "").unwrap();
+        recall(&kept, &folder);
+        assert!(folder.join(METADATA).exists());
+    }
+
+    #[test]
+    fn only_the_crates_of_the_course_are_general() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(COURSE), "[dependencies]\nb = \"1\"\na = \"2\"\n").unwrap();
+        assert!(is_course(folder.path(), &manifest_lines("[dependencies]\na = \"2\"\nb = \"1\"")));
+        assert!(!is_course(
+            folder.path(),
+            &manifest_lines("[dependencies]\na = \"2\"\nb = \"1\"\nc = \"3\"")
+        ));
     }
 
     #[test]

@@ -63,14 +63,19 @@ fn prepare(dirs: &Dirs, evcxr: &Path, folder: &Path) -> Result<Command> {
     }
     warm::copy(dirs, folder)?;
     let mut command = clean_cargo(evcxr);
-    command.envs(settings(dirs)).env("EVCXR_TMPDIR", folder).current_dir(std::env::current_dir()?);
-    put_shims(dirs, folder, built.is_ok(), &mut command)?;
+    command.envs(settings(dirs)).env("EVCXR_TMPDIR", folder);
+    // Cells get the reader's environment back through the link, which there is on Unix only.
+    if cfg!(unix) {
+        put_shims(dirs, folder, built.is_ok(), &mut command)?;
+    }
     Ok(command)
 }
 
 /// Lets evcxr find our `cargo` and `rustup` before the real ones.
 fn put_shims(dirs: &Dirs, folder: &Path, is_built: bool, command: &mut Command) -> Result<()> {
-    let kept = dirs.home.join("kept");
+    let rust = Rust::installed()?;
+    let kept = dirs.home.join("kept").join(&rust.release);
+    fs::write(folder.join(shim::COURSE), warm::manifest(dirs))?;
     // What does not compile must be said by cargo, which sees to it that nothing old is used.
     if is_built {
         shim::recall(&kept, folder);
@@ -95,7 +100,7 @@ fn put_shims(dirs: &Dirs, folder: &Path, is_built: bool, command: &mut Command) 
     command.env("CARGO_HOME", home).env("CARGO", shims.join(format!("cargo{}", env::consts::EXE_SUFFIX)));
     // rust-analyzer's; evcxr names the real one for each build.
     command.env("RUSTC", shims.join(format!("rustc{}", env::consts::EXE_SUFFIX)));
-    command.env(shim::FOLDER, folder).env(shim::KEPT, kept).env(shim::HOST, Rust::installed()?.host);
+    command.env(shim::FOLDER, folder).env(shim::KEPT, kept).env(shim::HOST, &rust.host);
     command.env(shim::CARGO, cargo).env(shim::RUSTC, rustc);
     if let Some(rustup) = super::on_path("rustup") {
         command.env(shim::RUSTUP, rustup);

@@ -59,7 +59,7 @@ pub fn build(dirs: &Dirs, whom: For<'_>) -> Result<()> {
 }
 
 /// The manifest that evcxr writes for its cells; the profile is part of what cargo compares.
-fn manifest(dirs: &Dirs) -> String {
+pub(super) fn manifest(dirs: &Dirs) -> String {
     let lines: String = manifest_lines(dirs).iter().map(|line| format!("{line}\n")).collect();
     format!(
         "[package]\nname = \"ctx\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\n\

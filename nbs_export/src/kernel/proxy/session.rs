@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Result;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -106,7 +105,6 @@ struct Outcome {
     panic: Option<Value>,
     /// The message of a `?` that ended the code early.
     failed: Option<String>,
-    retyped: Vec<String>,
     /// The process that ran the code is gone; the reports on its end.
     gone: bool,
     deaths: Vec<Value>,
@@ -114,6 +112,21 @@ struct Outcome {
     ran: Option<Duration>,
     /// evcxr itself has ended.
     ended: Option<String>,
+}
+
+/// What a request comes to.
+#[derive(Default)]
+struct Finished {
+    report: Option<Report>,
+    result: Option<Value>,
+    /// The kernel cannot go on.
+    ended: bool,
+}
+
+impl Finished {
+    fn failed(report: Report) -> Self {
+        Self { report: Some(report), ..Self::default() }
+    }
 }
 
 /// Where a cell's output goes, and how much there was.
@@ -189,14 +202,20 @@ impl Session {
 
     /// Lets the process that runs cells hand over its streams.
     async fn connect(&mut self) {
-        self.out = Output { hidden: true, ..Output::default() };
-        let outcome = self.evaluate(BEGIN, None).await;
+        let outcome = self.hidden(BEGIN).await;
         if self.link.is_none() {
             // Why, the reader's first cell will show, for it meets the same error.
             let errors: Vec<_> = outcome.errors.iter().map(|e| e["evalue"].to_string()).collect();
             eprintln!("cells run without a link: {}", errors.join("; "));
         }
-        self.out = Output::default();
+    }
+
+    /// Gives code to evcxr of which the reader sees nothing.
+    async fn hidden(&mut self, code: &str) -> Outcome {
+        let visible = std::mem::replace(&mut self.out, Output { hidden: true, ..Output::default() });
+        let outcome = self.evaluate(code, None).await;
+        self.out = visible;
+        outcome
     }
 
     /// Executes one request, and answers it. False if the kernel cannot go on.
@@ -215,32 +234,21 @@ impl Session {
             front.show("execute_input", json!({ "code": source, "execution_count": count }));
         }
         self.out = Output { hidden: silent, ..Output::default() };
-        let _ = fs::write(&self.interrupt_flag, [0]);
+        self.set_interrupt_flag(0);
         let mut payload = Vec::new();
-        let (ended, result) = match self.cell(&source, count, request, &mut payload).await {
-            Ok((report, result, ended)) => {
-                if let Some(report) = report {
-                    self.fail(request, &report, count, silent).await;
-                } else {
-                    if let Some(data) = result.as_ref().filter(|_| !silent) {
-                        front.show(
-                            "execute_result",
-                            json!({ "execution_count": count, "data": data, "metadata": {} }),
-                        );
-                    }
-                    let content = json!({
-                        "status": "ok", "execution_count": count, "payload": payload, "user_expressions": {},
-                    });
-                    front.reply(Channel::Shell, request, "execute_reply", content).await;
-                }
-                (ended, result)
+        let Finished { report, result, ended } = self.cell(&source, count, request, &mut payload).await;
+        if let Some(report) = report {
+            self.fail(request, &report, count, silent).await;
+        } else {
+            if let Some(data) = result.as_ref().filter(|_| !silent) {
+                let content = json!({ "execution_count": count, "data": data, "metadata": {} });
+                front.show("execute_result", content);
             }
-            Err(error) => {
-                let report = Report::new("KernelError", &format!("{error:#}"), &[]);
-                self.fail(request, &report, count, silent).await;
-                (true, None)
-            }
-        };
+            let content = json!({
+                "status": "ok", "execution_count": count, "payload": payload, "user_expressions": {},
+            });
+            front.reply(Channel::Shell, request, "execute_reply", content).await;
+        }
         if stored {
             let shown = result.and_then(|d| d["text/plain"].as_str().map(str::to_owned));
             self.shared.history.borrow_mut().push((count, source, shown));
@@ -275,19 +283,19 @@ impl Session {
         }
     }
 
-    /// What a cell does: an error or a result, and whether the kernel has ended.
+    /// What a cell comes to.
     async fn cell(
         &mut self,
         source: &str,
         count: usize,
         request: &Message,
         payload: &mut Vec<Value>,
-    ) -> Result<(Option<Report>, Option<Value>, bool)> {
+    ) -> Finished {
         let cell = match Cell::read(source) {
             Ok(cell) => cell,
             Err(refused) => {
                 let message = format!("line {}: {refused}", refused.line);
-                return Ok((Some(Report::new("Error", &message, &[])), None, false));
+                return Finished::failed(Report::new("Error", &message, &[]));
             }
         };
         self.shared.free.set(true);
@@ -297,15 +305,15 @@ impl Session {
         }
         self.shared.free.set(false);
         if let Some(alone) = cell.alone {
-            return Ok((None, self.alone(alone).await, false));
+            return Finished { result: self.alone(alone).await, ..Finished::default() };
         }
         let mut code = cell.code.clone();
         match self.dependencies(&cell.dependencies) {
             Ok(lines) => code = lines + &code,
-            Err(message) => return Ok((Some(Report::new("Error", &message, &[])), None, false)),
+            Err(message) => return Finished::failed(Report::new("Error", &message, &[])),
         }
         if code.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with("//")) {
-            return Ok((None, None, false));
+            return Finished::default();
         }
         self.give_up_outdated(&code, count).await;
         self.shared.memory.borrow_mut().begin(count, source);
@@ -318,7 +326,7 @@ impl Session {
         }
         if let Some(status) = outcome.ended {
             let message = format!("evcxr_jupyter has ended ({status}): restart the kernel");
-            return Ok((Some(Report::new("KernelError", &message, &[])), None, true));
+            return Finished { ended: true, ..Finished::failed(Report::new("KernelError", &message, &[])) };
         }
         let mut report = self.judge(&outcome, count, source);
         if let Some(report) = report.as_mut().filter(|r| r.message.contains("no matching package")) {
@@ -328,17 +336,14 @@ impl Session {
         }
         if outcome.gone {
             self.shared.memory.borrow_mut().variables.clear();
-            let request_header = request.header.clone();
             self.connect().await;
-            self.front.set_parent(request_header);
         } else if outcome.ok {
             self.shared.memory.borrow_mut().define(count, &code);
             self.look_at_variables(count).await;
         }
-        self.out.hidden = request.content["silent"] == true;
         let rich = std::mem::take(&mut self.out.rich);
         let result = if rich.is_empty() { outcome.result } else { Some(Value::Object(rich)) };
-        Ok((report, result, false))
+        Finished { report, result, ended: false }
     }
 
     /// The lines that evcxr needs for crates that are not there yet.
@@ -370,12 +375,10 @@ impl Session {
             }
             Alone::Reset => {
                 // evcxr forgets the crates too.
-                let _ = self.evaluate(":clear", None).await;
-                let _ = self.evaluate(":load_config --quiet", None).await;
+                let _ = self.hidden(":clear").await;
+                let _ = self.hidden(":load_config --quiet").await;
                 self.shared.memory.borrow_mut().reset();
-                let parent = self.front.parent();
                 self.connect().await;
-                self.front.set_parent(parent);
                 return None;
             }
         };
@@ -394,10 +397,7 @@ impl Session {
             .iter()
             .map(|(n, _)| format!("let {n} = String::new(); std::mem::drop({n});\n"))
             .collect();
-        let visible = std::mem::replace(&mut self.out, Output { hidden: true, ..Output::default() });
-        let outcome = self.evaluate(&shadow, None).await;
-        self.out = visible;
-        if outcome.ok {
+        if self.hidden(&shadow).await.ok {
             for (name, ty) in outdated {
                 self.shared.memory.borrow_mut().lose(&name, count);
                 self.print(
@@ -409,10 +409,7 @@ impl Session {
     }
 
     async fn look_at_variables(&mut self, count: usize) {
-        let visible = std::mem::replace(&mut self.out, Output { hidden: true, ..Output::default() });
-        let outcome = self.evaluate(":vars", None).await;
-        self.out = visible;
-        let Some(data) = outcome.result else {
+        let Some(data) = self.hidden(":vars").await.result else {
             // Without variables evcxr says nothing.
             return self.shared.memory.borrow_mut().set_variables(BTreeMap::new(), count);
         };
@@ -454,6 +451,8 @@ impl Session {
             tokio::select! {
                 biased;
                 Some(wish) = self.sources.wishes.recv() => match wish {
+                    // The link to the cells is not the reader's to break.
+                    Wish::Interrupt if request.is_none() => {}
                     Wish::Interrupt => {
                         outcome.interrupts += 1;
                         kill_at = Some(Instant::now() + if outcome.interrupts > 1 { Duration::ZERO } else { PATIENCE });
@@ -598,7 +597,8 @@ impl Session {
                 self.out.errors_due = None;
                 outcome.failed = Some(std::mem::take(&mut self.out.errors));
             }
-            Piece::Retyped(name) => outcome.retyped.push(name.clone()),
+            // evcxr has the reader told.
+            Piece::Retyped(_) => {}
             // When all is printed: see `evaluate`.
             Piece::Complete => return,
         }
@@ -628,10 +628,19 @@ impl Session {
 
     /// The reader's wish to stop: the flag for code that looks at it, and an end for a compiler.
     fn interrupt(&self, running: bool) {
-        let _ = fs::write(&self.interrupt_flag, [1]);
+        self.set_interrupt_flag(1);
         let building = fs::read_to_string(self.folder.join(shim::BUILDING)).ok().and_then(|t| t.parse().ok());
         if let Some(pid) = building.filter(|_| !running) {
             kill(pid);
+        }
+    }
+
+    /// In place: cells have the file mapped, and would crash where it is shorter, if only for a moment.
+    fn set_interrupt_flag(&self, value: u8) {
+        use std::io::Write as _;
+        let file = fs::File::options().write(true).open(&self.interrupt_flag);
+        if let Err(error) = file.and_then(|mut f| f.write_all(&[value])) {
+            eprintln!("cells cannot be asked to stop: {error}");
         }
     }
 
