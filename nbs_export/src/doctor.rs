@@ -115,10 +115,10 @@ fn examine(workspace: &Workspace) -> Vec<Finding> {
             "for `cargo nbs clean --install-hook` and merges, not for the lessons: https://git-scm.com",
         ),
         finding(
-            State::Better,
+            State::Missing,
             "std's source",
-            std_source(),
-            "for Tab and Shift-Tab on the standard library: rustup component add rust-src",
+            kernel::std_source().map(|p| p.display().to_string()),
+            "the kernel needs it to tell the types of variables: rustup component add rust-src",
         ),
     ]
 }
@@ -174,13 +174,6 @@ fn python_advice() -> String {
         }
         None => lab::NO_PYTHON.to_owned(),
     }
-}
-
-/// The library sources that completion reads.
-fn std_source() -> Option<String> {
-    let sysroot = version("rustc", "--print=sysroot")?;
-    let library = std::path::Path::new(&sysroot).join("lib/rustlib/src/rust/library/std");
-    library.is_dir().then(|| library.display().to_string())
 }
 
 #[cfg(test)]

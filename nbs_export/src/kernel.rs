@@ -6,6 +6,7 @@
 
 pub mod dependencies;
 mod evcxr;
+mod library;
 mod progress;
 mod prove;
 #[cfg(unix)]
@@ -25,6 +26,7 @@ use crate::files::write_atomic;
 use crate::workspace::Workspace;
 
 pub use evcxr::{Rust, Search, VERSION, clean_cargo, find as find_evcxr, search as search_evcxr};
+pub use library::std_source;
 pub use progress::{Progress, Task};
 #[cfg(target_os = "linux")]
 pub use prove::leave_network;
@@ -92,6 +94,7 @@ fn set_up(dirs: &Dirs, progress: &Progress) -> Result<PathBuf> {
 fn prepare(dirs: &Dirs, progress: &Progress) -> Result<PathBuf> {
     dirs.check()?;
     configure(dirs)?;
+    library::ensure(progress)?;
     if let Some(evcxr) = find_evcxr(dirs) {
         return Ok(evcxr);
     }

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
-use nbs_export::kernel::leave_network;
+use nbs_export::kernel::{Dirs, Rust, leave_network, search_evcxr};
 use serde_json::{Value, json};
 
 const DEPS: &str = ":dep minai-kernel = { path = \"../nbs_export/kernel\" }\n:dep ndarray = \"0.17\"";
@@ -348,8 +348,8 @@ fn the_readers_own_kernelspec_stays_and_the_stock_kernel_runs_too() {
     assert!(unchanged(), "the kernel has touched another kernelspec");
 
     let stock = home.path().join("kernel.json");
-    let spec =
-        json!({ "argv": ["evcxr_jupyter", "--control_file", "{connection_file}"], "display_name": "Rust" });
+    let evcxr = search_evcxr(&Dirs::at(&project()), &Rust::installed().unwrap()).program.unwrap();
+    let spec = json!({ "argv": [evcxr, "--control_file", "{connection_file}"], "display_name": "Rust" });
     fs::write(&stock, spec.to_string()).unwrap();
     let mut run = scratch.nbs(&["run", "02_any", "--kernel"]);
     assert_done(&run.arg(&stock).env("XDG_DATA_HOME", home.path()).output().unwrap());

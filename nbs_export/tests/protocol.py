@@ -240,6 +240,15 @@ class Expectations(unittest.TestCase):
         self.assertEqual(self.run_cell("kept").result, "5")
         self.assertEqual(self.run_cell("minai::io::interrupt::requested()").result, "false")
 
+    def test_interrupt_that_was_seen_waits_for_the_last_step(self):
+        self.run_cell("let patient = 5;")
+        self.interrupt_after(1.5)
+        code = """use std::{thread::sleep, time::Duration};
+while !minai::io::interrupt::requested() { sleep(Duration::from_millis(10)); }
+sleep(Duration::from_secs(6));"""
+        self.failed(code, "Interrupted", "all variables are there")
+        self.assertEqual(self.run_cell("patient").result, "5")
+
     def test_second_interrupt_ends_the_process(self):
         self.run_cell("let unlucky = 5;")
         self.interrupt_after(1.5, 2.5)

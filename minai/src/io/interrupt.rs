@@ -1,8 +1,8 @@
 //! Has somebody asked this program to stop? Long loops look, and end with what they have.
 //!
 //! There is no signal handler. The course's kernel names a file in the environment variable `MINAI_INTERRUPT`, and
-//! writes a byte other than 0 into it when somebody interrupts the cell. Where no file is named there is never a
-//! request.
+//! writes the byte 1 into it when somebody interrupts the cell. Who looks and finds 1 makes it 2, so that the kernel
+//! knows that the request was seen and waits for the loop's last step. Where no file is named there is never a request.
 
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
@@ -37,24 +37,32 @@ fn named() -> Option<Byte> {
     }
 }
 
-/// The first byte of a file that another process writes to.
+/// The first byte of a file that another process writes to: 0, or [`ASKED`], or [`SEEN`].
 struct Byte(MmapRaw);
+
+const ASKED: u8 = 1;
+const SEEN: u8 = 2;
 
 impl Byte {
     fn map(path: &Path) -> io::Result<Byte> {
-        let file = File::open(path)?;
+        let file = File::options().read(true).write(true).open(path)?;
         if file.metadata()?.len() == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty, one byte is wanted"));
         }
-        Ok(Byte(MmapOptions::new().len(1).map_raw_read_only(&file)?))
+        Ok(Byte(MmapOptions::new().len(1).map_raw(&file)?))
     }
 
     fn is_set(&self) -> bool {
         // SAFETY: the mapping is one byte long, and lives as long as `self`; a byte is always aligned. Another process
-        // may write to it at any time, hence the atomic type; a relaxed load of a byte never writes, so it is allowed on
-        // memory that is mapped for reading. Whoever shortened the file would end this process with SIGBUS: the kernel,
-        // whose file it is, never does.
-        unsafe { AtomicU8::from_ptr(self.0.as_mut_ptr()) }.load(Ordering::Relaxed) != 0
+        // may write to it at any time, hence the atomic type. Whoever shortened the file would end this process with
+        // SIGBUS: the kernel, whose file it is, never does.
+        let byte = unsafe { AtomicU8::from_ptr(self.0.as_mut_ptr()) };
+        if byte.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        // Fails, as it should, where the request was seen before or was taken back this moment.
+        let _ = byte.compare_exchange(ASKED, SEEN, Ordering::Relaxed, Ordering::Relaxed);
+        true
     }
 }
 
@@ -74,6 +82,12 @@ mod tests {
             file.seek(SeekFrom::Start(0)).unwrap();
             file.write_all(&[value]).unwrap();
             assert_eq!(byte.is_set(), value != 0);
+            let told = std::fs::read(&path).unwrap();
+            assert_eq!(
+                told,
+                [if value == ASKED { SEEN } else { value }],
+                "who asked learns that it was seen"
+            );
         }
         std::fs::remove_file(&path).unwrap();
         assert!(Byte::map(&path).is_err(), "no file");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
@@ -25,8 +26,17 @@ pub struct Rust {
 }
 
 impl Rust {
-    /// Asks the compiler on the PATH.
+    /// Asks the compiler on the PATH; once, for it takes a while to start.
     pub fn installed() -> Result<Self> {
+        static KNOWN: OnceLock<Rust> = OnceLock::new();
+        if let Some(rust) = KNOWN.get() {
+            return Ok(rust.clone());
+        }
+        let rust = Self::ask()?;
+        Ok(KNOWN.get_or_init(|| rust).clone())
+    }
+
+    fn ask() -> Result<Self> {
         let output = clean_cargo("rustc").arg("-vV").output();
         let output = output.context("cannot start rustc: install Rust from https://rustup.rs")?;
         if !output.status.success() {

@@ -1,7 +1,9 @@
 //! The compiled dependencies that kernels start with: `.minai/warm`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use std::{env, fs, io};
 
@@ -166,7 +168,18 @@ pub fn linker() -> Option<&'static str> {
 }
 
 /// The tool itself instead of rustup's stand-in for it, which takes longer to start; evcxr does the same.
-pub(super) fn rust_tool(name: &str) -> Result<PathBuf> {
+pub(super) fn rust_tool(name: &'static str) -> Result<PathBuf> {
+    static KNOWN: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(tool) = known.get(name) {
+        return Ok(tool.clone());
+    }
+    let tool = find_rust_tool(name)?;
+    known.insert(name, tool.clone());
+    Ok(tool)
+}
+
+fn find_rust_tool(name: &str) -> Result<PathBuf> {
     let rustup = clean_cargo("rustup").args(["which", name]).output();
     if let Some(output) = rustup.ok().filter(|o| o.status.success()) {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().into());

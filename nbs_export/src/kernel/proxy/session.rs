@@ -518,7 +518,10 @@ impl Session {
                     }
                     if kill_at.is_some_and(|d| d <= now) {
                         kill_at = None;
-                        self.kill();
+                        // Code that has looked is in its last step, however long that takes: only a second press ends it.
+                        if outcome.interrupts > 1 || !self.was_seen() {
+                            self.kill();
+                        }
                     }
                     if completing.is_some_and(|d| d <= now) {
                         completing = None;
@@ -642,6 +645,11 @@ impl Session {
         if let Err(error) = file.and_then(|mut f| f.write_all(&[value])) {
             eprintln!("cells cannot be asked to stop: {error}");
         }
+    }
+
+    /// Has code in the cell looked at the flag since the reader's wish?
+    fn was_seen(&self) -> bool {
+        fs::read(&self.interrupt_flag).is_ok_and(|byte| byte == [2])
     }
 
     /// Ends the process that runs the cells.
