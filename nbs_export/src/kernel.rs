@@ -94,7 +94,7 @@ fn set_up(dirs: &Dirs, progress: &Progress) -> Result<PathBuf> {
 fn prepare(dirs: &Dirs, progress: &Progress) -> Result<PathBuf> {
     dirs.check()?;
     configure(dirs)?;
-    library::ensure(progress)?;
+    library::ensure(dirs, progress)?;
     if let Some(evcxr) = find_evcxr(dirs) {
         return Ok(evcxr);
     }

@@ -38,6 +38,8 @@ pub const DIAGNOSTICS: &str = "nbs-diagnostics.json";
 pub const BUILDING: &str = "nbs-building";
 /// The manifest with the crates of the course and no others: only what belongs to it is worth keeping.
 pub const COURSE: &str = "nbs-course.toml";
+/// A sysroot for rust-analyzer, in which there is nothing but a short form of the standard library's source.
+pub const LIBRARY: &str = "NBS_LIBRARY";
 /// How rustc is called for cells.
 pub const CALL: &str = "nbs-rustc.json";
 /// cargo's metadata for the same dependencies.
@@ -163,6 +165,10 @@ fn rustc_shim(args: &[OsString]) -> Result<ExitCode> {
         let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
         if !manifest.lines().any(is_dependency) {
             println!("{}", folder.join("no-library").display());
+            return Ok(ExitCode::SUCCESS);
+        }
+        if let Some(library) = env::var_os(LIBRARY) {
+            println!("{}", library.display());
             return Ok(ExitCode::SUCCESS);
         }
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::evcxr::{Rust, VERSION, clean_cargo, find};
-use super::{Dirs, settings, shim, warm};
+use super::{Dirs, library, settings, shim, warm};
 
 /// Options of `nbs kernel start`, which Jupyter calls.
 #[derive(Args, Clone, Debug)]
@@ -102,6 +102,11 @@ fn put_shims(dirs: &Dirs, folder: &Path, is_built: bool, command: &mut Command) 
     command.env("RUSTC", shims.join(format!("rustc{}", env::consts::EXE_SUFFIX)));
     command.env(shim::FOLDER, folder).env(shim::KEPT, kept).env(shim::HOST, &rust.host);
     command.env(shim::CARGO, cargo).env(shim::RUSTC, rustc);
+    // Without it rust-analyzer reads the whole one, which takes longer.
+    match library::copy(dirs) {
+        Ok(sysroot) => drop(command.env(shim::LIBRARY, sysroot)),
+        Err(error) => eprintln!("{error:#}"),
+    }
     if let Some(rustup) = super::on_path("rustup") {
         command.env(shim::RUSTUP, rustup);
     }
