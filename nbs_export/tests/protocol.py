@@ -279,7 +279,7 @@ sleep(Duration::from_secs(6));"""
         cell = self.run_cell("%%time\nlet a = 2;\na")
         self.assertIn("Wall time", cell.stream())
         self.assertEqual(cell.result, "2")
-        self.assertIn("timed  i32", self.run_cell("%whos").stream())
+        self.assertRegex(self.run_cell("%whos").stream(), r"timed +i32")
         self.assertEqual(self.run_cell("%env NBS_X=7\nstd::env::var(\"NBS_X\")?").result, '"7"')
         self.failed("%nonsense", "Error", "%nonsense", "%timeit")
         self.run_cell("%reset")

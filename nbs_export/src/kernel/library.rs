@@ -16,6 +16,8 @@ use super::{Dirs, lock};
 
 /// Where it lies below a sysroot.
 pub(super) const PLACE: &str = "lib/rustlib/src/rust/library";
+/// Of how the copy is made; with another one it is made anew.
+const FORM: u32 = 1;
 /// rust-analyzer takes these three, and no more without a workspace.
 const CRATES: [&str; 3] = ["core", "alloc", "std"];
 
@@ -51,7 +53,7 @@ pub(super) fn ensure(dirs: &Dirs, progress: &Progress) -> Result<()> {
 
 /// A sysroot with the copy, which is made if it is not there yet.
 pub(super) fn copy(dirs: &Dirs) -> Result<PathBuf> {
-    let sysroot = dirs.home.join("library").join(Rust::installed()?.release);
+    let sysroot = dirs.home.join("library").join(format!("{}-{FORM}", Rust::installed()?.release));
     if sysroot.is_dir() {
         return Ok(sysroot);
     }
@@ -60,7 +62,7 @@ pub(super) fn copy(dirs: &Dirs) -> Result<PathBuf> {
     if sysroot.is_dir() {
         return Ok(sysroot);
     }
-    let new = sysroot.with_extension("new");
+    let new = dirs.home.join("library").join("new");
     let _ = fs::remove_dir_all(&new);
     for name in CRATES {
         copy_folder(&source.join(name).join("src"), &new.join(PLACE).join(name).join("src"))
