@@ -7,7 +7,7 @@ use minai::generator::Generator;
 use minai::nn::{Parts, Pass};
 use minai::state::{Metadata, StateDict, Value, load, save};
 use minai::tensor::{Tensor, elements};
-use minai::weights::{Config, Keep, initialize, load_weights};
+use minai::weights::{Config, Pending, Precision, initialize, load_weights};
 use std::path::{Path, PathBuf};
 
 /// As far as a result may be off, of the largest number.
@@ -30,8 +30,8 @@ fn config() -> ClipConfig {
     ClipConfig::from_config(&Config::open(tiny("config.json")).unwrap()).unwrap()
 }
 
-fn model(keep: Keep) -> ClipText {
-    let model = ClipText::new(&config());
+fn model(keep: Precision) -> ClipText {
+    let model = ClipText::new(&mut Pending, &config());
     load_weights(&model, tiny("model.safetensors"), keep, &rename).unwrap();
     model
 }
@@ -57,7 +57,7 @@ fn error(found: &Array, expected: &Array) -> f32 {
 #[test]
 fn embeddings_are_those_of_transformers() {
     let (tokens, expected) = golden();
-    let off = error(&model(Keep::Single).forward(&tokens, &mut Pass::eval()).data, &expected);
+    let off = error(&model(Precision::Single).forward(&tokens, &mut Pass::eval()).data, &expected);
     println!("text embeddings {:?}: off by {off:.1e}", expected.shape());
     assert!(off < TOLERANCE, "{off}");
 }
@@ -65,7 +65,7 @@ fn embeddings_are_those_of_transformers() {
 #[test]
 fn half_weights_cost_little() {
     let (tokens, expected) = golden();
-    let off = error(&model(Keep::Half).forward(&tokens, &mut Pass::eval()).data, &expected);
+    let off = error(&model(Precision::Half).forward(&tokens, &mut Pass::eval()).data, &expected);
     println!("weights in f16: off by {off:.1e}");
     assert!(0.0 < off && off < 3e-3, "{off}");
 }
@@ -73,7 +73,7 @@ fn half_weights_cost_little() {
 #[test]
 fn a_learning_pass_gives_the_same() {
     let (tokens, expected) = golden();
-    let (model, mut pass) = (model(Keep::Stored), Pass::train(Generator::manual_seed(0)));
+    let (model, mut pass) = (model(Precision::Stored), Pass::train(Generator::manual_seed(0)));
     let y = model.forward(&tokens, &mut pass);
     assert!(error(&y.data, &expected) < TOLERANCE);
     y.powi(2).sum(..).backward();
@@ -102,8 +102,8 @@ fn names_with_and_without_prefix_are_read() {
         }
         let path = folder.path().join("model.safetensors");
         save(&path, &other, &Metadata::new()).unwrap();
-        let model = ClipText::new(&config());
-        load_weights(&model, &path, Keep::Single, &rename).unwrap();
+        let model = ClipText::new(&mut Pending, &config());
+        load_weights(&model, &path, Precision::Single, &rename).unwrap();
         assert!(error(&model.forward(&tokens, &mut Pass::eval()).data, &expected) < TOLERANCE);
     }
 }
@@ -112,7 +112,7 @@ fn names_with_and_without_prefix_are_read() {
 #[test]
 fn no_token_sees_a_later_one() {
     let (tokens, _) = golden();
-    let model = model(Keep::Single);
+    let model = model(Precision::Single);
     let first = model.forward(&tokens, &mut Pass::eval()).data;
     let (length, at) = (tokens.shape()[1], 5);
     let mut changed = tokens.clone();
@@ -134,7 +134,7 @@ fn fewer_tokens_give_the_first_rows() {
     let (n, width) = (tokens.shape()[0], expected.shape()[2]);
     let short =
         Array::new((0..n).flat_map(|i| (0..9).map(move |j| [i, j])).map(|at| tokens[at]).collect(), &[n, 9]);
-    let found = model(Keep::Single).forward(&short, &mut Pass::eval());
+    let found = model(Precision::Single).forward(&short, &mut Pass::eval());
     assert_eq!(found.shape(), [n, 9, width]);
     let first = Tensor::from(expected).slice(ndarray::s![.., ..9]);
     assert!(error(&found.data, &first.data) < TOLERANCE);
@@ -152,8 +152,8 @@ fn gradients_are_slopes() {
         activation: HiddenAct::Gelu,
         eps: 1e-5,
     };
-    let model = ClipText::new(&config);
-    initialize(&model, &mut Generator::manual_seed(3), Keep::Single);
+    let model = ClipText::new(&mut Pending, &config);
+    initialize(&model, &mut Generator::manual_seed(3), Precision::Single);
     let tokens = Array::new(vec![0, 4, 4, 1, 2, 3], &[2, 3]);
     let weights = Generator::manual_seed(4).randn(&[2, 3, 6]);
     for (name, parameter) in Parts::of(&model).parameters {
@@ -180,7 +180,7 @@ fn gradients_are_slopes() {
 
 #[test]
 fn published_sizes() {
-    let model = ClipText::new(&ClipConfig::sd15());
+    let model = ClipText::new(&mut Pending, &ClipConfig::sd15());
     let numbers: usize =
         Parts::of(&model).parameters.iter().map(|(_, p)| p.shape().iter().product::<usize>()).sum();
     assert_eq!(numbers, 123_060_480); // as transformers counts CLIPTextModel of ViT-L/14
@@ -220,9 +220,10 @@ fn contradicting_configs_are_refused() {
     ] {
         let mut config = config();
         change(&mut config);
-        let model = ClipText::new(&config);
-        let text =
-            load_weights(&model, tiny("model.safetensors"), Keep::Single, &rename).unwrap_err().to_string();
+        let model = ClipText::new(&mut Pending, &config);
+        let text = load_weights(&model, tiny("model.safetensors"), Precision::Single, &rename)
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("model.safetensors") && text.contains('`'), "{text}");
     }
 }
@@ -230,11 +231,11 @@ fn contradicting_configs_are_refused() {
 #[test]
 #[should_panic(expected = "ClipText: (n, up to 77) tokens expected, shape [1, 78]")]
 fn more_tokens_than_positions() {
-    model(Keep::Single).forward(&Array::new(vec![0; 78], &[1, 78]), &mut Pass::eval());
+    model(Precision::Single).forward(&Array::new(vec![0; 78], &[1, 78]), &mut Pass::eval());
 }
 
 #[test]
 #[should_panic(expected = "embedding: row 49408")]
 fn a_token_out_of_the_vocabulary() {
-    model(Keep::Single).forward(&Array::new(vec![49408], &[1, 1]), &mut Pass::eval());
+    model(Precision::Single).forward(&Array::new(vec![49408], &[1, 1]), &mut Pass::eval());
 }

@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash d8785c3299618931
+// nbs:hash 1c55df66b16e1d2b
 //! What notebooks/06_training.ipynb claims.
 
 use minai::generator::Generator;
@@ -229,8 +229,13 @@ fn modules_name_their_parts_once() -> Result<(), Box<dyn std::error::Error>> {
 
         let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
         let (mut pass, list) = (Pass::eval(), seen.clone());
-        pass.hook = Some(Box::new(move |path, layer, x, y| {
-            list.borrow_mut().push(format!("{path} {} {:?} {:?}", layer.name(), x.shape(), y.shape()));
+        pass.hook = Some(Box::new(move |path, layer, inputs, y| {
+            list.borrow_mut().push(format!(
+                "{path} {} {:?} {:?}",
+                layer.name(),
+                inputs[0].shape(),
+                y.shape()
+            ));
         }));
         let x = Tensor::from(Array::new(vec![1.0; 8], &[2, 4]));
         assert!(!pass.call("net", &model, &x).requires_grad());
@@ -243,6 +248,39 @@ fn modules_name_their_parts_once() -> Result<(), Box<dyn std::error::Error>> {
             "net Sequential [2, 4] [2, 3]",
         ];
         assert_eq!(*seen.borrow(), expected);
+
+        seen.borrow_mut().clear();
+        let both = pass.scope("sum", &Relu, &[&x, &x], |pass| pass.call("first", &Relu, &x) + &x);
+        assert_eq!(both.shape(), [2, 4]);
+        assert_eq!(*seen.borrow(), ["sum.first Relu [2, 4] [2, 4]", "sum Relu [2, 4] [2, 4]"]);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/06_training.ipynb nn-print-test
+#[test]
+fn modules_print_as_in_pytorch() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let rng = &mut Generator::manual_seed(1);
+        let inner = Sequential::new().add(Linear::without_bias(rng, 50, 20)).add(Flatten);
+        let model = Sequential::new().add(Linear::new(rng, 784, 50)).add(Relu).add(inner).add(Relu);
+        let expected = "Sequential(
+  (0): Linear(in_features=784, out_features=50, bias=True)
+  (1): Relu()
+  (2): Sequential(
+    (0): Linear(in_features=50, out_features=20, bias=False)
+    (1): Flatten()
+  )
+  (3): Relu()
+)";
+        assert_eq!(model.to_string(), expected);
+        assert_eq!(format!("{model:?}"), expected);
+        assert_eq!((&model as &dyn Module).to_string(), expected);
+        assert_eq!(Sequential::new().to_string(), "Sequential()");
+        let one = Linear::new(rng, 3, 2);
+        assert_eq!(one.to_string(), "Linear(in_features=3, out_features=2, bias=True)");
+        assert_eq!(format!("{one:?}"), "Linear { weight: Parameter([2, 3]), bias: Some(Parameter([2])) }");
     }
     println!("passed");
     Ok(())

@@ -1,8 +1,11 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash f869887611c67a8e
+// nbs:hash 712d1b1d06cd6799
 //! What notebooks/12_init.ipynb claims.
 
-use minai::activation::{gelu, gelu_tanh, leaky_relu, quick_gelu, silu, softplus};
+use minai::activation::{
+    Approximate, Gelu, GeneralRelu, LeakyRelu, Sigmoid, Silu, Tanh, gelu, gelu_tanh, leaky_relu, quick_gelu,
+    silu, softplus,
+};
 use minai::init::{Fan, kaiming_normal, kaiming_uniform, lsuv, xavier_normal, xavier_uniform};
 use minai::norm::{
     BatchNorm2d, Running, batch_norm, batch_norm_eval, group_norm, group_norm_silu, layer_norm,
@@ -81,6 +84,32 @@ fn activations_pass_their_slopes_back() -> Result<(), Box<dyn std::error::Error>
             println!("{name}: {error:.1e}");
             assert!(error < 1e-3, "{name}: {error}");
         }
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/12_init.ipynb ac-layer-test
+#[test]
+fn activations_are_layers_too() -> Result<(), Box<dyn std::error::Error>> {
+    use minai::array::Array;
+    use minai::nn::{Layer, Pass};
+    use minai::tensor::Tensor;
+    {
+        let x = Tensor::from(Array::new((0..21).map(|i| (i as f32 - 10.0) / 2.5).collect(), &[3, 7]));
+        let layers: [(&dyn Layer, Tensor); 7] = [
+            (&LeakyRelu { slope: 0.2 }, leaky_relu(&x, 0.2)),
+            (&GeneralRelu { leak: 0.1, shift: 0.4 }, leaky_relu(&x, 0.1) - 0.4),
+            (&Silu, silu(&x)),
+            (&Gelu::default(), gelu(&x)),
+            (&Gelu { approximate: Approximate::Tanh }, gelu_tanh(&x)),
+            (&Sigmoid, x.sigmoid()),
+            (&Tanh, x.tanh()),
+        ];
+        for (layer, expected) in &layers {
+            assert_eq!(layer.forward(&x, &mut Pass::eval()).data, expected.data, "{}", layer.name());
+        }
+        assert!(layers[3].1.data != layers[4].1.data);
     }
     println!("passed");
     Ok(())

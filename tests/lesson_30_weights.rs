@@ -1,8 +1,8 @@
 // Owned by notebooks/30_weights.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 3c4a550084897bf6
+// nbs:hash bf1e1f3c97f5d42a
 //! What notebooks/30_weights.ipynb claims.
 
-use minai::weights::{Config, Keep, WeightFile, group_norm, initialize, linear, load_weights};
+use minai::weights::{Config, Pending, Precision, WeightFile, initialize, load_weights};
 
 // %% notebooks/30_weights.ipynb file-test
 #[test]
@@ -36,17 +36,18 @@ fn saved_numbers_are_loaded_in_every_form() -> Result<(), Box<dyn std::error::Er
         let trained = Linear::new(&mut Generator::manual_seed(4), 30, 20);
         save(&path, &state_dict(&trained), &Metadata::new()).unwrap();
         for (keep, bytes, most) in
-            [(Keep::Single, 2480, 0.0), (Keep::Stored, 2480, 0.0), (Keep::Half, 1280, 1e-4)]
+            [(Precision::Single, 2480, 0.0), (Precision::Stored, 2480, 0.0), (Precision::Half, 1280, 1e-4)]
         {
-            let fresh = linear(30, 20);
+            let fresh = Linear::new(&mut Pending, 30, 20);
             let loaded = load_weights(&fresh, &path, keep, &|name| Some(name.to_owned())).unwrap();
-            assert_eq!((loaded.tensors, loaded.numbers, loaded.bytes), (2, 620, bytes));
+            assert_eq!((loaded.tensors, loaded.values, loaded.bytes), (2, 620, bytes));
             let (found, wanted) = (fresh.weight.data(), trained.weight.data());
             assert!(found.iter().zip(wanted.iter()).all(|(x, y)| (x - y).abs() <= most));
             assert_eq!(fresh.bias.unwrap().data(), trained.bias.as_ref().unwrap().data());
         }
-        let other = linear(30, 21);
-        let error = load_weights(&other, &path, Keep::Single, &|name| Some(name.to_owned())).unwrap_err();
+        let other = Linear::new(&mut Pending, 30, 21);
+        let error =
+            load_weights(&other, &path, Precision::Single, &|name| Some(name.to_owned())).unwrap_err();
         assert!(error.what.contains("`weight` has shape [20, 30], the model expects [21, 30]"), "{error}");
         std::fs::remove_file(&path).unwrap();
     }
@@ -59,14 +60,19 @@ fn saved_numbers_are_loaded_in_every_form() -> Result<(), Box<dyn std::error::Er
 fn the_scale_is_pytorchs() -> Result<(), Box<dyn std::error::Error>> {
     {
         use minai::generator::Generator;
-        let layer = linear(100, 50);
-        initialize(&layer, &mut Generator::manual_seed(6), Keep::Single);
+        use minai::nn::Linear;
+        use minai::norm::GroupNorm;
+        let layer = Linear::new(&mut Pending, 100, 50);
+        initialize(&layer, &mut Generator::manual_seed(6), Precision::Single);
         let most = |p: &minai::nn::Parameter| p.data().iter().fold(0.0_f32, |most, x| most.max(x.abs()));
         assert!((0.0999..=0.1).contains(&most(&layer.weight)));
-        let same = minai::nn::Linear::new(&mut Generator::manual_seed(6), 100, 50);
+        let same = Linear::new(&mut Generator::manual_seed(6), 100, 50);
         assert_eq!(layer.weight.data(), same.weight.data());
-        let norm = group_norm(2, 8);
-        initialize(&norm, &mut Generator::manual_seed(6), Keep::Half);
+        assert_eq!(layer.bias.unwrap().data(), same.bias.unwrap().data());
+        let norm = GroupNorm::new(2, 8);
+        norm.weight.update(|weight| weight.fill(3.0));
+        norm.bias.update(|bias| bias.fill(3.0));
+        initialize(&norm, &mut Generator::manual_seed(6), Precision::Half);
         assert!(norm.weight.data().iter().all(|&x| x == 1.0) && norm.bias.data().iter().all(|&x| x == 0.0));
     }
     println!("passed");

@@ -1,10 +1,10 @@
 // Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash b69fe42191026ff8
+// nbs:hash 903c1bed9677028f
 //! What notebooks/32_clip_text.ipynb claims.
 
-use minai::attention::scaled_dot_product_attention;
+use minai::attention::{MultiheadAttention, multi_head, scaled_dot_product_attention};
 use minai::clip::{ClipConfig, ClipLayer};
-use minai::embedding::embedding;
+use minai::embedding::{Embedding, embedding};
 
 // %% notebooks/32_clip_text.ipynb em-grad
 #[test]
@@ -14,6 +14,27 @@ fn rows_pass_their_slopes_back() -> Result<(), Box<dyn std::error::Error>> {
     {
         let table = Array::new((0..6).map(|i| i as f32 / 3.0).collect(), &[3, 2]);
         assert!(grad_check(|x| embedding(&array([[2_i64, 0], [2, 2]]), &x[0]), &[table]) < 1e-3);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/32_clip_text.ipynb em-layer-test
+#[test]
+fn an_embedding_learns_the_rows_it_uses() -> Result<(), Box<dyn std::error::Error>> {
+    use minai::array::array;
+    use minai::generator::Generator;
+    use minai::nn::{Pass, named_parameters};
+    {
+        let table = Embedding::new(&mut Generator::manual_seed(1), 4, 3);
+        assert_eq!(table.weight.data(), Generator::manual_seed(1).randn(&[4, 3]));
+        let mut pass = Pass::train(Generator::manual_seed(0));
+        let y = table.forward(&array([[2_i64, 0], [2, 2]]), &mut pass);
+        assert_eq!((y.shape(), y.data[[0, 1, 2]]), (&[2, 2, 3][..], table.weight.data()[[0, 2]]));
+        y.sum(..).backward();
+        let gradient = table.weight.grad().expect("after the backward pass");
+        assert_eq!([0, 1, 2, 3].map(|row| gradient[[row, 0]]), [1.0, 0.0, 3.0, 0.0]);
+        assert_eq!(named_parameters(&table)[0].0, "weight");
     }
     println!("passed");
     Ok(())
@@ -63,17 +84,89 @@ fn attention_passes_its_slopes_back() -> Result<(), Box<dyn std::error::Error>> 
     Ok(())
 }
 
+// %% notebooks/32_clip_text.ipynb at-multi-test
+#[test]
+fn heads_attend_on_their_own() -> Result<(), Box<dyn std::error::Error>> {
+    use minai::array::Array;
+    use minai::kernels::attention::Mask;
+    use minai::tensor::{Tensor, cat};
+    {
+        let wave = |shape: &[usize], speed: f32| {
+            let values = (0..shape.iter().product()).map(|i: usize| (i as f32 * speed).sin());
+            Tensor::from(Array::new(values.collect(), shape))
+        };
+        let (q, k, v) = (wave(&[2, 5, 6], 1.3), wave(&[2, 7, 6], 0.7), wave(&[2, 7, 6], 2.1));
+        let whole = multi_head(&q, &k, &v, 3, Mask::None);
+        assert_eq!(whole.shape(), [2, 5, 6]);
+        let head = |i: usize| {
+            let part = |x: &Tensor| x.slice(ndarray::s![.., .., 2 * i..2 * i + 2]);
+            scaled_dot_product_attention(&part(&q), &part(&k), &part(&v), Mask::None)
+        };
+        let heads = cat(&[&head(0), &head(1), &head(2)], -1);
+        assert!((whole - heads).abs().amax(..).item() < 1e-6);
+        let one = multi_head(&q, &q, &q, 1, Mask::Causal);
+        assert_eq!(one.data, scaled_dot_product_attention(&q, &q, &q, Mask::Causal).data);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/32_clip_text.ipynb at-layer-test
+#[test]
+fn the_layer_is_projections_heads_and_a_projection() -> Result<(), Box<dyn std::error::Error>> {
+    use minai::array::Array;
+    use minai::generator::Generator;
+    use minai::kernels::attention::Mask;
+    use minai::loss::softmax;
+    use minai::nn::{Layer, Pass, named_parameters};
+    use minai::tensor::{Tensor, cat, grad_check};
+    {
+        let mut rng = Generator::manual_seed(7);
+        let layer = MultiheadAttention::new(&mut rng, 6, 3);
+        layer.in_proj_bias.set(rng.randn(&[18])); // 0 would hide a mistake
+        layer.out_proj.bias.as_ref().expect("a bias").set(rng.randn(&[6]));
+        let names: Vec<String> = named_parameters(&layer).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"]);
+        let inputs = [[2, 4, 6], [2, 5, 6], [2, 5, 6]].map(|shape| Tensor::from(rng.randn(&shape)));
+        let [q, k, v] = &inputs;
+        let found = layer.attend(q, k, v, Mask::None, &mut Pass::eval());
+
+        // The same by plain products, example by example and head by head.
+        let rows = |x: &Array, from: usize, to: usize| Tensor::from(x.clone()).slice(ndarray::s![from..to]);
+        let (weight, bias) = (layer.in_proj_weight.data(), layer.in_proj_bias.data());
+        let part = |x: &Tensor, i: usize, n: usize, head: usize| {
+            let (from, to) = (6 * i + 2 * head, 6 * i + 2 * head + 2);
+            x.slice(ndarray::s![n]).matmul(&rows(&weight, from, to).t()) + rows(&bias, from, to)
+        };
+        let head = |n: usize, head: usize| {
+            let scores = part(q, 0, n, head).matmul(&part(k, 1, n, head).t()) / 2_f32.sqrt();
+            softmax(&scores, -1).matmul(&part(v, 2, n, head))
+        };
+        let example = |n: usize| cat(&[&head(n, 0), &head(n, 1), &head(n, 2)], -1).unsqueeze(0);
+        let joined = cat(&[&example(0), &example(1)], 0);
+        let plain = layer.out_proj.forward(&joined, &mut Pass::eval());
+        assert!((&found - plain).abs().amax(..).item() < 1e-5);
+
+        let x = q.data.clone();
+        let own = layer.attend(q, q, q, Mask::None, &mut Pass::eval());
+        assert_eq!(layer.forward(q, &mut Pass::eval()).data, own.data);
+        assert!(grad_check(|x| layer.forward(&x[0], &mut Pass::eval()), &[x]) < 1e-2);
+    }
+    println!("passed");
+    Ok(())
+}
+
 // %% notebooks/32_clip_text.ipynb cl-layer-test
 #[test]
 fn a_layer_that_says_nothing_changes_nothing() -> Result<(), Box<dyn std::error::Error>> {
     use minai::generator::Generator;
     use minai::nn::{Layer, Parts, Pass};
     use minai::tensor::Tensor;
-    use minai::weights::{Keep, initialize};
+    use minai::weights::{Pending, Precision, initialize};
     {
         let config = ClipConfig { width: 8, inner: 16, heads: 2, ..ClipConfig::sd15() };
-        let (layer, mut rng) = (ClipLayer::new(&config), Generator::manual_seed(1));
-        initialize(&layer, &mut rng, Keep::Single);
+        let (layer, mut rng) = (ClipLayer::new(&mut Pending, &config), Generator::manual_seed(1));
+        initialize(&layer, &mut rng, Precision::Single);
         let x = Tensor::from(rng.randn(&[2, 5, 8]));
         assert!(layer.forward(&x, &mut Pass::eval()).data != x.data);
         for (name, parameter) in Parts::of(&layer).parameters {

@@ -1,7 +1,8 @@
 // Owned by notebooks/33_unet_conditional.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 6095c0eeb53a73f5
+// nbs:hash fbf7a5bb9cc23360
 //! What notebooks/33_unet_conditional.ipynb claims.
 
+use minai::blocks::{image_to_sequence, sequence_to_image};
 use minai::unet::{UNet, UNetConfig, geglu, time_features};
 
 // %% notebooks/33_unet_conditional.ipynb time-test
@@ -36,15 +37,32 @@ fn geglu_multiplies_by_a_gate() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+// %% notebooks/33_unet_conditional.ipynb bl-sequence-test
+#[test]
+fn an_image_is_a_sequence_of_places() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use minai::generator::Generator as Draws;
+        use minai::tensor::Tensor as Values;
+        let x: Values = Draws::manual_seed(2).randn(&[2, 3, 4, 5]).into();
+        let sequence = image_to_sequence(&x);
+        assert_eq!(sequence.shape(), [2, 20, 3]);
+        assert_eq!(sequence.data[[1, 7, 2]], x.data[[1, 2, 1, 2]]);
+        assert_eq!(sequence_to_image(&sequence, (4, 5)).data, x.data);
+    }
+    println!("passed");
+    Ok(())
+}
+
 // %% notebooks/33_unet_conditional.ipynb reference-test
 #[test]
 fn equals_the_reference() -> Result<(), Box<dyn std::error::Error>> {
     {
         use minai::array::Array as List;
         use minai::nn::Pass as Way;
-        use minai::weights::{Config as Settings, Keep as Kept, load_weights as fill};
+        use minai::weights::{Config as Settings, Pending as Empty, Precision as Kept, load_weights as fill};
         let folder = std::path::Path::new("../data/tiny-sd/unet");
         let net = UNet::new(
+            &mut Empty,
             &UNetConfig::from_config(&Settings::open(folder.join("config.json")).unwrap()).unwrap(),
         );
         fill(&net, folder.join("diffusion_pytorch_model.safetensors"), Kept::Single, &|name| {

@@ -1,28 +1,27 @@
 // Owned by notebooks/34_autoencoder_kl.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash cd384a0663437489
+// nbs:hash 3ee230b88d607b87
 //! What notebooks/34_autoencoder_kl.ipynb claims.
 
-use minai::vae::{Posterior, VaeAttention, VaeConfig, VaeDownsample, VaeResnet, VaeUpsample};
+use minai::vae::{Posterior, VaeAttention, VaeConfig, VaeDownsample, VaeUpsample};
 
 // %% notebooks/34_autoencoder_kl.ipynb test-pad
 #[test]
 fn blocks_pass_their_slopes_back() -> Result<(), Box<dyn std::error::Error>> {
     use minai::array::Array;
+    use minai::blocks::{Norms, ResnetBlock};
     use minai::generator::Generator;
     use minai::nn::{Layer, Pass};
     use minai::tensor::grad_check;
-    use minai::weights::{Keep, initialize};
     {
         let wave = Array::new((0..48).map(|i: usize| (i as f32 * 1.7).sin()).collect(), &[1, 2, 4, 6]);
         let (config, mut rng) = (VaeConfig { groups: 1, ..VaeConfig::sd15() }, Generator::manual_seed(1));
         let layers: [Box<dyn Layer>; 4] = [
-            Box::new(VaeResnet::new(&config, 2, 4)),
-            Box::new(VaeAttention::new(&config, 2)),
-            Box::new(VaeDownsample::new(2)),
-            Box::new(VaeUpsample::new(2)),
+            Box::new(ResnetBlock::new(&mut rng, (2, 4), Norms { groups: 1, eps: 1e-6 }, None)),
+            Box::new(VaeAttention::new(&mut rng, &config, 2)),
+            Box::new(VaeDownsample::new(&mut rng, 2)),
+            Box::new(VaeUpsample::new(&mut rng, 2)),
         ];
         for layer in layers {
-            initialize(layer.as_ref(), &mut rng, Keep::Single);
             let error = grad_check(|x| layer.forward(&x[0], &mut Pass::eval()), &[wave.clone()]);
             println!("{}: {error:.0e}", layer.name());
             assert!(error < 1e-2, "{}: {error}", layer.name());

@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9078028a2a23ddaa
+// nbs:hash db86a47cd7976600
 //! What notebooks/35_pipeline.ipynb claims.
 
 use minai::stable_diffusion::{Picture, Request, StableDiffusion, Start, Step, guided, rescaled, slerp};
@@ -64,10 +64,10 @@ fn slerp_keeps_to_the_circle() -> Result<(), Box<dyn std::error::Error>> {
 fn drawing_is_repeatable_and_stops_when_told() -> Result<(), Box<dyn std::error::Error>> {
     {
         use minai::data::data_folder;
-        use minai::weights::Keep;
+        use minai::weights::Precision;
         use std::ops::ControlFlow;
         let folder = data_folder().unwrap().join("tiny-sd");
-        let model = StableDiffusion::open(folder, Keep::Single).unwrap();
+        let model = StableDiffusion::open(folder, Precision::Single).unwrap();
         let one = Request { prompts: vec!["a cat".into()], steps: 4, size: (64, 96), ..Default::default() };
         let draw = |request: &Request| model.generate(request, |_| ControlFlow::Continue(())).unwrap();
         let first = draw(&one);
@@ -101,9 +101,9 @@ fn image_to_image_keeps_what_it_is_told_to() -> Result<(), Box<dyn std::error::E
     {
         use minai::data::data_folder;
         use minai::generator::Generator;
-        use minai::weights::Keep;
+        use minai::weights::Precision;
         use std::ops::ControlFlow;
-        let model = StableDiffusion::open(data_folder().unwrap().join("tiny-sd"), Keep::Single).unwrap();
+        let model = StableDiffusion::open(data_folder().unwrap().join("tiny-sd"), Precision::Single).unwrap();
         let rgb = (0..64 * 48 * 3).map(|i| (i / 48 % 256) as u8).collect();
         let picture = Picture { height: 64, width: 48, rgb };
         let latents = model.encode(&picture, &mut Generator::manual_seed(42)).unwrap();
@@ -133,9 +133,9 @@ fn image_to_image_keeps_what_it_is_told_to() -> Result<(), Box<dyn std::error::E
 fn requests_that_cannot_be_met() -> Result<(), Box<dyn std::error::Error>> {
     {
         use minai::data::data_folder;
-        use minai::weights::Keep;
+        use minai::weights::Precision;
         use std::ops::ControlFlow;
-        let model = StableDiffusion::open(data_folder().unwrap().join("tiny-sd"), Keep::Single).unwrap();
+        let model = StableDiffusion::open(data_folder().unwrap().join("tiny-sd"), Precision::Single).unwrap();
         let refused = |request: Request, why: &str| {
             let error = model.generate(&request, |_| ControlFlow::Continue(())).err().unwrap();
             assert!(error.to_string().contains(why), "{error}");

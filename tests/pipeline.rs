@@ -11,7 +11,7 @@ use minai::stable_diffusion::{
 };
 use minai::state::{StateDict, Value, load, save};
 use minai::tensor::Tensor;
-use minai::weights::{Config, Keep};
+use minai::weights::{Config, Pending, Precision};
 use ndarray::s;
 use std::fs;
 use std::ops::ControlFlow;
@@ -52,10 +52,10 @@ fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, limit: f32) -> f32 {
 /// The model of the reference; its folder may have no tokenizer.
 fn model() -> StableDiffusion {
     let [folder, _] = folders();
-    let (text_encoder, _) = open_text_encoder(folder.join("text_encoder"), Keep::Single).unwrap();
-    let (unet, _) = open_unet(folder.join("unet"), Keep::Single).unwrap();
-    let (vae, _) = open_vae(folder.join("vae"), Keep::Single).unwrap();
-    let shipped = StableDiffusion::open(shipped(), Keep::Single).unwrap();
+    let (text_encoder, _) = open_text_encoder(folder.join("text_encoder"), Precision::Single).unwrap();
+    let (unet, _) = open_unet(folder.join("unet"), Precision::Single).unwrap();
+    let (vae, _) = open_vae(folder.join("vae"), Precision::Single).unwrap();
+    let shipped = StableDiffusion::open(shipped(), Precision::Single).unwrap();
     StableDiffusion { text_encoder, unet, vae, ..shipped }
 }
 
@@ -114,7 +114,7 @@ fn one_batch_or_two_calls() {
 
 #[test]
 fn the_negative_prompts_come_first() {
-    let model = StableDiffusion::open(shipped(), Keep::Single).unwrap();
+    let model = StableDiffusion::open(shipped(), Precision::Single).unwrap();
     let request = Request {
         prompts: vec!["a cat".into(), "a horse".into()],
         negative: "bad".into(),
@@ -162,7 +162,7 @@ fn spoil(folder: &Path, file: &str, from: &str, to: &str) {
 
 #[track_caller]
 fn assert_refused(folder: &Path, wanted: &[&str]) {
-    let error = StableDiffusion::open(folder, Keep::Single).err().expect("an error").to_string();
+    let error = StableDiffusion::open(folder, Precision::Single).expect_err("an error").to_string();
     for part in wanted {
         assert!(error.contains(part), "{part:?} is not in: {error}");
     }
@@ -222,8 +222,8 @@ fn parts_of_two_models_are_refused() {
     // A text encoder of another width, whole in itself.
     spoil(place.path(), "text_encoder/config.json", "\"hidden_size\": 16", "\"hidden_size\": 24");
     let config = ClipConfig::from_config(&Config::open(path.join("config.json")).unwrap()).unwrap();
-    let wide = minai::clip::ClipText::new(&config);
-    minai::weights::initialize(&wide, &mut minai::generator::Generator::manual_seed(1), Keep::Single);
+    let wide = minai::clip::ClipText::new(&mut Pending, &config);
+    minai::weights::initialize(&wide, &mut minai::generator::Generator::manual_seed(1), Precision::Single);
     save(path.join("model.safetensors"), &minai::state::state_dict(&wide), &Default::default()).unwrap();
     assert_refused(place.path(), &["24", "16", "different models"]);
 }
@@ -246,15 +246,15 @@ fn weights_in_half_precision_under_their_published_name() {
     let [whole, half] = ["", ".fp16"]
         .map(|kind| place.path().join(format!("unet/diffusion_pytorch_model{kind}.safetensors")));
     fs::rename(whole, half).unwrap();
-    let model = StableDiffusion::open(place.path(), Keep::Half).unwrap();
-    let full = StableDiffusion::open(shipped(), Keep::Single).unwrap();
+    let model = StableDiffusion::open(place.path(), Precision::Half).unwrap();
+    let full = StableDiffusion::open(shipped(), Precision::Single).unwrap();
     let bytes = |model: &StableDiffusion| model.loaded.iter().map(|loaded| loaded.bytes).sum::<usize>();
     assert!(bytes(&model) * 10 < bytes(&full) * 6, "{} and {}", bytes(&model), bytes(&full));
 }
 
 #[test]
 fn prompts_of_any_length_and_script() {
-    let model = StableDiffusion::open(shipped(), Keep::Single).unwrap();
+    let model = StableDiffusion::open(shipped(), Precision::Single).unwrap();
     let long = "word ".repeat(10_000);
     for prompt in ["", &long, "日本語 العربية 👩‍👩‍👧", "\0\u{FFFD}"] {
         let (tokens, cut) = model.tokens(&[prompt]);

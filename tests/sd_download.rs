@@ -3,7 +3,7 @@
 use minai::download::FetchFault;
 use minai::sd_download::{Published, PublishedFile, SD15, fetch_model};
 use minai::stable_diffusion::StableDiffusion;
-use minai::weights::Keep;
+use minai::weights::Precision;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
@@ -142,8 +142,8 @@ fn a_model_is_fetched_once_and_draws() {
     let numbers: Vec<usize> = seen.iter().map(|&(number, ..)| number).collect();
     assert!(numbers.is_sorted() && numbers.last() == Some(&(SD15.files.len() - 1)), "{numbers:?}");
     assert_eq!(server.asked().len(), SD15.files.len());
-    let fetched = StableDiffusion::open(&folder, Keep::Single).unwrap();
-    let shipped = StableDiffusion::open(tiny(), Keep::Single).unwrap();
+    let fetched = StableDiffusion::open(&folder, Precision::Single).unwrap();
+    let shipped = StableDiffusion::open(tiny(), Precision::Single).unwrap();
     let prompts = ["a photograph of an astronaut riding a horse", "Zwölf Boxkämpfer 🥊"];
     assert_eq!(fetched.embed(&prompts).data, shipped.embed(&prompts).data);
 

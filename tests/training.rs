@@ -15,7 +15,7 @@ use minai::kernels::pool::Partial;
 use minai::learner::{Callback, Classifier, Flow, Learner, Task};
 use minai::loader::{DataLoader, Labelled, LoaderOptions, rows};
 use minai::loss::cross_entropy;
-use minai::nn::{Flatten, Layer, Linear, Mode, Module, Parts, Pass, Relu, Sequential};
+use minai::nn::{Flatten, Layer, Linear, Mode, Module, Parameter, Parts, Pass, Relu, Sequential};
 use minai::norm::BatchNorm2d;
 use minai::optim::{AdamW, Sgd};
 use minai::optimizer::Optimizer;
@@ -361,6 +361,57 @@ fn a_convolutional_network_trains_as_in_pytorch() {
 #[test]
 fn a_residual_network_trains_as_in_pytorch() {
     compare("resnet");
+}
+
+/// A model that calls no layer through its pass.
+struct Hidden(Linear);
+
+impl Module for Hidden {
+    fn parts(&self, parts: &mut Parts) {
+        parts.module("0", &self.0);
+    }
+}
+
+impl Layer for Hidden {
+    fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
+        self.0.forward(x, pass)
+    }
+}
+
+/// What the report on a training says in which one weight of `linear` is NaN.
+fn report<L: Layer>(model: L, linear: &Parameter) -> String {
+    linear.update(|weight| weight[0] = f32::NAN);
+    let data = Labelled::new(Array::new(vec![1.0; 16], &[8, 2]), Array::new(vec![0; 8], &[8]));
+    let loaders = DataLoaders::new(data.clone(), data, LoaderOptions::default());
+    let optimizer = Optimizer::new(&model, AdamW::default());
+    let mut learner = Learner::new("spoilt", Classifier { model }, optimizer, Generator::manual_seed(3));
+    learner.fit(1, &loaders, &mut []).unwrap_err().to_string()
+}
+
+#[test]
+fn a_divergence_that_no_hook_saw_is_not_blamed_on_the_loss() {
+    let linear = || Linear::new(&mut Generator::manual_seed(3), 2, 3);
+    let hidden = Hidden(linear());
+    let weight = hidden.0.weight.clone();
+    let text = report(hidden, &weight);
+    assert!(text.contains("no layer was seen") && !text.contains("are finite"), "{text}");
+    let seen = linear();
+    let weight = seen.weight.clone();
+    let text = report(Sequential::new().add(seen), &weight);
+    assert!(text.contains("the first non-finite output came from layer `0` (Linear)"), "{text}");
+}
+
+#[test]
+fn a_schedule_is_for_one_training_only() {
+    let mut rng = Generator::manual_seed(3);
+    let model = Sequential::new().add(Linear::new(&mut rng, 2, 3));
+    let data = Labelled::new(rng.randn(&[8, 2]), Array::new((0..8).map(|i| i % 3).collect(), &[8]));
+    let loaders =
+        DataLoaders::new(data.clone(), data, LoaderOptions { batch_size: 4, ..LoaderOptions::default() });
+    let optimizer = Optimizer::new(&model, AdamW { lr: 0.125, ..AdamW::default() });
+    let mut learner = Learner::new("twice", Classifier { model }, optimizer, rng);
+    learner.fit(2, &loaders, &mut [&mut Schedule::OneCycle(OneCycle::new(0.5))]).unwrap();
+    assert_eq!((learner.optimizer.rule.lr(), learner.optimizer.rule.momentum()), (0.125, Some(0.9)));
 }
 
 #[test]

@@ -4,13 +4,21 @@
 //! Differences are relative to a tensor's largest value. `--nocapture` shows them.
 
 use minai::array::Array;
+use minai::datasets::DataLoaders;
 use minai::generator::Generator;
-use minai::nn::{Parts, Pass, parameter_count};
+use minai::learner::{FitError, Learner, Origin, Task};
+use minai::loader::{Dataset, LoaderOptions};
+use minai::loss::mse_loss;
+use minai::nn::{Module, Parts, Pass, named_parameters, parameter_count};
+use minai::optim::AdamW;
+use minai::optimizer::Optimizer;
 use minai::state::{Value, load};
+use minai::summary::summary_of;
 use minai::tensor::{Tensor, elements, grad_check};
 use minai::unet::{BlockKind, UNet, UNetConfig, geglu, time_features};
 use minai::vae::{AutoencoderKl, VaeConfig};
-use minai::weights::{Config, Keep, WeightFile, initialize, load_weights};
+use minai::weights::{Config, Pending, Precision, WeightFile, initialize, load_weights};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 fn golden(name: &str) -> PathBuf {
@@ -23,9 +31,9 @@ fn tiny_sd() -> PathBuf {
     std::env::var_os("MINAI_GOLDEN").map_or_else(own, PathBuf::from).join("tiny-sd/unet")
 }
 
-fn tiny(keep: Keep) -> UNet {
+fn tiny(keep: Precision) -> UNet {
     let config = UNetConfig::from_config(&Config::open(tiny_sd().join("config.json")).unwrap()).unwrap();
-    let unet = UNet::new(&config);
+    let unet = UNet::new(&mut Pending, &config);
     let file = tiny_sd().join("diffusion_pytorch_model.safetensors");
     load_weights(&unet, file, keep, &|name| Some(name.into())).unwrap();
     unet
@@ -56,7 +64,7 @@ fn tiny_example() -> (Tensor, Vec<f32>, Tensor, Array) {
 #[test]
 fn the_tiny_model_predicts_what_diffusers_does() {
     let (x, t, context, expected) = tiny_example();
-    let unet = tiny(Keep::Single);
+    let unet = tiny(Precision::Single);
     let error = difference(&unet.forward(&x, &t, &context, &mut Pass::eval()), &expected);
     println!("tiny-sd: {error:.1e}");
     assert!(error < 1e-5, "{error}");
@@ -68,7 +76,7 @@ fn the_tiny_model_predicts_what_diffusers_does() {
 #[test]
 fn half_weights_cost_little_accuracy() {
     let (x, t, context, expected) = tiny_example();
-    let error = difference(&tiny(Keep::Half).forward(&x, &t, &context, &mut Pass::eval()), &expected);
+    let error = difference(&tiny(Precision::Half).forward(&x, &t, &context, &mut Pass::eval()), &expected);
     println!("tiny-sd with weights of 16 bits: {error:.1e}");
     assert!(1e-7 < error && error < 5e-3, "{error}");
 }
@@ -79,10 +87,11 @@ fn other_shapes_predict_what_diffusers_does() {
     let (_, metadata) = load(golden("unet.safetensors")).unwrap();
     assert!(metadata.len() >= 3);
     for (case, json) in &metadata {
-        let unet = UNet::new(&UNetConfig::from_config(&Config::parse(case, json).unwrap()).unwrap());
+        let unet =
+            UNet::new(&mut Pending, &UNetConfig::from_config(&Config::parse(case, json).unwrap()).unwrap());
         let prefix = format!("{case}/net/");
         let rename = |name: &str| name.strip_prefix(&prefix).map(String::from);
-        load_weights(&unet, file.path(), Keep::Single, &rename).unwrap();
+        load_weights(&unet, file.path(), Precision::Single, &rename).unwrap();
         let array = |name: &str| file.array(&format!("{case}/{name}")).unwrap();
         let (x, context) = (array("in.x").into(), array("in.context").into());
         let y = unet.forward(&x, elements(&array("in.t")), &context, &mut Pass::eval());
@@ -92,10 +101,87 @@ fn other_shapes_predict_what_diffusers_does() {
     }
 }
 
+/// Latents of noise, each its own target.
+struct Noise;
+
+impl Dataset for Noise {
+    type Batch = (Array, Array);
+
+    fn len(&self) -> usize {
+        2
+    }
+
+    fn batch(&self, indices: &[usize], rng: &mut Generator) -> Self::Batch {
+        let x = rng.randn(&[indices.len(), 4, 8, 8]);
+        (x.clone(), x)
+    }
+}
+
+/// Noise prediction with a U-Net: what `Learner` trains.
+struct Denoising(UNet);
+
+impl Task for Denoising {
+    type Batch = (Array, Array);
+
+    fn model(&self) -> &dyn Module {
+        &self.0
+    }
+
+    fn predict(&self, (x, _): &Self::Batch, pass: &mut Pass) -> Tensor {
+        let context = Tensor::zeros(&[x.shape()[0], 1, self.0.config().cross_attention_dim]);
+        self.0.forward(&x.clone().into(), &[500.0], &context, pass)
+    }
+
+    fn loss(&self, predictions: &Tensor, (_, y): &Self::Batch) -> Tensor {
+        mse_loss(predictions, &y.clone().into())
+    }
+
+    fn len(&self, (x, _): &Self::Batch) -> usize {
+        x.shape()[0]
+    }
+}
+
+#[test]
+fn a_divergence_in_the_middle_names_the_layer() {
+    let spoilt = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k";
+    let unet = tiny(Precision::Single);
+    let weight = named_parameters(&unet).into_iter().find(|(name, _)| *name == format!("{spoilt}.weight"));
+    weight.expect("a layer of the U-Net").1.update(|weight| weight[0] = f32::NAN);
+    let loaders = DataLoaders::new(Noise, Noise, LoaderOptions::default());
+    let optimizer = Optimizer::new(&unet, AdamW::default());
+    let mut learner = Learner::new("spoilt", Denoising(unet), optimizer, Generator::manual_seed(1));
+    let error = learner.fit(1, &loaders, &mut []).unwrap_err();
+    let FitError::Diverged { epoch: 1, batch: 1, origin: Origin::Layer(layer) } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(*layer, format!("`{spoilt}` (Linear)"));
+    assert!(error.to_string().contains(layer), "{error}");
+}
+
+#[test]
+fn hooks_see_every_layer_under_the_name_that_state_dicts_use() {
+    let (x, t, context, _) = tiny_example();
+    let unet = tiny(Precision::Single);
+    let table = summary_of(&x, |pass| unet.forward(&x, &t, &context, pass));
+    let seen: BTreeSet<&str> = table.rows.iter().map(|row| row.path.as_str()).collect();
+    assert_eq!(seen.len(), table.rows.len(), "each layer once");
+    for (name, _) in named_parameters(&unet) {
+        let (layer, _) = name.rsplit_once('.').expect("a layer's name and the parameter's");
+        assert!(seen.contains(layer), "{layer} was not seen");
+    }
+    assert_eq!(table.total().0, parameter_count(&unet));
+    assert_eq!(table.levels(1).total(), table.total());
+    let attention = "down_blocks.0.attentions.0.transformer_blocks.0.attn2";
+    let inside = table.inside(attention).rows;
+    let names: Vec<&str> = inside.iter().map(|row| row.path.as_str()).collect();
+    assert_eq!(names, ["to_q", "to_k", "to_v", "to_out.0"]);
+    assert_eq!(inside[1].input, context.shape());
+}
+
 #[test]
 fn a_batch_is_its_parts_and_one_time_serves_all() {
     let (x, t, context, _) = tiny_example();
-    let (unet, pass) = (tiny(Keep::Single), &mut Pass::eval());
+    let (unet, pass) = (tiny(Precision::Single), &mut Pass::eval());
     let all = unet.forward(&x, &t, &context, pass);
     for (i, &t) in t.iter().enumerate() {
         let one = |x: &Tensor| x.slice(ndarray::s![i..i + 1]);
@@ -154,9 +240,12 @@ fn configs_are_read_or_refused_by_name() {
 #[test]
 fn the_published_shape_is_made_without_its_numbers() {
     // As published; 3.4 GB if they were there.
-    assert_eq!(parameter_count(&UNet::new(&UNetConfig::sd15())), 859_520_964);
-    let mut names: Vec<String> =
-        Parts::of(&UNet::new(&UNetConfig::sd15())).parameters.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(parameter_count(&UNet::new(&mut Pending, &UNetConfig::sd15())), 859_520_964);
+    let mut names: Vec<String> = Parts::of(&UNet::new(&mut Pending, &UNetConfig::sd15()))
+        .parameters
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     names.sort();
     names.dedup();
     assert_eq!(names.len(), 686);
@@ -164,8 +253,8 @@ fn the_published_shape_is_made_without_its_numbers() {
 
 #[test]
 fn every_parameter_learns() {
-    let unet = UNet::new(&config("").unwrap());
-    initialize(&unet, &mut Generator::manual_seed(1), Keep::Single);
+    let unet = UNet::new(&mut Pending, &config("").unwrap());
+    initialize(&unet, &mut Generator::manual_seed(1), Precision::Single);
     let rng = &mut Generator::manual_seed(2);
     let (x, context) = (rng.randn(&[2, 4, 5, 6]).into(), rng.randn(&[2, 3, 6]).into());
     let loss = |unet: &UNet| {
@@ -216,13 +305,13 @@ fn full_size_networks_compute_what_diffusers_does() {
     let settings = |part: &str| Config::open(folder.join(part).join("config.json")).unwrap();
     let weights = |part: &str| folder.join(part).join("diffusion_pytorch_model.safetensors");
     let pass = &mut Pass::eval();
-    for (keep, tolerance) in [(Keep::Single, 1e-4), (Keep::Half, 1e-2)] {
-        let unet = UNet::new(&UNetConfig::from_config(&settings("unet")).unwrap());
+    for (keep, tolerance) in [(Precision::Single, 1e-4), (Precision::Half, 1e-2)] {
+        let unet = UNet::new(&mut Pending, &UNetConfig::from_config(&settings("unet")).unwrap());
         let loaded = load_weights(&unet, weights("unet"), keep, &|name| Some(name.into())).unwrap();
         let y = unet.forward(&array("x").into(), elements(&array("t")), &array("context").into(), pass);
         let step = difference(&y, &array("noise_pred"));
         drop(unet);
-        let vae = AutoencoderKl::new(&VaeConfig::from_config(&settings("vae")).unwrap());
+        let vae = AutoencoderKl::new(&mut Pending, &VaeConfig::from_config(&settings("vae")).unwrap());
         load_weights(&vae, weights("vae"), keep, &minai::vae::rename).unwrap();
         let decoded = difference(&vae.decode(&array("z").into(), pass), &array("decoded"));
         println!("{keep:?}: step {step:.1e} ({} bytes of weights), decode {decoded:.1e}", loaded.bytes);
@@ -231,8 +320,8 @@ fn full_size_networks_compute_what_diffusers_does() {
 }
 
 fn run(x: &[usize], t: &[f32], context: &[usize]) {
-    let unet = UNet::new(&config("").unwrap());
-    initialize(&unet, &mut Generator::manual_seed(1), Keep::Single);
+    let unet = UNet::new(&mut Pending, &config("").unwrap());
+    initialize(&unet, &mut Generator::manual_seed(1), Precision::Single);
     unet.forward(&Tensor::zeros(x), t, &Tensor::zeros(context), &mut Pass::eval());
 }
 

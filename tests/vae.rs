@@ -7,7 +7,7 @@ use minai::nn::{Parts, Pass};
 use minai::state::{Metadata, StateDict, Value, load, save};
 use minai::tensor::Tensor;
 use minai::vae::{AutoencoderKl, Posterior, VaeConfig, rename};
-use minai::weights::{Config, Keep, initialize, load_weights};
+use minai::weights::{Config, Pending, Precision, initialize, load_weights};
 use std::path::{Path, PathBuf};
 
 /// As far as a result may be off, of the largest number.
@@ -38,8 +38,8 @@ fn config() -> VaeConfig {
     VaeConfig::from_config(&Config::open(paths()[0].join("config.json")).unwrap()).unwrap()
 }
 
-fn model_of(file: &Path, keep: Keep) -> AutoencoderKl {
-    let model = AutoencoderKl::new(&config());
+fn model_of(file: &Path, keep: Precision) -> AutoencoderKl {
+    let model = AutoencoderKl::new(&mut Pending, &config());
     load_weights(&model, file, keep, &rename).unwrap();
     model
 }
@@ -72,27 +72,27 @@ fn errors(model: &AutoencoderKl) -> [f32; 3] {
 
 #[test]
 fn encoder_and_decoder_are_those_of_diffusers() {
-    let errors = errors(&model_of(&weights(), Keep::Single));
+    let errors = errors(&model_of(&weights(), Precision::Single));
     println!("off by {errors:?} of mean, log-variance, image");
     assert!(errors.iter().all(|&error| error < TOLERANCE), "{errors:?}");
 }
 
 #[test]
 fn old_names_are_read() {
-    let errors = errors(&model_of(&paths()[1], Keep::Single));
+    let errors = errors(&model_of(&paths()[1], Precision::Single));
     assert!(errors.iter().all(|&error| error < TOLERANCE), "{errors:?}");
 }
 
 #[test]
 fn half_weights_cost_little() {
-    let errors = errors(&model_of(&weights(), Keep::Half));
+    let errors = errors(&model_of(&weights(), Precision::Half));
     println!("weights in f16: off by {errors:?} of mean, log-variance, image");
     assert!(errors.iter().all(|&error| 0.0 < error && error < 1e-2), "{errors:?}");
 }
 
 #[test]
 fn portrait_and_landscape() {
-    let (model, mut rng) = (model_of(&weights(), Keep::Single), Generator::manual_seed(1));
+    let (model, mut rng) = (model_of(&weights(), Precision::Single), Generator::manual_seed(1));
     let config = config();
     let factor = config.factor();
     for (h, w) in [(1, 3), (3, 2), (2, 5)] {
@@ -107,7 +107,7 @@ fn portrait_and_landscape() {
 /// A batch gives what its images give one by one.
 #[test]
 fn images_of_a_batch_do_not_mix() {
-    let model = model_of(&weights(), Keep::Single);
+    let model = model_of(&weights(), Precision::Single);
     let z = Tensor::from(golden("z"));
     let together = model.decode(&z, &mut Pass::eval());
     for i in 0..z.shape()[0] as isize {
@@ -119,14 +119,14 @@ fn images_of_a_batch_do_not_mix() {
 #[test]
 #[should_panic(expected = "in multiples of 8 expected, shape [1, 3, 64, 60]")]
 fn other_sizes() {
-    let model = model_of(&weights(), Keep::Single);
+    let model = model_of(&weights(), Precision::Single);
     model.encode(&Tensor::zeros(&[1, 3, 64, 60]), &mut Pass::eval());
 }
 
 /// Log-variances are kept within -30 and 20, whatever the weights say.
 #[test]
 fn the_log_variance_is_clamped() {
-    let model = model_of(&weights(), Keep::Single);
+    let model = model_of(&weights(), Precision::Single);
     for (name, parameter) in Parts::of(&model).parameters {
         if name == "quant_conv.weight" {
             parameter.update(|weights| weights.iter_mut().for_each(|w| *w *= 1e4));
@@ -178,9 +178,9 @@ fn gradients_are_slopes() {
         groups: 2,
         scaling_factor: 1.0,
     };
-    let model = AutoencoderKl::new(&config);
+    let model = AutoencoderKl::new(&mut Pending, &config);
     let mut rng = Generator::manual_seed(3);
-    initialize(&model, &mut rng, Keep::Single);
+    initialize(&model, &mut rng, Precision::Single);
     let (image, weights) = (Tensor::from(rng.randn(&[2, 1, 8, 6])), Tensor::from(rng.randn(&[2, 1, 8, 6])));
     let loss = |pass: &mut Pass| {
         let posterior = model.encode(&image, pass);
@@ -205,7 +205,7 @@ fn gradients_are_slopes() {
 
 #[test]
 fn published_sizes() {
-    let model = AutoencoderKl::new(&VaeConfig::sd15());
+    let model = AutoencoderKl::new(&mut Pending, &VaeConfig::sd15());
     let numbers: usize =
         Parts::of(&model).parameters.iter().map(|(_, p)| p.shape().iter().product::<usize>()).sum();
     assert_eq!(numbers, 83_653_863); // as diffusers counts the autoencoder of Stable Diffusion v1
@@ -257,8 +257,8 @@ fn contradicting_configs_are_refused() {
     ] {
         let mut config = config();
         change(&mut config);
-        let model = AutoencoderKl::new(&config);
-        let text = load_weights(&model, weights(), Keep::Single, &rename).unwrap_err().to_string();
+        let model = AutoencoderKl::new(&mut Pending, &config);
+        let text = load_weights(&model, weights(), Precision::Single, &rename).unwrap_err().to_string();
         assert!(text.contains("diffusion_pytorch_model.safetensors") && text.contains('`'), "{text}");
     }
 }
@@ -272,7 +272,9 @@ fn missing_and_superfluous_tensors_are_named() {
     let path = folder.path().join("vae.safetensors");
     let refusal = |state: &StateDict| {
         save(&path, state, &Metadata::new()).unwrap();
-        load_weights(&AutoencoderKl::new(&config()), &path, Keep::Single, &rename).unwrap_err().to_string()
+        load_weights(&AutoencoderKl::new(&mut Pending, &config()), &path, Precision::Single, &rename)
+            .unwrap_err()
+            .to_string()
     };
     let mut fewer = state.clone();
     fewer.remove(name).unwrap();

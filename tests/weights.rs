@@ -2,17 +2,14 @@
 
 use half::{bf16, f16};
 use minai::array::Array;
-use minai::conv::ConvOptions;
+use minai::conv::{Conv2d, ConvOptions};
 use minai::generator::Generator;
-use minai::nn::{Buffer, Layer, Linear, Module, Parameter, Parts, Pass, parameter_count};
-use minai::norm::BatchNorm2d;
+use minai::nn::{Buffer, Init, Layer, Linear, Module, Parameter, Parts, Pass, parameter_count};
+use minai::norm::{BatchNorm2d, GroupNorm, LayerNorm};
 use minai::optimizer::{GradientDescent, Optimizer};
 use minai::state::{Metadata, StateDict, StateError, Value, save, state_dict};
 use minai::tensor::Tensor;
-use minai::weights::{
-    Config, Keep, Loaded, WeightFile, conv2d, group_norm, initialize, layer_norm, linear,
-    linear_without_bias, load_weights, pending,
-};
+use minai::weights::{Config, LoadReport, Pending, Precision, WeightFile, initialize, load_weights};
 use minai_tests::files::Rng;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
@@ -25,7 +22,7 @@ use tempfile::TempDir;
 struct Model {
     one: Linear,
     two: Linear,
-    norm: minai::norm::GroupNorm,
+    norm: GroupNorm,
 }
 
 impl Module for Model {
@@ -37,12 +34,16 @@ impl Module for Model {
 }
 
 fn model() -> Model {
-    Model { one: linear(3, 4), two: linear_without_bias(4, 2), norm: group_norm(2, 4) }
+    Model {
+        one: Linear::new(&mut Pending, 3, 4),
+        two: Linear::without_bias(&mut Pending, 4, 2),
+        norm: GroupNorm::new(2, 4),
+    }
 }
 
 fn filled(seed: u64) -> Model {
     let model = model();
-    initialize(&model, &mut Generator::manual_seed(seed), Keep::Single);
+    initialize(&model, &mut Generator::manual_seed(seed), Precision::Single);
     model
 }
 
@@ -86,15 +87,20 @@ fn assert_helpful(error: &StateError, parts: &[&str]) {
 fn what_was_saved_is_loaded() {
     let (_folder, path) = saved(&filled(1));
     let wanted = state_dict(&filled(1));
-    for (keep, bytes) in [(Keep::Single, 4 * 32), (Keep::Stored, 4 * 32), (Keep::Half, 2 * 20 + 4 * 12)] {
+    for (keep, bytes) in
+        [(Precision::Single, 4 * 32), (Precision::Stored, 4 * 32), (Precision::Half, 2 * 20 + 4 * 12)]
+    {
         let model = model();
         let loaded = load_weights(&model, &path, keep, &same).unwrap();
-        assert_eq!(loaded, Loaded { tensors: 5, numbers: 32, bytes, left_out: vec![] });
+        assert_eq!(loaded, LoadReport { tensors: 5, values: 32, bytes, left_out: vec![] });
         let found = state_dict(&model);
         for name in wanted.keys() {
             for (found, wanted) in values(&found, name).iter().zip(values(&wanted, name)) {
                 let off = (found - wanted).abs();
-                assert!(if keep == Keep::Half { off <= wanted.abs() / 2048.0 } else { off == 0.0 }, "{name}");
+                assert!(
+                    if keep == Precision::Half { off <= wanted.abs() / 2048.0 } else { off == 0.0 },
+                    "{name}"
+                );
             }
         }
     }
@@ -119,7 +125,8 @@ fn halves_stay_halves_and_are_what_they_are() {
             ("norm.bias", Dtype::F64, &[4], f64s),
         ],
     );
-    for (keep, bytes) in [(Keep::Single, 128), (Keep::Stored, 2 * 20 + 4 * 12), (Keep::Half, 2 * 20 + 4 * 12)]
+    for (keep, bytes) in
+        [(Precision::Single, 128), (Precision::Stored, 2 * 20 + 4 * 12), (Precision::Half, 2 * 20 + 4 * 12)]
     {
         let model = model();
         assert_eq!(load_weights(&model, &path, keep, &same).unwrap().bytes, bytes);
@@ -172,23 +179,23 @@ fn names_are_mapped_and_harmless_ones_left_out() {
     save(&path, &state, &Metadata::new()).unwrap();
     let rename = |name: &str| (name != "position_ids").then(|| name.trim_start_matches("model.").to_owned());
     let model = model();
-    let loaded = load_weights(&model, &path, Keep::Stored, &rename).unwrap();
+    let loaded = load_weights(&model, &path, Precision::Stored, &rename).unwrap();
     assert_eq!(loaded.left_out, ["position_ids"]);
     assert_eq!(state_dict(&model), state_dict(&filled(2)));
-    let error = load_weights(&model, &path, Keep::Stored, &same).unwrap_err();
+    let error = load_weights(&model, &path, Precision::Stored, &same).unwrap_err();
     assert_helpful(&error, &["`model.one.bias` is not in the model", "5 more", "renamed.safetensors"]);
     let all_one = |_: &str| Some("one.weight".to_owned());
-    let error = load_weights(&model, &path, Keep::Stored, &all_one).unwrap_err();
+    let error = load_weights(&model, &path, Precision::Stored, &all_one).unwrap_err();
     assert_helpful(&error, &["`one.weight` (`model.norm.bias` in the file) is there twice", "4 more"]);
 }
 
 #[test]
 fn weights_of_another_model_change_nothing() {
     let (folder, path) = saved(&filled(3));
-    let wider = Model { one: linear(3, 5), ..model() };
-    initialize(&wider, &mut Generator::manual_seed(4), Keep::Single);
+    let wider = Model { one: Linear::new(&mut Pending, 3, 5), ..model() };
+    initialize(&wider, &mut Generator::manual_seed(4), Precision::Single);
     let before = state_dict(&wider);
-    let error = load_weights(&wider, &path, Keep::Half, &same).unwrap_err();
+    let error = load_weights(&wider, &path, Precision::Half, &same).unwrap_err();
     assert_helpful(
         &error,
         &[
@@ -204,7 +211,7 @@ fn weights_of_another_model_change_nothing() {
     state.insert("three.weight".into(), Value::F32(Array::new(vec![0.0], &[1])));
     let path = folder.path().join("other.safetensors");
     save(&path, &state, &Metadata::new()).unwrap();
-    let error = load_weights(&model(), &path, Keep::Half, &same).unwrap_err();
+    let error = load_weights(&model(), &path, Precision::Half, &same).unwrap_err();
     assert_helpful(
         &error,
         &["`two.weight` of shape [2, 4] is missing", "`three.weight` is not in the model"],
@@ -213,7 +220,7 @@ fn weights_of_another_model_change_nothing() {
     let mut state = state_dict(&filled(3));
     state.insert("two.weight".into(), Value::I64(Array::new(vec![0; 8], &[2, 4])));
     save(&path, &state, &Metadata::new()).unwrap();
-    let error = load_weights(&model(), &path, Keep::Half, &same).unwrap_err();
+    let error = load_weights(&model(), &path, Precision::Half, &same).unwrap_err();
     assert_helpful(&error, &["`two.weight` is of type I64, the model has floats"]);
 }
 
@@ -228,13 +235,13 @@ fn numbers_that_are_none_or_too_large() {
         );
         save(&path, &state, &Metadata::new()).unwrap();
         let model = filled(6);
-        for keep in [Keep::Single, Keep::Stored, Keep::Half] {
+        for keep in [Precision::Single, Precision::Stored, Precision::Half] {
             let before = state_dict(&model);
             match load_weights(&model, &path, keep, &same) {
-                Ok(_) => assert!(bad == 1e5 && keep != Keep::Half),
+                Ok(_) => assert!(bad == 1e5 && keep != Precision::Half),
                 Err(error) if bad == 1e5 => {
-                    assert_eq!(keep, Keep::Half);
-                    assert_helpful(&error, &["`two.weight`", "65504", "Keep::Single"]);
+                    assert_eq!(keep, Precision::Half);
+                    assert_helpful(&error, &["`two.weight`", "65504", "Precision::Single"]);
                 }
                 Err(error) => {
                     assert_helpful(&error, &["`two.weight`", "NaN", "fetch"]);
@@ -259,7 +266,7 @@ fn buffers_are_loaded_too() {
     trained.0.num_batches_tracked.set(Array::new(vec![7], &[]));
     let (_folder, path) = saved(&trained);
     let fresh = new(0.0);
-    load_weights(&fresh, &path, Keep::Half, &same).unwrap();
+    load_weights(&fresh, &path, Precision::Half, &same).unwrap();
     assert_eq!(state_dict(&fresh), state_dict(&trained));
 }
 
@@ -270,16 +277,15 @@ fn models_without_numbers() {
     let reading = catch_unwind(AssertUnwindSafe(|| model.one.weight.data())).unwrap_err();
     let text = reading.downcast_ref::<String>().unwrap();
     assert!(text.contains("[4, 3]") && text.contains("load_weights"), "{text}");
-    let layer = conv2d(8, 6, 3, ConvOptions { groups: 2, ..ConvOptions::default() });
+    let layer = Conv2d::new(&mut Pending, 8, 6, 3, ConvOptions { groups: 2, ..ConvOptions::default() });
     assert_eq!(layer.weight.shape(), [6, 4, 3, 3]);
-    assert_eq!(layer_norm(5).weight.shape(), [5]);
     // A thousand billion numbers, none of which is there.
-    assert_eq!(linear(1 << 20, 1 << 20).weight.shape(), [1 << 20, 1 << 20]);
+    assert_eq!(Linear::new(&mut Pending, 1 << 20, 1 << 20).weight.shape(), [1 << 20, 1 << 20]);
 }
 
 #[test]
 fn random_numbers_at_the_usual_scale() {
-    struct Wide(Linear, minai::norm::LayerNorm, Parameter);
+    struct Wide(Linear, LayerNorm, Parameter);
     impl Module for Wide {
         fn parts(&self, parts: &mut Parts) {
             parts.module("linear", &self.0);
@@ -288,11 +294,14 @@ fn random_numbers_at_the_usual_scale() {
         }
     }
     let make = |keep| {
-        let model = Wide(linear(400, 300), layer_norm(300), pending(&[50, 100]));
+        let table = Pending.parameter(&[50, 100], &|rng| rng.randn(&[50, 100]));
+        let model = Wide(Linear::new(&mut Pending, 400, 300), LayerNorm::new(&[300]), table);
+        model.1.weight.update(|weight| weight.fill(3.0));
+        model.1.bias.update(|bias| bias.fill(3.0));
         initialize(&model, &mut Generator::manual_seed(7), keep);
         model
     };
-    let (model, half) = (make(Keep::Single), make(Keep::Half));
+    let (model, half) = (make(Precision::Single), make(Precision::Half));
     let most = |parameter: &Parameter| parameter.data().iter().fold(0.0_f32, |most, x| most.max(x.abs()));
     assert!((0.0499..=0.05).contains(&most(&model.0.weight)), "{}", most(&model.0.weight));
     assert!((0.045..=0.05).contains(&most(model.0.bias.as_ref().unwrap())));
@@ -310,8 +319,8 @@ fn random_numbers_at_the_usual_scale() {
 /// Lent numbers become a parameter's own when training wants to change them.
 #[test]
 fn half_weights_can_be_trained_further() {
-    let layer = linear(6, 1);
-    initialize(&layer, &mut Generator::manual_seed(8), Keep::Half);
+    let layer = Linear::new(&mut Pending, 6, 1);
+    initialize(&layer, &mut Generator::manual_seed(8), Precision::Half);
     let x: Tensor = Generator::manual_seed(9).randn(&[16, 6]).into();
     let before = layer.forward(&x, &mut Pass::eval());
     let mut optimizer = Optimizer::new(&layer, GradientDescent { lr: 0.1 });
@@ -442,7 +451,7 @@ fn mutated_files_never_panic() {
                 }
             }
         }
-        let keep = [Keep::Single, Keep::Stored, Keep::Half][seed as usize % 3];
+        let keep = [Precision::Single, Precision::Stored, Precision::Half][seed as usize % 3];
         match load_weights(&model(), &path, keep, &same) {
             Err(error) => assert_helpful(&error, &[]),
             Ok(_) => counts[1] += 1,

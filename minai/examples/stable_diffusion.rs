@@ -18,7 +18,7 @@ use minai::stable_diffusion::{Picture, Request, StableDiffusion, Start};
 use minai::tokenizer::Tokenizer;
 use minai::unet::{UNet, UNetConfig};
 use minai::vae::VaeConfig;
-use minai::weights::{Keep, initialize};
+use minai::weights::{Pending, Precision, initialize};
 use std::error::Error;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::ops::ControlFlow;
@@ -129,7 +129,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let keep = if arguments.half { Keep::Half } else { Keep::Single };
+    let keep = if arguments.half { Precision::Half } else { Precision::Single };
     if arguments.download.is_some() {
         let folder =
             if arguments.model == Path::new("data/tiny-sd") { "data/sd15".into() } else { arguments.model };
@@ -181,7 +181,7 @@ fn download(
     Ok(())
 }
 
-fn open(folder: &Path, keep: Keep) -> Result<StableDiffusion, Box<dyn Error>> {
+fn open(folder: &Path, keep: Precision) -> Result<StableDiffusion, Box<dyn Error>> {
     let start = Instant::now();
     let model = StableDiffusion::open(folder, keep)?;
     let bytes: usize = model.loaded.iter().map(|loaded| loaded.bytes).sum();
@@ -195,7 +195,7 @@ fn open(folder: &Path, keep: Keep) -> Result<StableDiffusion, Box<dyn Error>> {
 }
 
 /// The full size with random weights: the pictures are noise, but time and memory are those of the real ones.
-fn synthetic(keep: Keep) -> Result<StableDiffusion, Box<dyn Error>> {
+fn synthetic(keep: Precision) -> Result<StableDiffusion, Box<dyn Error>> {
     let start = Instant::now();
     let data = data_folder()
         .ok_or("--synthetic needs the vocabulary in the course's folder data: run it from there")?;
@@ -272,7 +272,7 @@ fn draw(mut model: StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn
         return Err(error);
     }
     // The U-Net has done its work: the decoder can have its memory.
-    model.unet = UNet::new(&model.unet.config().clone());
+    model.unet = UNet::new(&mut Pending, &model.unet.config().clone());
     let start = Instant::now();
     let picture = model.decode(&latents).remove(0);
     println!("decoded in {:.1} s", start.elapsed().as_secs_f64());

@@ -1,5 +1,5 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e26d7a3819f008be
+// nbs:hash 93f22f87c53fbf15
 //! Activation functions as free functions; `relu`, `tanh`, `sigmoid` and `exp` are methods of [`Tensor`].
 
 // %% notebooks/12_init.ipynb ac-functions
@@ -28,7 +28,7 @@ pub fn silu(x: &Tensor) -> Tensor {
     activate("silu", Activation::Silu, x)
 }
 
-/// x Φ(x), with the distribution function Φ of a normal number (Hendrycks and Gimpel 2016).
+/// x Φ(x), with the distribution function Φ of the standard normal distribution (Hendrycks and Gimpel 2016).
 pub fn gelu(x: &Tensor) -> Tensor {
     activate("gelu", Activation::Gelu, x)
 }
@@ -60,6 +60,10 @@ pub struct LeakyRelu {
 
 impl Module for LeakyRelu {
     fn parts(&self, _: &mut Parts) {}
+
+    fn describe(&self) -> String {
+        format!("negative_slope={}", self.slope)
+    }
 }
 
 impl Layer for LeakyRelu {
@@ -68,6 +72,7 @@ impl Layer for LeakyRelu {
     }
 }
 
+// %% notebooks/12_init.ipynb ac-general
 /// A leaky relu moved down: `leaky_relu(x, leak) - shift`, so that its outputs can have the mean 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GeneralRelu {
@@ -79,10 +84,97 @@ pub struct GeneralRelu {
 
 impl Module for GeneralRelu {
     fn parts(&self, _: &mut Parts) {}
+
+    fn describe(&self) -> String {
+        format!("leak={}, shift={}", self.leak, self.shift)
+    }
 }
 
 impl Layer for GeneralRelu {
     fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
         leaky_relu(x, self.leak) - self.shift
+    }
+}
+
+// %% notebooks/12_init.ipynb ac-silu
+/// [`silu`] as a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Silu;
+
+impl Module for Silu {
+    fn parts(&self, _: &mut Parts) {}
+}
+
+impl Layer for Silu {
+    fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
+        silu(x)
+    }
+}
+
+// %% notebooks/12_init.ipynb ac-gelu
+/// How [`Gelu`] computes Φ, the distribution function of the standard normal distribution: PyTorch's option `approximate`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Approximate {
+    /// Exactly, as [`gelu`].
+    #[default]
+    None,
+    /// By a hyperbolic tangent, as [`gelu_tanh`].
+    Tanh,
+}
+
+/// [`gelu`] as a layer; `Gelu::default()` is exact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gelu {
+    /// The form.
+    pub approximate: Approximate,
+}
+
+impl Module for Gelu {
+    fn parts(&self, _: &mut Parts) {}
+
+    fn describe(&self) -> String {
+        match self.approximate {
+            Approximate::None => "approximate='none'".into(),
+            Approximate::Tanh => "approximate='tanh'".into(),
+        }
+    }
+}
+
+impl Layer for Gelu {
+    fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
+        match self.approximate {
+            Approximate::None => gelu(x),
+            Approximate::Tanh => gelu_tanh(x),
+        }
+    }
+}
+
+// %% notebooks/12_init.ipynb ac-sigmoid
+/// 1 / (1 + e⁻ˣ) as a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sigmoid;
+
+impl Module for Sigmoid {
+    fn parts(&self, _: &mut Parts) {}
+}
+
+impl Layer for Sigmoid {
+    fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
+        x.sigmoid()
+    }
+}
+
+// %% notebooks/12_init.ipynb ac-tanh
+/// The hyperbolic tangent as a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tanh;
+
+impl Module for Tanh {
+    fn parts(&self, _: &mut Parts) {}
+}
+
+impl Layer for Tanh {
+    fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
+        x.tanh()
     }
 }

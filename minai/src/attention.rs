@@ -1,5 +1,5 @@
 // Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e0df6ef5b94d6db7
+// nbs:hash d4aeaeaab20a7d4d
 //! Scaled dot product attention.
 
 // %% notebooks/32_clip_text.ipynb at-sdpa
@@ -53,4 +53,121 @@ fn attention_shape(q: &[usize], k: &[usize], v: &[usize]) -> (kernels::attention
         value_width: *value_width,
     };
     (shape, [before, &[*queries, *value_width]].concat())
+}
+
+// %% notebooks/32_clip_text.ipynb at-multi
+/// (n, length, width) to (n, heads, length, width / heads).
+#[track_caller]
+fn split_heads(x: &Tensor, heads: usize) -> Tensor {
+    let &[n, length, width] = x.shape() else {
+        panic!("multi_head: (n, length, width) expected, shape {:?}", x.shape())
+    };
+    assert!(heads > 0 && width.is_multiple_of(heads), "multi_head: {heads} heads for shape {:?}", x.shape());
+    let shape = [n, length, heads, width / heads].map(|size| size as isize);
+    x.reshape(&shape).transpose(1, 2)
+}
+
+/// [`scaled_dot_product_attention`] in `heads` parts of the width, each on its own: from queries (n, queries, width), keys
+/// and values (n, keys, width) to (n, queries, width). Vaswani et al. 2017, section 3.2.2.
+///
+/// # Panics
+/// If the shapes are not these, or `heads` does not divide the width.
+#[track_caller]
+pub fn multi_head(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: Mask) -> Tensor {
+    let [q, k, v] = [split_heads(q, heads), split_heads(k, heads), split_heads(v, heads)];
+    let y = scaled_dot_product_attention(&q, &k, &v, mask);
+    let [n, heads, queries, width] = [0, 1, 2, 3].map(|axis| y.shape()[axis]);
+    y.transpose(1, 2).reshape(&[n, queries, heads * width].map(|size| size as isize))
+}
+
+// %% notebooks/32_clip_text.ipynb at-layer
+use minai::nn::{Init, Layer, Linear, Module, Parameter, Parts, Pass};
+use std::fmt;
+
+/// Attention of several heads with its projections: PyTorch's `nn.MultiheadAttention` with `batch_first=True`. As a
+/// [`Layer`] it is self-attention without a mask.
+#[derive(Debug)]
+pub struct MultiheadAttention {
+    /// The number of heads.
+    pub heads: usize,
+    /// (3 · width, width): the rows for queries, then for keys, then for values.
+    pub in_proj_weight: Parameter,
+    /// (3 · width)
+    pub in_proj_bias: Parameter,
+    /// From the heads, side by side, to the result.
+    pub out_proj: Linear,
+}
+
+impl Module for MultiheadAttention {
+    fn parts(&self, parts: &mut Parts) {
+        parts.parameter("in_proj_weight", &self.in_proj_weight);
+        parts.parameter("in_proj_bias", &self.in_proj_bias);
+        parts.module("out_proj", &self.out_proj);
+    }
+
+    fn describe(&self) -> String {
+        format!("embed_dim={}, num_heads={}", self.in_proj_weight.shape()[1], self.heads)
+    }
+}
+
+impl fmt::Display for MultiheadAttention {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self as &dyn Module)
+    }
+}
+
+// %% notebooks/32_clip_text.ipynb at-layer-new
+/// A bias that begins with 0.
+fn zero_bias(init: &mut dyn Init, size: usize) -> Parameter {
+    init.parameter(&[size], &|_| Array::new(vec![0.0; size], &[size]))
+}
+
+impl MultiheadAttention {
+    /// For vectors of this width, with PyTorch's initial weights if `init` is a generator.
+    ///
+    /// # Panics
+    /// If `heads` does not divide `width`.
+    #[track_caller]
+    pub fn new(init: &mut dyn Init, width: usize, heads: usize) -> Self {
+        let divides = heads > 0 && width.is_multiple_of(heads);
+        assert!(divides, "MultiheadAttention: {heads} heads for vectors of width {width}");
+        let mut out_proj = Linear::new(init, width, width);
+        let (shape, bound) = ([3 * width, width], 3f64.sqrt() * (2.0 / (4 * width) as f64).sqrt());
+        let in_proj_weight = init.parameter(&shape, &|rng| rng.uniform(&shape, -bound, bound));
+        let in_proj_bias = zero_bias(init, 3 * width);
+        out_proj.bias = Some(zero_bias(init, width));
+        MultiheadAttention { heads, in_proj_weight, in_proj_bias, out_proj }
+    }
+}
+
+// %% notebooks/32_clip_text.ipynb at-layer-attend
+use minai::linear::linear;
+use ndarray::s;
+
+/// x Wᵀ + b, with third number `i` of the rows of the weight (3 · width, width) and the bias (3 · width).
+#[track_caller]
+fn project_by(x: &Tensor, weight: &Tensor, bias: &Tensor, i: usize) -> Tensor {
+    let width = weight.shape()[1];
+    let (from, to) = (i * width, (i + 1) * width);
+    linear(x, &weight.slice(s![from..to, ..]), Some(&bias.slice(s![from..to])))
+}
+
+impl MultiheadAttention {
+    /// From `q` (n, queries, width), and `k` and `v` (n, keys, width), to (n, queries, width).
+    ///
+    /// # Panics
+    /// If the shapes are not these.
+    #[track_caller]
+    pub fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: Mask, pass: &mut Pass) -> Tensor {
+        let (weight, bias) = (pass.get(&self.in_proj_weight), pass.get(&self.in_proj_bias));
+        let [q, k, v] = [(q, 0), (k, 1), (v, 2)].map(|(x, i)| project_by(x, &weight, &bias, i));
+        let seen = multi_head(&q, &k, &v, self.heads, mask);
+        pass.call("out_proj", &self.out_proj, &seen)
+    }
+}
+
+impl Layer for MultiheadAttention {
+    fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
+        self.attend(x, x, x, Mask::None, pass)
+    }
 }

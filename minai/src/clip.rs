@@ -1,13 +1,13 @@
 // Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash db5f24d4c4d35a65
-//! CLIP's text encoder: from 77 tokens to 77 rows of numbers that say what each means where it stands.
+// nbs:hash 8412ca50f1b9091d
+//! CLIP's text encoder: from 77 tokens to 77 vectors that say what each means where it stands.
 
-use crate::attention::scaled_dot_product_attention;
-use crate::embedding::embedding;
+use crate::attention::multi_head;
+use crate::embedding::Embedding;
 
 // %% notebooks/32_clip_text.ipynb cl-config
 use minai::state::StateError;
-use minai::weights::{self, Config};
+use minai::weights::{Config, size_or};
 
 /// Which function stands between the two linear layers of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +25,9 @@ pub struct ClipConfig {
     pub vocabulary: usize,
     /// The most tokens of a text (`max_position_embeddings`).
     pub positions: usize,
-    /// Numbers for each token (`hidden_size`).
+    /// Size of the vector of each token (`hidden_size`).
     pub width: usize,
-    /// Numbers between the two linear layers of a block (`intermediate_size`).
+    /// Its size between the two linear layers of a block (`intermediate_size`).
     pub inner: usize,
     /// Blocks (`num_hidden_layers`).
     pub layers: usize,
@@ -59,18 +59,12 @@ impl ClipConfig {
     /// # Errors
     /// When a value is of a wrong type, is out of range, or asks for what is not supported: with its key.
     pub fn from_config(config: &Config) -> Result<Self, StateError> {
-        let size = |key: &str, default, most: usize| match config.usize_or(key, default)? {
-            size if (1..=most).contains(&size) => Ok(size),
-            size => {
-                Err(config.error(key, &format!("is {size}, where 1 to {most} is possible; correct the file")))
-            }
-        };
+        let size = |key: &str, default, most| size_or(config, key, default, most);
         let activation = match config.text_or("hidden_act", "quick_gelu")?.as_str() {
             "quick_gelu" => HiddenAct::QuickGelu,
             "gelu" => HiddenAct::Gelu,
             other => {
-                let what =
-                    format!("is `{other:.80}`, of which nothing is known here but `quick_gelu` and `gelu`");
+                let what = format!("is `{other:.80}`; only `quick_gelu` and `gelu` are supported");
                 return Err(config.error("hidden_act", &what));
             }
         };
@@ -99,10 +93,11 @@ impl ClipConfig {
 
 // %% notebooks/32_clip_text.ipynb cl-attention
 use minai::kernels::attention::Mask;
-use minai::nn::{Layer, Linear, Module, Parts, Pass};
+use minai::nn::{Init, Layer, Linear, Module, Parts, Pass};
 use minai::tensor::Tensor;
 
 /// Self-attention of several heads in which no token sees a later one.
+#[derive(Debug)]
 pub struct ClipAttention {
     heads: usize,
     /// The name in state dicts, and the layer: queries, keys, values.
@@ -111,9 +106,9 @@ pub struct ClipAttention {
 }
 
 impl ClipAttention {
-    /// Without numbers yet.
-    pub fn new(config: &ClipConfig) -> Self {
-        let linear = || weights::linear(config.width, config.width);
+    /// For vectors of the config's width.
+    pub fn new(init: &mut dyn Init, config: &ClipConfig) -> Self {
+        let mut linear = || Linear::new(init, config.width, config.width);
         let projections = ["q_proj", "k_proj", "v_proj"].map(|name| (name, linear()));
         ClipAttention { heads: config.heads, projections, out_proj: linear() }
     }
@@ -130,16 +125,9 @@ impl Module for ClipAttention {
 
 impl Layer for ClipAttention {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
-        let &[n, length, width] = x.shape() else {
-            panic!("ClipAttention: (n, tokens, width) expected, shape {:?}", x.shape())
-        };
-        let [n, length, heads] = [n, length, self.heads].map(|size| size as isize);
-        // (n, tokens, width) -> (n, heads, tokens, width / heads)
-        let [q, k, v] = self.projections.each_ref().map(|(name, projection)| {
-            pass.call(name, projection, x).reshape(&[n, length, heads, -1]).transpose(1, 2)
-        });
-        let heads = scaled_dot_product_attention(&q, &k, &v, Mask::Causal);
-        pass.call("out_proj", &self.out_proj, &heads.transpose(1, 2).reshape(&[n, length, width as isize]))
+        let [q, k, v] = self.projections.each_ref().map(|(name, projection)| pass.call(name, projection, x));
+        let seen = multi_head(&q, &k, &v, self.heads, Mask::Causal);
+        pass.call("out_proj", &self.out_proj, &seen)
     }
 }
 
@@ -148,6 +136,7 @@ use minai::activation::{gelu, quick_gelu};
 use minai::norm::LayerNorm;
 
 /// A block: attention between tokens, then two linear layers for each token, each added to what came in.
+#[derive(Debug)]
 pub struct ClipLayer {
     layer_norm1: LayerNorm,
     self_attn: ClipAttention,
@@ -158,18 +147,18 @@ pub struct ClipLayer {
 }
 
 fn norm(config: &ClipConfig) -> LayerNorm {
-    LayerNorm { eps: config.eps, ..weights::layer_norm(config.width) }
+    LayerNorm { eps: config.eps, ..LayerNorm::new(&[config.width]) }
 }
 
 impl ClipLayer {
-    /// Without numbers yet.
-    pub fn new(config: &ClipConfig) -> Self {
+    /// For vectors of the config's width.
+    pub fn new(init: &mut dyn Init, config: &ClipConfig) -> Self {
         ClipLayer {
             layer_norm1: norm(config),
-            self_attn: ClipAttention::new(config),
+            self_attn: ClipAttention::new(init, config),
             layer_norm2: norm(config),
-            fc1: weights::linear(config.width, config.inner),
-            fc2: weights::linear(config.inner, config.width),
+            fc1: Linear::new(init, config.width, config.inner),
+            fc2: Linear::new(init, config.inner, config.width),
             activation: config.activation,
         }
     }
@@ -201,34 +190,57 @@ impl Layer for ClipLayer {
 
 // %% notebooks/32_clip_text.ipynb cl-text
 use minai::array::Array;
-use minai::nn::Parameter;
-use ndarray::s;
+use std::fmt;
 
 /// The text encoder of CLIP (Radford et al. 2021): a causal transformer with the norms in front.
+#[derive(Debug)]
 pub struct ClipText {
     /// Its sizes.
     pub config: ClipConfig,
-    /// (vocabulary, width)
-    token_embedding: Parameter,
-    /// (positions, width)
-    position_embedding: Parameter,
+    token_embedding: Embedding,
+    position_embedding: Embedding,
     layers: Vec<ClipLayer>,
     final_layer_norm: LayerNorm,
 }
 
+impl Module for ClipText {
+    fn parts(&self, parts: &mut Parts) {
+        parts.module("embeddings.token_embedding", &self.token_embedding);
+        parts.module("embeddings.position_embedding", &self.position_embedding);
+        for (i, layer) in self.layers.iter().enumerate() {
+            parts.module(&format!("encoder.layers.{i}"), layer);
+        }
+        parts.module("final_layer_norm", &self.final_layer_norm);
+    }
+}
+
+impl fmt::Display for ClipText {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self as &dyn Module)
+    }
+}
+
+// %% notebooks/32_clip_text.ipynb cl-text-forward
+/// The rows of a table inside the encoder, under the table's name.
+#[track_caller]
+fn look_up(name: &str, table: &Embedding, indices: &Array<i64>, pass: &mut Pass) -> Tensor {
+    pass.scope(name, table, &[], |pass| table.forward(indices, pass))
+}
+
 impl ClipText {
-    /// Without numbers yet: load them with [`weights::load_weights`] and [`rename`], or make them with [`weights::initialize`].
-    pub fn new(config: &ClipConfig) -> Self {
+    /// A network of these sizes: its weights are drawn if `init` is a generator, or [`Pending`](minai::weights::Pending)
+    /// until a file brings them, whose names [`rename`] knows.
+    pub fn new(init: &mut dyn Init, config: &ClipConfig) -> Self {
         ClipText {
             config: config.clone(),
-            token_embedding: weights::pending(&[config.vocabulary, config.width]),
-            position_embedding: weights::pending(&[config.positions, config.width]),
-            layers: (0..config.layers).map(|_| ClipLayer::new(config)).collect(),
+            token_embedding: Embedding::new(init, config.vocabulary, config.width),
+            position_embedding: Embedding::new(init, config.positions, config.width),
+            layers: (0..config.layers).map(|_| ClipLayer::new(init, config)).collect(),
             final_layer_norm: norm(config),
         }
     }
 
-    /// What each of the `tokens` (n, length) means, behind the final norm: (n, length, width).
+    /// What each of the `tokens` (n, length) means, after the final norm: (n, length, width).
     ///
     /// # Panics
     /// If there are more tokens than positions, or one is not in the vocabulary.
@@ -237,23 +249,13 @@ impl ClipText {
         let (shape, most) = (tokens.shape(), self.config.positions);
         let fits = shape.len() == 2 && shape[1] <= most;
         assert!(fits, "ClipText: (n, up to {most}) tokens expected, shape {shape:?}");
-        let positions = pass.get(&self.position_embedding).slice(s![..shape[1]]);
-        let mut x = embedding(tokens, &pass.get(&self.token_embedding)) + positions;
+        let positions = Array::new((0..shape[1] as i64).collect(), &[shape[1]]);
+        let mut x = look_up("embeddings.token_embedding", &self.token_embedding, tokens, pass);
+        x = x + look_up("embeddings.position_embedding", &self.position_embedding, &positions, pass);
         for (i, layer) in self.layers.iter().enumerate() {
             x = pass.call(&format!("encoder.layers.{i}"), layer, &x);
         }
         pass.call("final_layer_norm", &self.final_layer_norm, &x)
-    }
-}
-
-impl Module for ClipText {
-    fn parts(&self, parts: &mut Parts) {
-        parts.parameter("embeddings.token_embedding.weight", &self.token_embedding);
-        parts.parameter("embeddings.position_embedding.weight", &self.position_embedding);
-        for (i, layer) in self.layers.iter().enumerate() {
-            parts.module(&format!("encoder.layers.{i}"), layer);
-        }
-        parts.module("final_layer_norm", &self.final_layer_norm);
     }
 }
 

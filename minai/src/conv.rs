@@ -1,5 +1,5 @@
 // Owned by notebooks/08_convolutions.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 7322a510d8631046
+// nbs:hash c6463bd6bae9b6ec
 //! Convolution and transposed convolution of images (n, channels, height, width).
 
 // %% notebooks/08_convolutions.ipynb co-options
@@ -17,7 +17,7 @@ pub struct ConvOptions {
     pub padding: usize,
     /// Steps between the weights: 1.
     pub dilation: usize,
-    /// Channels are split into so many groups, each with weights of its own: 1.
+    /// The number of groups of channels, each with weights of its own: 1.
     pub groups: usize,
 }
 
@@ -158,10 +158,10 @@ pub fn conv_transpose2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, opti
 }
 
 // %% notebooks/08_convolutions.ipynb la-conv
-use minai::generator::Generator;
-use minai::nn::{Layer, Module, Parameter, Parts, Pass, initial_bias, initial_weight};
+use minai::nn::{Init, Layer, Module, Parameter, Parts, Pass, initial_bias, initial_weight};
 
 /// A convolution of images (n, channels, height, width) with weights of its own.
+#[derive(Debug)]
 pub struct Conv2d {
     /// (output channels, input channels / groups, kernel, kernel)
     pub weight: Parameter,
@@ -172,15 +172,15 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// With PyTorch's first weights and biases; the kernel has `kernel` rows and columns.
+    /// With PyTorch's initial weights and biases, if `init` is a generator; the kernel has `kernel` rows and columns.
     ///
     /// # Panics
     /// If the groups do not divide the channels.
     #[track_caller]
-    pub fn new(rng: &mut Generator, c_in: usize, c_out: usize, kernel: usize, options: ConvOptions) -> Self {
-        let layer = Self::without_bias(rng, c_in, c_out, kernel, options);
+    pub fn new(init: &mut dyn Init, c_in: usize, c_out: usize, kernel: usize, options: ConvOptions) -> Self {
+        let layer = Self::without_bias(init, c_in, c_out, kernel, options);
         let fan_in = c_in / options.groups * kernel * kernel;
-        Conv2d { bias: Some(initial_bias(rng, c_out, fan_in)), ..layer }
+        Conv2d { bias: Some(initial_bias(init, c_out, fan_in)), ..layer }
     }
 
     /// The same without a bias, for layers that are followed by a norm.
@@ -189,7 +189,7 @@ impl Conv2d {
     /// If the groups do not divide the channels.
     #[track_caller]
     pub fn without_bias(
-        rng: &mut Generator,
+        init: &mut dyn Init,
         c_in: usize,
         c_out: usize,
         kernel: usize,
@@ -198,9 +198,17 @@ impl Conv2d {
         let groups = options.groups;
         let divides = groups > 0 && c_in.is_multiple_of(groups) && c_out.is_multiple_of(groups);
         assert!(divides, "Conv2d: {groups} groups of {c_in} input and {c_out} output channels");
-        let weight = initial_weight(rng, &[c_out, c_in / groups, kernel, kernel]);
+        let weight = initial_weight(init, &[c_out, c_in / groups, kernel, kernel]);
         Conv2d { weight, bias: None, options }
     }
+}
+
+// %% notebooks/08_convolutions.ipynb la-conv-module
+use std::fmt;
+
+/// `, padding=(1, 1)`, or nothing for the usual value.
+fn describe_pair(name: &str, value: usize, usual: usize) -> String {
+    if value == usual { String::new() } else { format!(", {name}=({value}, {value})") }
 }
 
 impl Module for Conv2d {
@@ -210,11 +218,27 @@ impl Module for Conv2d {
             parts.parameter("bias", bias);
         }
     }
+
+    fn describe(&self) -> String {
+        let (shape, ConvOptions { stride, padding, dilation, groups }) = (self.weight.shape(), self.options);
+        let [c_out, c_in, h, w] = [shape[0], shape[1] * groups, shape[2], shape[3]];
+        let mut text = format!("{c_in}, {c_out}, kernel_size=({h}, {w}), stride=({stride}, {stride})");
+        text += &describe_pair("padding", padding, 0);
+        text += &describe_pair("dilation", dilation, 1);
+        text += &if groups == 1 { String::new() } else { format!(", groups={groups}") };
+        text + if self.bias.is_some() { "" } else { ", bias=False" }
+    }
 }
 
 impl Layer for Conv2d {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
         let bias = self.bias.as_ref().map(|bias| pass.get(bias));
         conv2d(x, &pass.get(&self.weight), bias.as_ref(), self.options)
+    }
+}
+
+impl fmt::Display for Conv2d {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self as &dyn Module)
     }
 }

@@ -1,5 +1,5 @@
 // Owned by notebooks/15_augment.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ca1066e637d3fb13
+// nbs:hash d48977ff95399050
 //! Layers that leave out some of their input while the network learns.
 
 // %% notebooks/15_augment.ipynb dr-dropout
@@ -24,6 +24,10 @@ pub struct Dropout {
 
 impl Module for Dropout {
     fn parts(&self, _: &mut Parts) {}
+
+    fn describe(&self) -> String {
+        format!("p={}", self.p)
+    }
 }
 
 impl Layer for Dropout {
@@ -45,6 +49,10 @@ pub struct Dropout2d {
 
 impl Module for Dropout2d {
     fn parts(&self, _: &mut Parts) {}
+
+    fn describe(&self) -> String {
+        format!("p={}", self.p)
+    }
 }
 
 impl Layer for Dropout2d {

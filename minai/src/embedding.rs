@@ -1,6 +1,6 @@
 // Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 808e9c3ab70dd91c
-//! Rows of a table.
+// nbs:hash 0342ed34c6cec597
+//! Embedding lookup.
 
 // %% notebooks/32_clip_text.ipynb po-embedding
 use minai::array::Array;
@@ -27,4 +27,48 @@ pub fn embedding(indices: &Array<i64>, weight: &Tensor) -> Tensor {
         let table = kernels::pool::embedding_backward(elements(&g), width, &indices, rows);
         vec![Some(Array::new(table, &[rows, width]))]
     })
+}
+
+// %% notebooks/32_clip_text.ipynb em-layer
+use minai::nn::{Init, Module, Parameter, Parts, Pass};
+use std::fmt;
+
+/// [`embedding`] with a table of its own.
+#[derive(Debug)]
+pub struct Embedding {
+    /// (rows, width)
+    pub weight: Parameter,
+}
+
+impl Embedding {
+    /// A table of this size. A generator draws it from the standard normal distribution, as PyTorch does.
+    pub fn new(init: &mut dyn Init, rows: usize, width: usize) -> Self {
+        Embedding { weight: init.parameter(&[rows, width], &|rng| rng.randn(&[rows, width])) }
+    }
+
+    /// The rows that `indices` name: of the shape of `indices`, and then width.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[track_caller]
+    pub fn forward(&self, indices: &Array<i64>, pass: &mut Pass) -> Tensor {
+        embedding(indices, &pass.get(&self.weight))
+    }
+}
+
+impl Module for Embedding {
+    fn parts(&self, parts: &mut Parts) {
+        parts.parameter("weight", &self.weight);
+    }
+
+    fn describe(&self) -> String {
+        let shape = self.weight.shape();
+        format!("{}, {}", shape[0], shape[1])
+    }
+}
+
+impl fmt::Display for Embedding {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self as &dyn Module)
+    }
 }

@@ -1,17 +1,17 @@
 // Owned by notebooks/11_activations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 0f8a48809fa2132c
+// nbs:hash 4d64fc279a7bdd75
 //! What comes out of layers at each training step: mean, standard deviation, histogram, dead units.
 
 // %% notebooks/11_activations.ipynb st-bins
 use minai::array::Array;
 use minai::learner::{Callback, Flow, Learner, Task};
-use minai::nn::{Hook, Layer, Mode};
+use minai::nn::{Hook, Mode, Module};
 use minai::state::{StateDict, Value};
 use minai::tensor::{Tensor, contiguous, elements};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// The intervals of a histogram: `count` equal ones between two numbers. What lies outside counts in the first or
+/// The intervals of a histogram: `count` equal ones between two values. What lies outside counts in the first or
 /// the last one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bins {
@@ -24,7 +24,7 @@ pub struct Bins {
 }
 
 impl Bins {
-    /// How many of the numbers lie in each interval. NaN counts in the first one.
+    /// How many of the values lie in each interval. NaN counts in the first one.
     pub fn count(&self, numbers: &[f32]) -> Vec<i64> {
         let (mut counts, per_number) = (vec![0; self.count], self.count as f32 / (self.to - self.from));
         for number in numbers {
@@ -37,7 +37,7 @@ impl Bins {
 }
 
 // %% notebooks/11_activations.ipynb st-dead
-/// The share of units that give the same number for all examples, at all places. `y`: (n, units, …).
+/// The share of units that give the same value for all examples, at all places. `y`: (n, units, …).
 ///
 /// # Panics
 /// If `y` has fewer than two axes.
@@ -93,7 +93,7 @@ impl Record {
 
 // %% notebooks/11_activations.ipynb cb-stats
 /// Says of a layer, by its path and itself, whether it is looked at.
-type Choice = Rc<dyn Fn(&str, &dyn Layer) -> bool>;
+type Choice = Rc<dyn Fn(&str, &dyn Module) -> bool>;
 
 /// A callback that keeps a [`Record`] of each chosen layer's outputs, training batch by training batch.
 pub struct ActivationStats {
@@ -104,9 +104,15 @@ pub struct ActivationStats {
     other: Option<Rc<RefCell<Option<Hook>>>>,
 }
 
+impl std::fmt::Debug for ActivationStats {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "ActivationStats {{ bins: {:?}, records: {} }}", self.bins, self.records.borrow().len())
+    }
+}
+
 impl ActivationStats {
     /// Looks at the layers for which `chosen` is true: `|path, layer| layer.name() == "Relu"`.
-    pub fn new(bins: Bins, chosen: impl Fn(&str, &dyn Layer) -> bool + 'static) -> Self {
+    pub fn new(bins: Bins, chosen: impl Fn(&str, &dyn Module) -> bool + 'static) -> Self {
         ActivationStats { chosen: Rc::new(chosen), bins, records: Rc::default(), other: None }
     }
 
@@ -118,9 +124,9 @@ impl ActivationStats {
     /// A hook that writes to our records, and calls the other one.
     fn hook(&self, other: Rc<RefCell<Option<Hook>>>) -> Hook {
         let (chosen, bins, records) = (self.chosen.clone(), self.bins, self.records.clone());
-        Box::new(move |path, layer, x, y| {
+        Box::new(move |path, layer, inputs, y| {
             if let Some(other) = other.borrow_mut().as_mut() {
-                other(path, layer, x, y);
+                other(path, layer, inputs, y);
             }
             if chosen(path, layer) {
                 let mut records = records.borrow_mut();
@@ -221,7 +227,7 @@ impl<T: Task> Callback<T> for ActivationStats {
 // %% notebooks/11_activations.ipynb hi-pixels
 impl Record {
     /// The histograms as an image: a column for each step, or, so that there are at most `most`, for each second or
-    /// third one; the highest numbers at the top; ln(1 + count) as brightness. Its pixels row by row, and (rows, columns).
+    /// third one; the highest values at the top; ln(1 + count) as brightness. Its pixels row by row, and (rows, columns).
     pub fn heat(&self, most: usize) -> (Vec<f32>, (usize, usize)) {
         let steps = self.histograms.len();
         let chosen: Vec<_> = self.histograms.iter().step_by(steps.div_ceil(most).max(1)).collect();

@@ -1,5 +1,5 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ba0d5aa809f1fafb
+// nbs:hash 17a765df641d1b60
 //! First weights: by formula (Xavier, Kaiming), or measured and corrected (LSUV).
 
 // %% notebooks/12_init.ipynb in-functions
@@ -61,7 +61,7 @@ pub fn xavier_uniform(rng: &mut Generator, weight: &Parameter, gain: f64) {
     weight.set(rng.uniform(&weight.shape(), -bound, bound));
 }
 
-/// Normal weights for layers with a (leaky) relu behind them (He et al. 2015): variance 2 / ((1 + slope²) · fan).
+/// Normal weights for layers that a (leaky) relu follows (He et al. 2015): variance 2 / ((1 + slope²) · fan).
 #[track_caller]
 pub fn kaiming_normal(rng: &mut Generator, weight: &Parameter, fan: Fan, slope: f64) {
     weight.set(rng.normal(&weight.shape(), 0.0, kaiming(weight, fan, slope)));
@@ -102,7 +102,7 @@ pub struct Before {
 }
 
 /// The layer's own weight of two or more axes, and its bias.
-fn weight_and_bias(layer: &dyn Layer) -> Option<(Parameter, Option<Parameter>)> {
+fn weight_and_bias(layer: &dyn Module) -> Option<(Parameter, Option<Parameter>)> {
     let find = |name: &str| {
         Parts::of(layer).parameters.into_iter().find(|(path, _)| path == name).map(|found| found.1)
     };

@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash d87dded5fb41bdc7
+// nbs:hash 3c106c10f627292c
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 // %% notebooks/10_learner.ipynb le-task
@@ -10,7 +10,7 @@ use minai::generator::Generator;
 use minai::loader::{Batches, DataLoader, Dataset, Plan};
 use minai::loss::cross_entropy;
 use minai::nn::{Layer, Mode, Module, Pass};
-use minai::optimizer::Optimizer;
+use minai::optimizer::{Optimizer, Rule};
 use minai::state::{
     Metadata, StateDict, StateError, Value, load, load_optimizer_state, load_state_dict, optimizer_state,
     save, state_dict,
@@ -41,6 +41,7 @@ pub trait Task {
 
 // %% notebooks/10_learner.ipynb le-classifier
 /// Inputs get scores, one for each class; the loss is the cross-entropy.
+#[derive(Clone, Copy, Debug)]
 pub struct Classifier<L> {
     /// (n, …) → (n, classes)
     pub model: L,
@@ -67,39 +68,64 @@ impl<L: Layer> Task for Classifier<L> {
 }
 
 // %% notebooks/10_learner.ipynb le-error
+/// Where the first value that is not finite came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This layer: its path and its kind.
+    Layer(String),
+    /// None of the layers that were seen, so the loss.
+    Loss,
+    /// Nobody knows: the model runs no layer through [`Pass::call`] or [`Pass::scope`].
+    Unseen,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Origin::Layer(layer) => write!(f, "the first non-finite output came from layer {layer}"),
+            Origin::Loss => {
+                write!(f, "the outputs of all layers are finite, so look at the loss and the targets")
+            }
+            Origin::Unseen => {
+                write!(f, "no layer was seen, because the model runs none by `pass.call` or `pass.scope`")
+            }
+        }
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-fit-error
 /// Why training ended before its time.
 #[derive(Debug)]
 pub enum FitError {
-    /// The loss is no finite number any more.
+    /// The loss is not finite any more.
     Diverged {
         /// The epoch, from 1.
         epoch: usize,
         /// The batch in this epoch, from 1.
         batch: usize,
-        /// The first layer whose output is not finite: its path and its kind.
-        layer: Option<String>,
+        /// Where that began.
+        origin: Origin,
     },
     /// A checkpoint could not be written, or does not belong to this training.
     Checkpoint(StateError),
 }
 
-impl std::error::Error for FitError {}
+// %% notebooks/10_learner.ipynb le-fit-error-text
+const REMEDY: &str = "Try a smaller learning rate, and look for NaN in the inputs";
 
 impl fmt::Display for FitError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            FitError::Diverged { epoch, batch, layer } => {
-                write!(f, "training diverged: in epoch {epoch}, batch {batch}, the loss is not finite; ")?;
-                match layer {
-                    Some(layer) => write!(f, "first went the output of layer {layer}")?,
-                    None => write!(f, "all layers' outputs are finite, so look at the loss and the targets")?,
-                }
-                write!(f, ". Try a smaller learning rate, and look for NaN in the inputs")
-            }
+            FitError::Diverged { epoch, batch, origin } => write!(
+                f,
+                "training diverged: in epoch {epoch}, batch {batch}, the loss is not finite; {origin}. {REMEDY}"
+            ),
             FitError::Checkpoint(error) => error.fmt(f),
         }
     }
 }
+
+impl std::error::Error for FitError {}
 
 // %% notebooks/10_learner.ipynb le-place
 /// Where and how often a training is saved, so that it can go on after anything.
@@ -202,6 +228,12 @@ pub struct Learner<T: Task> {
     /// Boxed without its type: how it is dropped is then the library's code, not compiled in each cell.
     resumed: Option<Box<dyn AsRef<Resumed>>>,
 }
+impl<T: Task> fmt::Debug for Learner<T> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Learner {{ name: {:?}, epoch: {} of {} }}", self.name, self.epoch, self.epochs)
+    }
+}
+
 impl<T: Task> Learner<T> {
     /// A learner about to begin. `rng` goes on with the order of the batches, where it began with the weights.
     pub fn new(name: &str, task: T, optimizer: Optimizer, rng: Generator) -> Self {
@@ -245,7 +277,7 @@ impl<T: Task> Learner<T> {
 }
 
 // %% notebooks/10_learner.ipynb le-callback
-/// How training goes on after a callback was asked.
+/// How training goes on after a callback ran.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flow {
@@ -494,18 +526,21 @@ impl<T: Task> Learner<T> {
 
 // %% notebooks/10_learner.ipynb le-batch
 /// Runs a batch that went wrong again, and finds the first layer whose output is not finite.
-fn first_not_finite(pass: &mut Pass, predict: &mut dyn FnMut(&mut Pass)) -> Option<String> {
-    let first = Rc::new(RefCell::new(None));
+fn first_not_finite(pass: &mut Pass, predict: &mut dyn FnMut(&mut Pass)) -> Origin {
+    let first = Rc::new(RefCell::new(Origin::Unseen));
     let found = first.clone();
-    let look = move |path: &str, layer: &dyn Layer, _: &Tensor, y: &Tensor| {
-        if y.data.iter().any(|y| !y.is_finite()) {
-            found.borrow_mut().get_or_insert_with(|| format!("`{path}` ({})", layer.name()));
+    let look = move |path: &str, module: &dyn Module, _: &[&Tensor], y: &Tensor| {
+        let (mut origin, is_finite) = (found.borrow_mut(), y.data.iter().all(|y| y.is_finite()));
+        match *origin {
+            Origin::Layer(_) => {}
+            _ if is_finite => *origin = Origin::Loss,
+            _ => *origin = Origin::Layer(format!("`{path}` ({})", module.name())),
         }
     };
     let hook = pass.hook.replace(Box::new(look));
     predict(pass);
     pass.hook = hook;
-    first.take()
+    first.replace(Origin::Unseen)
 }
 
 // %% notebooks/10_learner.ipynb le-backward
@@ -516,8 +551,8 @@ fn backward<T: Task>(learner: &mut Learner<T>) -> Result<(), FitError> {
         return Ok(());
     }
     let (task, batch) = (&learner.task, learner.batch.as_ref().expect("the batch that went wrong"));
-    let layer = first_not_finite(&mut learner.pass, &mut |pass| drop(task.predict(batch, pass)));
-    Err(FitError::Diverged { epoch: learner.epoch + 1, batch: learner.index + 1, layer })
+    let origin = first_not_finite(&mut learner.pass, &mut |pass| drop(task.predict(batch, pass)));
+    Err(FitError::Diverged { epoch: learner.epoch + 1, batch: learner.index + 1, origin })
 }
 
 // %% notebooks/10_learner.ipynb le-one-batch
@@ -730,9 +765,18 @@ fn sources<B, D: Dataset<Batch = B>, E: Dataset<Batch = B>>(
     [&loaders.train, &loaders.valid]
 }
 
+/// Gives the rule its learning rate and momentum back: what a schedule did to them was for one training only.
+fn give_back(rule: &mut dyn Rule, (lr, momentum): (f32, Option<f32>)) {
+    rule.set_lr(lr);
+    if let Some(momentum) = momentum {
+        rule.set_momentum(momentum);
+    }
+}
+
 impl<T: Task> Learner<T> {
     /// Trains for some epochs; after [`resume`](Self::resume), for what is left of them. When somebody interrupts the
-    /// program, it ends after the step at hand, and [`interrupted`](Self::interrupted) is true.
+    /// program, it ends after the step at hand, and [`interrupted`](Self::interrupted) is true. Afterwards the optimiser
+    /// has the learning rate and the momentum that it had before, whatever callbacks did to them.
     ///
     /// # Errors
     /// When the loss is not finite any more, or a checkpoint cannot be used.
@@ -746,6 +790,9 @@ impl<T: Task> Learner<T> {
         D: Dataset<Batch = T::Batch>,
         E: Dataset<Batch = T::Batch>,
     {
-        all_epochs(self, epochs, sources(loaders), callbacks)
+        let before = (self.optimizer.rule.lr(), self.optimizer.rule.momentum());
+        let result = all_epochs(self, epochs, sources(loaders), callbacks);
+        give_back(&mut *self.optimizer.rule, before);
+        result
     }
 }

@@ -32,6 +32,7 @@ pub mod array;
 pub mod attention;
 pub mod augment;
 pub mod backprop;
+pub mod blocks;
 pub mod callbacks;
 pub mod clip;
 pub mod conv;

@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash f19350aa4d85d51a
+// nbs:hash d80e5037457702e4
 //! Networks: parameters in handles, modules that name them, layers, and what a forward pass carries along.
 
 use crate::generator::Generator;
@@ -12,82 +12,127 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-/// Makes a parameter's numbers when they are wanted: from a file, or from a shorter type.
+/// Computes a parameter's values when they are needed: from a file, or from half precision.
 pub type Source = Rc<dyn Fn() -> Array>;
 
-/// What a parameter holds.
+/// What a parameter holds: a tensor, or a shape and a way to get the values.
 enum Store {
-    Own(Tensor),
-    Lent(Vec<usize>, Source),
+    Ready(Tensor),
+    Lazy(Vec<usize>, Source),
 }
 
-/// Numbers that training changes, in a handle: a clone is the same parameter, not a copy of it.
+/// Weights that training changes, in a handle: a clone is the same parameter, not a copy of it.
 #[derive(Clone)]
 pub struct Parameter(Rc<RefCell<Store>>);
 
-impl Parameter {
-    /// A parameter that begins with these numbers.
-    pub fn new(data: Array) -> Self {
-        Parameter(Rc::new(RefCell::new(Store::Own(Tensor::parameter(data)))))
-    }
-
-    /// A parameter of this shape whose numbers `source` makes at each use, until something wants to change them.
-    pub fn lent(shape: &[usize], source: Source) -> Self {
-        Parameter(Rc::new(RefCell::new(Store::Lent(shape.to_vec(), source))))
-    }
-
-    /// The same parameter with numbers that `source` makes, of the shape that the parameter has; it is not asked yet.
-    pub fn lend(&self, source: Source) {
-        let shape = self.shape();
-        *self.0.borrow_mut() = Store::Lent(shape, source);
-    }
-
-    /// The parameter as a tensor: gradients flow into it. Numbers that were lent become its own.
-    pub fn tensor(&self) -> Tensor {
-        self.own(|tensor| tensor.clone())
-    }
-
-    /// The numbers as they are now; the memory is shared until one of the two changes.
-    pub fn data(&self) -> Array {
+/// The shape only: models are printed, and have millions of values. For these see [`data`](Parameter::data).
+impl fmt::Debug for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match &*self.0.borrow() {
-            Store::Own(tensor) => tensor.data.clone(),
-            Store::Lent(_, source) => source(),
+            Store::Ready(tensor) => write!(f, "Parameter({:?})", tensor.shape()),
+            Store::Lazy(shape, _) => write!(f, "Parameter({shape:?}, lazy)"),
         }
+    }
+}
+
+// %% notebooks/06_training.ipynb nn-parameter-make
+fn parameter(store: Store) -> Parameter {
+    Parameter(Rc::new(RefCell::new(store)))
+}
+
+impl Parameter {
+    /// A parameter with these initial values.
+    pub fn new(data: Array) -> Self {
+        parameter(Store::Ready(Tensor::parameter(data)))
+    }
+
+    /// A parameter of this shape whose values `source` computes at each use, until something changes them.
+    pub fn lazy(shape: &[usize], source: Source) -> Self {
+        parameter(Store::Lazy(shape.to_vec(), source))
+    }
+
+    /// Gives up the values: from now on `source` computes them, in the parameter's shape.
+    pub fn make_lazy(&self, source: Source) {
+        let shape = self.shape();
+        *self.0.borrow_mut() = Store::Lazy(shape, source);
+    }
+
+    /// Whether the two are one parameter.
+    pub fn is(&self, other: &Parameter) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
     }
 
     /// The size of each axis.
     pub fn shape(&self) -> Vec<usize> {
         match &*self.0.borrow() {
-            Store::Own(tensor) => tensor.shape().to_vec(),
-            Store::Lent(shape, _) => shape.clone(),
+            Store::Ready(tensor) => tensor.shape().to_vec(),
+            Store::Lazy(shape, _) => shape.clone(),
+        }
+    }
+}
+
+// %% notebooks/06_training.ipynb nn-parameter-values
+/// Runs `work` on the parameter's tensor, loading lazy values first.
+fn with_tensor<T>(parameter: &Parameter, work: impl FnOnce(&mut Tensor) -> T) -> T {
+    let mut store = parameter.0.borrow_mut();
+    if let Store::Lazy(_, source) = &*store {
+        *store = Store::Ready(Tensor::parameter(source()));
+    }
+    match &mut *store {
+        Store::Ready(tensor) => work(tensor),
+        Store::Lazy(..) => unreachable!("loaded above"),
+    }
+}
+
+impl Parameter {
+    /// The parameter as a tensor: gradients flow into it. Lazy values are loaded, and kept.
+    pub fn tensor(&self) -> Tensor {
+        with_tensor(self, |tensor| tensor.clone())
+    }
+
+    /// The values as they are now; the memory is shared until one of the two changes.
+    pub fn data(&self) -> Array {
+        match &*self.0.borrow() {
+            Store::Ready(tensor) => tensor.data.clone(),
+            Store::Lazy(_, source) => source(),
         }
     }
 
-    /// Replaces the numbers.
+    /// Changes the values in place: nothing is copied, unless something else still holds them.
+    pub fn update(&self, change: impl FnOnce(&mut [f32])) {
+        with_tensor(self, |tensor| {
+            change(tensor.data.as_slice_mut().expect("parameters lie in row-major order"));
+        });
+    }
+}
+
+// %% notebooks/06_training.ipynb nn-parameter-grad
+#[track_caller]
+fn check_shape(parameter: &Parameter, new: &[usize]) {
+    let now = parameter.shape();
+    assert!(now == new, "Parameter::set: shape {new:?} for a parameter of shape {now:?}");
+}
+
+impl Parameter {
+    /// Replaces the values.
     ///
     /// # Panics
     /// If the shapes differ.
     #[track_caller]
     pub fn set(&self, data: Array) {
-        let (now, new) = (self.shape(), data.shape());
-        assert!(now == new, "Parameter::set: shape {new:?} for a parameter of shape {now:?}");
+        check_shape(self, data.shape());
         let mut store = self.0.borrow_mut();
         match &mut *store {
-            Store::Own(tensor) => tensor.data = data,
-            Store::Lent(..) => *store = Store::Own(Tensor::parameter(data)),
+            Store::Ready(tensor) => tensor.data = data,
+            Store::Lazy(..) => *store = Store::Ready(Tensor::parameter(data)),
         }
-    }
-
-    /// Changes the numbers in place: nothing is copied, unless something else still holds them.
-    pub fn update(&self, change: impl FnOnce(&mut [f32])) {
-        self.own(|tensor| change(tensor.data.as_slice_mut().expect("parameters lie in row-major order")));
     }
 
     /// The gradient that the backward pass left; `None` before the first one.
     pub fn grad(&self) -> Option<Array> {
         match &*self.0.borrow() {
-            Store::Own(tensor) => tensor.grad(),
-            Store::Lent(..) => None,
+            Store::Ready(tensor) => tensor.grad(),
+            Store::Lazy(..) => None,
         }
     }
 
@@ -97,39 +142,13 @@ impl Parameter {
     /// If the shapes differ.
     #[track_caller]
     pub fn set_grad(&self, gradient: Array) {
-        self.own(|tensor| tensor.set_grad(gradient));
+        with_tensor(self, |tensor| tensor.set_grad(gradient));
     }
 
     /// Forgets the gradient.
     pub fn zero_grad(&self) {
-        if let Store::Own(tensor) = &*self.0.borrow() {
+        if let Store::Ready(tensor) = &*self.0.borrow() {
             tensor.zero_grad();
-        }
-    }
-
-    /// Whether the two are one parameter.
-    pub fn is(&self, other: &Parameter) -> bool {
-        Rc::ptr_eq(&self.0, &other.0)
-    }
-
-    /// Does something with the parameter's own numbers; such as were lent are read now.
-    fn own<T>(&self, work: impl FnOnce(&mut Tensor) -> T) -> T {
-        let mut store = self.0.borrow_mut();
-        if let Store::Lent(_, source) = &*store {
-            *store = Store::Own(Tensor::parameter(source()));
-        }
-        match &mut *store {
-            Store::Own(tensor) => work(tensor),
-            Store::Lent(..) => unreachable!("read above"),
-        }
-    }
-}
-
-impl fmt::Debug for Parameter {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match &*self.0.borrow() {
-            Store::Own(tensor) => f.debug_tuple("Parameter").field(tensor).finish(),
-            Store::Lent(shape, _) => write!(f, "Parameter(lent, shape {shape:?})"),
         }
     }
 }
@@ -140,17 +159,17 @@ impl fmt::Debug for Parameter {
 pub struct Buffer<T = f32>(Rc<RefCell<Array<T>>>);
 
 impl<T: Clone> Buffer<T> {
-    /// A buffer that begins with these numbers.
+    /// A buffer with these initial values.
     pub fn new(data: Array<T>) -> Self {
         Buffer(Rc::new(RefCell::new(data)))
     }
 
-    /// The numbers as they are now.
+    /// The values as they are now.
     pub fn get(&self) -> Array<T> {
         self.0.borrow().clone()
     }
 
-    /// Replaces the numbers.
+    /// Replaces the values.
     ///
     /// # Panics
     /// If the shapes differ.
@@ -188,6 +207,22 @@ impl From<&Buffer<i64>> for AnyBuffer {
     }
 }
 
+// %% notebooks/06_training.ipynb nn-inside
+/// A module inside others, as it is printed: `(0): Linear(in_features=784, …)`.
+#[derive(Debug)]
+struct Inside {
+    depth: usize,
+    name: String,
+    kind: &'static str,
+    options: String,
+}
+
+/// `Linear` of `minai::nn::Linear`.
+fn last_word(path: &'static str) -> &'static str {
+    let path = path.split('<').next().unwrap_or(path);
+    path.rsplit("::").next().unwrap_or(path)
+}
+
 // %% notebooks/06_training.ipynb nn-module
 /// Something that has parameters, and names for them.
 pub trait Module {
@@ -198,23 +233,31 @@ pub trait Module {
     fn name(&self) -> &'static str {
         last_word(std::any::type_name::<Self>())
     }
-}
 
-/// `Linear` of `minai::nn::Linear`.
-fn last_word(path: &'static str) -> &'static str {
-    let path = path.split('<').next().unwrap_or(path);
-    path.rsplit("::").next().unwrap_or(path)
+    /// Its options, as they are printed in the parentheses after the name: `in_features=784, out_features=50`.
+    fn describe(&self) -> String {
+        String::new()
+    }
 }
 
 /// The parts of a module and of all modules inside it, with their full names: `0.weight`.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Parts {
-    /// Where we are: empty, or names with a point behind each.
+    /// Where we are: empty, or names with a point after each.
     path: String,
     /// The parameters, in order.
     pub parameters: Vec<(String, Parameter)>,
     /// The buffers, in order.
     pub buffers: Vec<(String, AnyBuffer)>,
+    /// The modules, in order, to be printed.
+    modules: Vec<Inside>,
+    /// How many modules we are inside of.
+    depth: usize,
+}
+
+// %% notebooks/06_training.ipynb nn-parts
+fn inside(depth: usize, name: &str, module: &dyn Module) -> Inside {
+    Inside { depth, name: name.to_owned(), kind: module.name(), options: module.describe() }
 }
 
 impl Parts {
@@ -237,13 +280,17 @@ impl Parts {
 
     /// Adds all parts of a module inside the module at hand.
     pub fn module(&mut self, name: &str, module: &dyn Module) {
+        self.modules.push(inside(self.depth, name, module));
         let length = self.path.len();
         self.path.extend([name, "."]);
+        self.depth += 1;
         module.parts(self);
+        self.depth -= 1;
         self.path.truncate(length);
     }
 }
 
+// %% notebooks/06_training.ipynb nn-named
 /// The names and parameters of a module, in order. One that appears twice (two layers share it) is named once.
 pub fn named_parameters(module: &dyn Module) -> Vec<(String, Parameter)> {
     let mut named: Vec<(String, Parameter)> = Vec::new();
@@ -255,9 +302,38 @@ pub fn named_parameters(module: &dyn Module) -> Vec<(String, Parameter)> {
     named
 }
 
-/// How many numbers a module's parameters have.
+/// The number of a module's parameters.
 pub fn parameter_count(module: &dyn Module) -> usize {
     named_parameters(module).iter().map(|(_, parameter)| parameter.shape().iter().product::<usize>()).sum()
+}
+
+// %% notebooks/06_training.ipynb nn-print
+/// Prints `kind(options)`; with modules inside, these stand between the parentheses, one a line.
+fn print_module(
+    f: &mut fmt::Formatter,
+    indent: usize,
+    (kind, options): (&str, &str),
+    modules: &[Inside],
+) -> fmt::Result {
+    let Some(first) = modules.first() else { return write!(f, "{kind}({options})") };
+    writeln!(f, "{kind}(")?;
+    if !options.is_empty() {
+        writeln!(f, "{:indent$}  {options}", "")?;
+    }
+    // Each module, and those inside it: they follow, and lie deeper.
+    for group in modules.chunk_by(|_, next| next.depth > first.depth) {
+        let module = &group[0];
+        write!(f, "{:indent$}  ({}): ", "", module.name)?;
+        print_module(f, indent + 2, (module.kind, module.options.as_str()), &group[1..])?;
+        writeln!(f)?;
+    }
+    write!(f, "{:indent$})", "")
+}
+
+impl fmt::Display for dyn Module + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        print_module(f, 0, (self.name(), self.describe().as_str()), &Parts::of(self).modules)
+    }
 }
 
 // %% notebooks/06_training.ipynb nn-pass
@@ -270,8 +346,8 @@ pub enum Mode {
     Eval,
 }
 
-/// Called behind each layer with its path (`0`, `body.2`), the layer, its input and its output.
-pub type Hook = Box<dyn FnMut(&str, &dyn Layer, &Tensor, &Tensor)>;
+/// Called after each layer with its path (`0`, `body.2`), the layer, its inputs and its output.
+pub type Hook = Box<dyn FnMut(&str, &dyn Module, &[&Tensor], &Tensor)>;
 
 /// What one way through a network carries along. Layers keep no mode and no random state of their own.
 pub struct Pass {
@@ -284,15 +360,26 @@ pub struct Pass {
     path: String,
 }
 
+// %% notebooks/06_training.ipynb nn-pass-get
+fn new_pass(mode: Mode, rng: Generator) -> Pass {
+    Pass { mode, rng, hook: None, path: String::new() }
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Pass").field("mode", &self.mode).field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 impl Pass {
-    /// A pass that is to be learned from.
+    /// A pass for training; layers draw from `rng`.
     pub fn train(rng: Generator) -> Self {
-        Pass { mode: Mode::Train, rng, hook: None, path: String::new() }
+        new_pass(Mode::Train, rng)
     }
 
     /// A pass for the result only.
     pub fn eval() -> Self {
-        Pass { mode: Mode::Eval, ..Pass::train(Generator::manual_seed(0)) }
+        new_pass(Mode::Eval, Generator::manual_seed(0))
     }
 
     /// A parameter as this pass needs it: in [`Mode::Eval`] a constant.
@@ -302,33 +389,91 @@ impl Pass {
             Mode::Eval => parameter.data().into(),
         }
     }
+}
 
-    /// Sends `x` through a layer inside the one at hand, which calls it `name`; then the hook has its turn.
+// %% notebooks/06_training.ipynb nn-scope
+/// Makes `path` longer by a name. The length that it had before is the way back.
+fn enter(path: &mut String, name: &str) -> usize {
+    let length = path.len();
+    if length > 0 {
+        path.push('.');
+    }
+    path.push_str(name);
+    length
+}
+
+impl Pass {
+    /// Computes the output of `module`, which is called `name` in the module that holds it, by `run`; then the hook sees it.
+    /// For modules that are no [`Layer`], such as attention between two sequences.
     #[track_caller]
-    pub fn call(&mut self, name: &str, layer: &dyn Layer, x: &Tensor) -> Tensor {
-        let length = self.path.len();
-        if length > 0 {
-            self.path.push('.');
-        }
-        self.path.push_str(name);
-        let y = layer.forward(x, self);
+    pub fn scope<F>(&mut self, name: &str, module: &dyn Module, inputs: &[&Tensor], run: F) -> Tensor
+    where
+        F: FnOnce(&mut Pass) -> Tensor,
+    {
+        let outside = enter(&mut self.path, name);
+        let y = run(self);
         if let Some(mut hook) = self.hook.take() {
-            hook(&self.path, layer, x, &y);
+            hook(&self.path, module, inputs, &y);
             self.hook = Some(hook);
         }
-        self.path.truncate(length);
+        self.path.truncate(outside);
         y
     }
 }
 
-/// A module that makes one tensor of one tensor.
+// %% notebooks/06_training.ipynb nn-layer
+/// A module with one input and one output.
 pub trait Layer: Module {
     /// The output for the input `x`.
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor;
 }
 
+impl fmt::Debug for dyn Layer + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self as &dyn Module)
+    }
+}
+
+impl Pass {
+    /// Sends `x` through `layer`: see [`scope`](Pass::scope).
+    #[track_caller]
+    pub fn call(&mut self, name: &str, layer: &dyn Layer, x: &Tensor) -> Tensor {
+        self.scope(name, layer, &[x], |pass| layer.forward(x, pass))
+    }
+}
+
+// %% notebooks/06_training.ipynb nn-init
+/// Where the parameters of a new layer come from. A [`Generator`] draws their initial values.
+pub trait Init {
+    /// A parameter of this shape. `draw` says how a generator makes its initial values.
+    fn parameter(&mut self, shape: &[usize], draw: &dyn Fn(&mut Generator) -> Array) -> Parameter;
+}
+
+impl Init for Generator {
+    fn parameter(&mut self, _: &[usize], draw: &dyn Fn(&mut Generator) -> Array) -> Parameter {
+        Parameter::new(draw(self))
+    }
+}
+
+// %% notebooks/06_training.ipynb nn-initial
+/// PyTorch's initial weights: uniform within ± 1 / √fan_in, where fan_in is the number of inputs of one output.
+pub fn initial_weight(init: &mut dyn Init, shape: &[usize]) -> Parameter {
+    let fan_in: usize = shape[1..].iter().product();
+    // PyTorch arrives there by Kaiming's formula with a = √5; the same steps give the same last bit.
+    let gain = (2.0 / (1.0 + 5f64.sqrt().powi(2))).sqrt();
+    let bound = 3f64.sqrt() * (gain / (fan_in as f64).sqrt());
+    init.parameter(shape, &|rng| rng.uniform(shape, -bound, bound))
+}
+
+/// PyTorch's initial biases, uniform in the same range.
+pub fn initial_bias(init: &mut dyn Init, outputs: usize, fan_in: usize) -> Parameter {
+    let bound = 1.0 / (fan_in as f64).sqrt();
+    init.parameter(&[outputs], &|rng| rng.uniform(&[outputs], -bound, bound))
+}
+
 // %% notebooks/06_training.ipynb nn-linear
 /// y = x Wᵀ + b, for x (…, inputs).
+#[derive(Debug)]
 pub struct Linear {
     /// (outputs, inputs)
     pub weight: Parameter,
@@ -336,32 +481,23 @@ pub struct Linear {
     pub bias: Option<Parameter>,
 }
 
-/// PyTorch's first weights: uniform within ± 1 / √fan_in, where fan_in is the number of inputs of one output.
-pub fn initial_weight(rng: &mut Generator, shape: &[usize]) -> Parameter {
-    let fan_in: usize = shape[1..].iter().product();
-    // PyTorch arrives there by Kaiming's formula with a = √5; the same steps give the same last bit.
-    let gain = (2.0 / (1.0 + 5f64.sqrt().powi(2))).sqrt();
-    let bound = 3f64.sqrt() * (gain / (fan_in as f64).sqrt());
-    Parameter::new(rng.uniform(shape, -bound, bound))
-}
-
-/// PyTorch's first biases, uniform in the same range.
-pub fn initial_bias(rng: &mut Generator, outputs: usize, fan_in: usize) -> Parameter {
-    let bound = 1.0 / (fan_in as f64).sqrt();
-    Parameter::new(rng.uniform(&[outputs], -bound, bound))
-}
-
 impl Linear {
-    /// With PyTorch's first weights and biases.
-    pub fn new(rng: &mut Generator, inputs: usize, outputs: usize) -> Self {
-        let weight = initial_weight(rng, &[outputs, inputs]);
-        Linear { weight, bias: Some(initial_bias(rng, outputs, inputs)) }
+    /// With PyTorch's initial weights and biases, if `init` is a generator.
+    pub fn new(init: &mut dyn Init, inputs: usize, outputs: usize) -> Self {
+        let layer = Self::without_bias(init, inputs, outputs);
+        Linear { bias: Some(initial_bias(init, outputs, inputs)), ..layer }
     }
 
     /// y = x Wᵀ
-    pub fn without_bias(rng: &mut Generator, inputs: usize, outputs: usize) -> Self {
-        Linear { weight: initial_weight(rng, &[outputs, inputs]), bias: None }
+    pub fn without_bias(init: &mut dyn Init, inputs: usize, outputs: usize) -> Self {
+        Linear { weight: initial_weight(init, &[outputs, inputs]), bias: None }
     }
+}
+
+// %% notebooks/06_training.ipynb nn-linear-module
+/// Whether there is a bias, as PyTorch prints it.
+fn describe_bias(bias: &Option<Parameter>) -> &'static str {
+    if bias.is_some() { "bias=True" } else { "bias=False" }
 }
 
 impl Module for Linear {
@@ -370,6 +506,11 @@ impl Module for Linear {
         if let Some(bias) = &self.bias {
             parts.parameter("bias", bias);
         }
+    }
+
+    fn describe(&self) -> String {
+        let shape = self.weight.shape();
+        format!("in_features={}, out_features={}, {}", shape[1], shape[0], describe_bias(&self.bias))
     }
 }
 
@@ -380,8 +521,15 @@ impl Layer for Linear {
     }
 }
 
+impl fmt::Display for Linear {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self as &dyn Module)
+    }
+}
+
 // %% notebooks/06_training.ipynb nn-relu
 /// max(x, 0)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Relu;
 
 impl Module for Relu {
@@ -395,6 +543,7 @@ impl Layer for Relu {
 }
 
 /// (n, …) becomes (n, the product of the rest).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flatten;
 
 impl Module for Flatten {
@@ -444,5 +593,17 @@ impl Layer for Sequential {
             x = pass.call(&i.to_string(), layer.as_ref(), &x);
         }
         x
+    }
+}
+
+impl fmt::Display for Sequential {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self as &dyn Module)
+    }
+}
+
+impl fmt::Debug for Sequential {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self as &dyn Module)
     }
 }

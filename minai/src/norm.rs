@@ -1,5 +1,5 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ec19c70a3a113a72
+// nbs:hash 8f11eeefb7284c80
 //! Layer, group and batch normalisation.
 
 // %% notebooks/12_init.ipynb no-layer
@@ -28,7 +28,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Tenso
 }
 
 // %% notebooks/12_init.ipynb no-image
-/// (n, channels, the product of the rest) of a shape, if weight and bias have one number for each channel.
+/// (n, channels, the product of the rest) of a shape, if weight and bias have one value for each channel.
 #[track_caller]
 fn image_shape(op: &str, x: &Tensor, weight: &Tensor, bias: &Tensor) -> kernels::norm::Shape {
     let shape = x.shape();
@@ -94,7 +94,7 @@ fn check_groups(op: &str, x: &Tensor, groups: usize) {
 }
 
 // %% notebooks/12_init.ipynb no-batch-norm
-/// What batch normalisation keeps for use after training, one number for each channel.
+/// What batch normalization keeps for use after training, one value for each channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Running {
     /// The mean.
@@ -117,7 +117,7 @@ impl Running {
 /// `x`: (n, channels, …), weight and bias: (channels).
 ///
 /// # Panics
-/// If weight, bias or running statistics do not fit, or a channel has fewer than two numbers.
+/// If weight, bias or running statistics do not fit, or a channel has fewer than two values.
 #[track_caller]
 pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, running: &mut Running, eps: f32) -> Tensor {
     check_running("batch_norm", x, running);
@@ -160,6 +160,7 @@ fn check_running(op: &str, x: &Tensor, running: &Running) {
 
 // %% notebooks/12_init.ipynb no-layers
 use minai::nn::{Buffer, Layer, Mode, Module, Parameter, Parts, Pass};
+use std::fmt;
 
 /// The weight 1 and the bias 0, with which a norm begins.
 fn ones_and_zeros(shape: &[usize]) -> (Parameter, Parameter) {
@@ -169,6 +170,7 @@ fn ones_and_zeros(shape: &[usize]) -> (Parameter, Parameter) {
 }
 
 /// [`layer_norm`] with a weight and a bias of its own.
+#[derive(Debug)]
 pub struct LayerNorm {
     /// The shape of the last axes.
     pub weight: Parameter,
@@ -186,10 +188,20 @@ impl LayerNorm {
     }
 }
 
+// %% notebooks/12_init.ipynb no-layer-module
+/// Names the weight and the bias of a norm.
+fn name_both(parts: &mut Parts, weight: &Parameter, bias: &Parameter) {
+    parts.parameter("weight", weight);
+    parts.parameter("bias", bias);
+}
+
 impl Module for LayerNorm {
     fn parts(&self, parts: &mut Parts) {
-        parts.parameter("weight", &self.weight);
-        parts.parameter("bias", &self.bias);
+        name_both(parts, &self.weight, &self.bias);
+    }
+
+    fn describe(&self) -> String {
+        format!("{:?}, eps={:e}", self.weight.shape(), self.eps)
     }
 }
 
@@ -199,7 +211,15 @@ impl Layer for LayerNorm {
     }
 }
 
+impl fmt::Display for LayerNorm {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self as &dyn Module)
+    }
+}
+
+// %% notebooks/12_init.ipynb no-group-layer
 /// [`group_norm`] with a weight and a bias of its own, for inputs (n, channels, …).
+#[derive(Debug)]
 pub struct GroupNorm {
     /// Into how many groups the channels are divided.
     pub groups: usize,
@@ -212,7 +232,7 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
-    /// For so many groups of so many channels in all.
+    /// `groups` groups over `channels` channels in total.
     pub fn new(groups: usize, channels: usize) -> Self {
         let (weight, bias) = ones_and_zeros(&[channels]);
         GroupNorm { groups, weight, bias, eps: 1e-5 }
@@ -221,8 +241,11 @@ impl GroupNorm {
 
 impl Module for GroupNorm {
     fn parts(&self, parts: &mut Parts) {
-        parts.parameter("weight", &self.weight);
-        parts.parameter("bias", &self.bias);
+        name_both(parts, &self.weight, &self.bias);
+    }
+
+    fn describe(&self) -> String {
+        format!("{}, {}, eps={:e}", self.groups, self.weight.shape()[0], self.eps)
     }
 }
 
@@ -232,9 +255,16 @@ impl Layer for GroupNorm {
     }
 }
 
+impl fmt::Display for GroupNorm {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self as &dyn Module)
+    }
+}
+
 // %% notebooks/12_init.ipynb no-batch-layer
-/// Batch normalisation with a weight, a bias and running statistics of its own, for inputs (n, channels, …): in
+/// Batch normalization with a weight, a bias and running statistics of its own, for inputs (n, channels, …): in
 /// training [`batch_norm`], else [`batch_norm_eval`]. PyTorch has a type for each rank; here one serves all.
+#[derive(Debug)]
 pub struct BatchNorm2d {
     /// (channels)
     pub weight: Parameter,
@@ -244,7 +274,7 @@ pub struct BatchNorm2d {
     pub running_mean: Buffer,
     /// The running variance, unbiased: (channels).
     pub running_var: Buffer,
-    /// How many batches went in: a single number, of shape ().
+    /// How many batches went in, as an array of shape ().
     pub num_batches_tracked: Buffer<i64>,
     /// How much of each batch's statistics goes in; 0.1 at first.
     pub momentum: f32,
@@ -252,20 +282,42 @@ pub struct BatchNorm2d {
     pub eps: f32,
 }
 
+impl Module for BatchNorm2d {
+    fn parts(&self, parts: &mut Parts) {
+        name_both(parts, &self.weight, &self.bias);
+        parts.buffer("running_mean", &self.running_mean);
+        parts.buffer("running_var", &self.running_var);
+        parts.buffer("num_batches_tracked", &self.num_batches_tracked);
+    }
+
+    fn describe(&self) -> String {
+        format!("{}, eps={:e}, momentum={}", self.weight.shape()[0], self.eps, self.momentum)
+    }
+}
+
+impl fmt::Display for BatchNorm2d {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self as &dyn Module)
+    }
+}
+
+// %% notebooks/12_init.ipynb no-batch-forward
+/// Keeps the running statistics after a batch of training.
+fn keep_running(layer: &BatchNorm2d, running: Running) {
+    layer.running_mean.set(running.mean);
+    layer.running_var.set(running.var);
+    let tracked = elements(&layer.num_batches_tracked.get())[0] + 1;
+    layer.num_batches_tracked.set(Array::new(vec![tracked], &[]));
+}
+
 impl BatchNorm2d {
-    /// For so many channels.
+    /// For inputs with this number of channels.
     pub fn new(channels: usize) -> Self {
         let (weight, bias) = ones_and_zeros(&[channels]);
         let Running { mean, var, momentum } = Running::new(channels);
-        BatchNorm2d {
-            weight,
-            bias,
-            running_mean: Buffer::new(mean),
-            running_var: Buffer::new(var),
-            num_batches_tracked: Buffer::new(Array::new(vec![0], &[])),
-            momentum,
-            eps: 1e-5,
-        }
+        let (running_mean, running_var) = (Buffer::new(mean), Buffer::new(var));
+        let num_batches_tracked = Buffer::new(Array::new(vec![0], &[]));
+        BatchNorm2d { weight, bias, running_mean, running_var, num_batches_tracked, momentum, eps: 1e-5 }
     }
 
     /// The running statistics as they are now.
@@ -274,29 +326,14 @@ impl BatchNorm2d {
     }
 }
 
-impl Module for BatchNorm2d {
-    fn parts(&self, parts: &mut Parts) {
-        parts.parameter("weight", &self.weight);
-        parts.parameter("bias", &self.bias);
-        parts.buffer("running_mean", &self.running_mean);
-        parts.buffer("running_var", &self.running_var);
-        parts.buffer("num_batches_tracked", &self.num_batches_tracked);
-    }
-}
-
 impl Layer for BatchNorm2d {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
         let (weight, bias, mut running) = (pass.get(&self.weight), pass.get(&self.bias), self.running());
-        match pass.mode {
-            Mode::Eval => batch_norm_eval(x, &weight, &bias, &running, self.eps),
-            Mode::Train => {
-                let y = batch_norm(x, &weight, &bias, &mut running, self.eps);
-                self.running_mean.set(running.mean);
-                self.running_var.set(running.var);
-                let tracked = elements(&self.num_batches_tracked.get())[0] + 1;
-                self.num_batches_tracked.set(Array::new(vec![tracked], &[]));
-                y
-            }
+        if pass.mode == Mode::Eval {
+            return batch_norm_eval(x, &weight, &bias, &running, self.eps);
         }
+        let y = batch_norm(x, &weight, &bias, &mut running, self.eps);
+        keep_running(self, running);
+        y
     }
 }

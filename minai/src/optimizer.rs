@@ -1,14 +1,14 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 772e4b25fb372ef9
-//! What training does with a gradient: a [`Rule`] for the numbers of one parameter, and the [`Optimizer`] that applies it to all.
+// nbs:hash 18ce9736ee9faa91
+//! What training does with a gradient: a [`Rule`] for one parameter, and the [`Optimizer`] that applies it to all.
 
 use crate::nn::{Module, Parameter, named_parameters};
 
 // %% notebooks/06_training.ipynb op-rule
 use minai::tensor::{contiguous, elements};
 
-/// How the numbers of a parameter change by their gradient. One rule serves all parameters; what it has to
-/// remember from step to step is kept for it.
+/// How a parameter is updated from its gradient. One rule serves all parameters; what it has to remember from step to
+/// step is kept for it.
 pub trait Rule {
     /// What is remembered for each number, zero at first: PyTorch's names, such as `momentum_buffer`.
     fn memory(&self) -> &'static [&'static str] {
@@ -65,6 +65,17 @@ pub struct Optimizer {
     /// For each parameter, what the rule remembers.
     memory: Vec<Vec<Vec<f32>>>,
     steps: u32,
+}
+
+impl std::fmt::Debug for Optimizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let (lr, momentum, parameters) = (self.rule.lr(), self.rule.momentum(), self.parameters.len());
+        write!(
+            f,
+            "Optimizer {{ lr: {lr}, momentum: {momentum:?}, parameters: {parameters}, steps: {} }}",
+            self.steps
+        )
+    }
 }
 
 impl Optimizer {

@@ -1,5 +1,5 @@
 // Owned by notebooks/09_autoencoder.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash c0cee635c3c71a2f
+// nbs:hash f05a258cca2ee26f
 //! Pooling and upsampling of images (n, channels, height, width).
 
 // %% notebooks/09_autoencoder.ipynb po-pool
@@ -43,7 +43,7 @@ pub fn avg_pool2d(x: &Tensor, kernel: usize, options: Pool) -> Tensor {
     })
 }
 
-/// The largest number of each window of `kernel` rows and columns. `x`: (…, h, w). Padding never wins.
+/// The largest value of each window of `kernel` rows and columns. `x`: (…, h, w). Padding never wins.
 ///
 /// # Panics
 /// If `x` has fewer than two axes, or the window does not fit.
@@ -61,7 +61,7 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, options: Pool) -> Tensor {
 }
 
 // %% notebooks/09_autoencoder.ipynb po-upsample
-/// Each number becomes a square of `scale` rows and columns. `x`: (…, h, w).
+/// Each value becomes a square of `scale` rows and columns. `x`: (…, h, w).
 ///
 /// # Panics
 /// If `x` has fewer than two axes, or `scale` is 0.
@@ -80,6 +80,10 @@ pub fn upsample_nearest(x: &Tensor, scale: usize) -> Tensor {
 
 // %% notebooks/09_autoencoder.ipynb la-layers
 use minai::nn::{Layer, Module, Parts, Pass};
+
+fn describe_window(kernel: usize, Pool { stride, padding, .. }: Pool) -> String {
+    format!("kernel_size={kernel}, stride={}, padding={padding}", stride.unwrap_or(kernel))
+}
 
 /// [`avg_pool2d`] as a layer.
 #[derive(Clone, Copy, Debug)]
@@ -102,20 +106,32 @@ pub struct MaxPool2d {
 /// [`upsample_nearest`] as a layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Upsample {
-    /// Rows and columns that each number becomes.
+    /// Rows and columns that each value becomes.
     pub scale: usize,
 }
 
 impl Module for AvgPool2d {
     fn parts(&self, _: &mut Parts) {}
+
+    fn describe(&self) -> String {
+        describe_window(self.kernel, self.options)
+    }
 }
 
 impl Module for MaxPool2d {
     fn parts(&self, _: &mut Parts) {}
+
+    fn describe(&self) -> String {
+        describe_window(self.kernel, self.options)
+    }
 }
 
 impl Module for Upsample {
     fn parts(&self, _: &mut Parts) {}
+
+    fn describe(&self) -> String {
+        format!("scale_factor={}", self.scale)
+    }
 }
 
 impl Layer for AvgPool2d {

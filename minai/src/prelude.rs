@@ -22,11 +22,14 @@ pub use crate::generator::Generator;
 pub use crate::tensor::{Tensor, tensor};
 
 // Networks.
-pub use crate::activation::{GeneralRelu, LeakyRelu};
+pub use crate::activation::{Approximate, Gelu, GeneralRelu, LeakyRelu, Sigmoid, Silu, Tanh};
+pub use crate::attention::MultiheadAttention;
 pub use crate::conv::{Conv2d, ConvOptions};
-pub use crate::dropout::Dropout;
+pub use crate::dropout::{Dropout, Dropout2d};
+pub use crate::embedding::Embedding;
+pub use crate::kernels::attention::Mask;
 pub use crate::loss::{binary_cross_entropy_with_logits, cross_entropy, mse_loss, softmax};
-pub use crate::nn::{Flatten, Layer, Linear, Mode, Module, Parameter, Parts, Pass, Relu, Sequential};
+pub use crate::nn::{Flatten, Init, Layer, Linear, Mode, Module, Parameter, Parts, Pass, Relu, Sequential};
 pub use crate::norm::{BatchNorm2d, GroupNorm, LayerNorm};
 pub use crate::pool::{AvgPool2d, MaxPool2d, Upsample};
 pub use crate::state::{Metadata, load, load_state_dict, save, state_dict};

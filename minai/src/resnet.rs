@@ -1,5 +1,5 @@
 // Owned by notebooks/14_resnet.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 69d98ae4e0f4b0b2
+// nbs:hash 16179c4529002c40
 //! Residual networks (He et al. 2015, <https://arxiv.org/abs/1512.03385>).
 
 // %% notebooks/14_resnet.ipynb re-conv
@@ -14,6 +14,7 @@ use minai::tensor::Tensor;
 const LEAKY: LeakyRelu = LeakyRelu { slope: 0.1 };
 
 /// A convolution without bias and a batch norm, then perhaps a leaky relu.
+#[derive(Debug)]
 pub struct ConvNorm {
     /// Moves over the image.
     pub conv: Conv2d,
@@ -54,6 +55,7 @@ impl Layer for ConvNorm {
 
 // %% notebooks/14_resnet.ipynb re-pool
 /// The mean of each channel: (n, c, h, w) becomes (n, c), whatever the size of the image (Lin, Chen and Yan 2013).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GlobalAveragePool;
 
 impl Module for GlobalAveragePool {
@@ -71,6 +73,7 @@ use minai::kernels::pool::Partial;
 use minai::pool::{Pool, avg_pool2d};
 
 /// A residual block: the activation of shortcut(x) + f(x), where f is two convolutions.
+#[derive(Debug)]
 pub struct ResBlock {
     /// Three by three, from the channels of x to those of the result.
     pub first: ConvNorm,
@@ -78,7 +81,7 @@ pub struct ResBlock {
     pub second: ConvNorm,
     /// One by one, from the channels of x to those of the result; none if they are equally many.
     pub identity: Option<Conv2d>,
-    /// What comes behind the addition.
+    /// What comes after the addition.
     pub activation: LeakyRelu,
     /// 1, or 2 to halve the image.
     pub stride: usize,

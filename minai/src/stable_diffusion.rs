@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 33a529f41a0a9728
+// nbs:hash be94c22b7d78b005
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -98,12 +98,13 @@ pub fn slerp(a: &Tensor, b: &Tensor, part: f64) -> Tensor {
 // %% notebooks/35_pipeline.ipynb op-parts
 use minai::clip::{self, ClipConfig, ClipText};
 use minai::levels::FinalLevel;
+use minai::nn::Module;
 use minai::noise::NoiseSchedule;
 use minai::state::StateError;
 use minai::tokenizer::Tokenizer;
 use minai::unet::{UNet, UNetConfig};
 use minai::vae::{self, AutoencoderKl, VaeConfig};
-use minai::weights::{Config, Keep, Loaded, load_weights};
+use minai::weights::{Config, LoadReport, Pending, Precision, load_weights};
 use std::path::{Path, PathBuf};
 
 /// The file of weights in a part's folder: in single precision if it is there, else in half.
@@ -141,38 +142,58 @@ pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel), StateEr
 }
 
 // %% notebooks/35_pipeline.ipynb op-opens
+/// Opens a part's folder: `make` builds the network from `config.json`, and the file `stem` has its weights, under names
+/// that `rename` knows.
+fn open_part<M: Module>(
+    folder: &Path,
+    stem: &str,
+    rename: &dyn Fn(&str) -> Option<String>,
+    precision: Precision,
+    make: impl FnOnce(&Config) -> Result<M, StateError>,
+) -> Result<(M, LoadReport), StateError> {
+    let model = make(&Config::open(folder.join("config.json"))?)?;
+    let loaded = load_weights(&model, weights_file(folder, stem)?, precision, rename)?;
+    Ok((model, loaded))
+}
+
 /// Opens the folder of a text encoder: `config.json` and `model.safetensors`.
 ///
 /// # Errors
 /// If a file is missing or damaged, or the configuration asks for what is not built here, or contradicts the weights.
-pub fn open_text_encoder(folder: impl AsRef<Path>, keep: Keep) -> Result<(ClipText, Loaded), StateError> {
-    let folder = folder.as_ref();
-    let model = ClipText::new(&ClipConfig::from_config(&Config::open(folder.join("config.json"))?)?);
-    let loaded = load_weights(&model, weights_file(folder, "model")?, keep, &clip::rename)?;
-    Ok((model, loaded))
+pub fn open_text_encoder(
+    folder: impl AsRef<Path>,
+    precision: Precision,
+) -> Result<(ClipText, LoadReport), StateError> {
+    open_part(folder.as_ref(), "model", &clip::rename, precision, |config| {
+        Ok(ClipText::new(&mut Pending, &ClipConfig::from_config(config)?))
+    })
 }
+
+// %% notebooks/35_pipeline.ipynb op-open-networks
+/// The file of weights of U-Net and autoencoder.
+const WEIGHTS: &str = "diffusion_pytorch_model";
 
 /// Opens the folder of a U-Net: `config.json` and `diffusion_pytorch_model.safetensors`.
 ///
 /// # Errors
 /// As [`open_text_encoder`].
-pub fn open_unet(folder: impl AsRef<Path>, keep: Keep) -> Result<(UNet, Loaded), StateError> {
-    let folder = folder.as_ref();
-    let model = UNet::new(&UNetConfig::from_config(&Config::open(folder.join("config.json"))?)?);
-    let same = |name: &str| Some(name.to_owned());
-    let loaded = load_weights(&model, weights_file(folder, "diffusion_pytorch_model")?, keep, &same)?;
-    Ok((model, loaded))
+pub fn open_unet(folder: impl AsRef<Path>, precision: Precision) -> Result<(UNet, LoadReport), StateError> {
+    open_part(folder.as_ref(), WEIGHTS, &|name| Some(name.to_owned()), precision, |config| {
+        Ok(UNet::new(&mut Pending, &UNetConfig::from_config(config)?))
+    })
 }
 
 /// Opens the folder of an autoencoder: `config.json` and `diffusion_pytorch_model.safetensors`.
 ///
 /// # Errors
 /// As [`open_text_encoder`].
-pub fn open_vae(folder: impl AsRef<Path>, keep: Keep) -> Result<(AutoencoderKl, Loaded), StateError> {
-    let folder = folder.as_ref();
-    let model = AutoencoderKl::new(&VaeConfig::from_config(&Config::open(folder.join("config.json"))?)?);
-    let loaded = load_weights(&model, weights_file(folder, "diffusion_pytorch_model")?, keep, &vae::rename)?;
-    Ok((model, loaded))
+pub fn open_vae(
+    folder: impl AsRef<Path>,
+    precision: Precision,
+) -> Result<(AutoencoderKl, LoadReport), StateError> {
+    open_part(folder.as_ref(), WEIGHTS, &vae::rename, precision, |config| {
+        Ok(AutoencoderKl::new(&mut Pending, &VaeConfig::from_config(config)?))
+    })
 }
 
 // %% notebooks/35_pipeline.ipynb op-type
@@ -191,7 +212,15 @@ pub struct StableDiffusion {
     /// How DDIM and PNDM end with it.
     pub last: FinalLevel,
     /// What loading took: text encoder, U-Net, autoencoder.
-    pub loaded: Vec<Loaded>,
+    pub loaded: Vec<LoadReport>,
+}
+
+impl std::fmt::Debug for StableDiffusion {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let (text, unet, vae) = (&self.text_encoder.config, self.unet.config(), &self.vae.config);
+        let mut fields = f.debug_struct("StableDiffusion");
+        fields.field("text_encoder", text).field("unet", unet).field("vae", vae).finish_non_exhaustive()
+    }
 }
 
 impl StableDiffusion {
@@ -201,7 +230,7 @@ impl StableDiffusion {
     /// # Errors
     /// If a file is missing or damaged, a configuration asks for what is not built here, or the parts do not fit each
     /// other. The error names the file, and what to do.
-    pub fn open(folder: impl AsRef<Path>, keep: Keep) -> Result<Self, StateError> {
+    pub fn open(folder: impl AsRef<Path>, precision: Precision) -> Result<Self, StateError> {
         let folder = folder.as_ref();
         let index = Config::open(folder.join("model_index.json"))?;
         let class = index.text("_class_name")?;
@@ -211,9 +240,9 @@ impl StableDiffusion {
         }
         let (schedule, last) = open_schedule(&folder.join("scheduler").join("scheduler_config.json"))?;
         let tokenizer = Tokenizer::open(folder.join("tokenizer"))?;
-        let (text_encoder, text_loaded) = open_text_encoder(folder.join("text_encoder"), keep)?;
-        let (unet, unet_loaded) = open_unet(folder.join("unet"), keep)?;
-        let (vae, vae_loaded) = open_vae(folder.join("vae"), keep)?;
+        let (text_encoder, text_loaded) = open_text_encoder(folder.join("text_encoder"), precision)?;
+        let (unet, unet_loaded) = open_unet(folder.join("unet"), precision)?;
+        let (vae, vae_loaded) = open_vae(folder.join("vae"), precision)?;
         let fits = |what: &str, one: usize, other: usize| match one == other {
             true => Ok(()),
             false => Err(StateError::new(
@@ -248,13 +277,13 @@ impl StableDiffusion {
         Ok(StableDiffusion { tokenizer, text_encoder, unet, vae, schedule, last, loaded })
     }
 
-    /// The networks of these configurations, with no numbers yet: load or initialise them. The schedule is v1's.
+    /// The networks of these configurations, [`Pending`]: load or initialize them. The schedule is v1's.
     pub fn from_configs(tokenizer: Tokenizer, text: &ClipConfig, unet: &UNetConfig, vae: &VaeConfig) -> Self {
         StableDiffusion {
             tokenizer,
-            text_encoder: ClipText::new(text),
-            unet: UNet::new(unet),
-            vae: AutoencoderKl::new(vae),
+            text_encoder: ClipText::new(&mut Pending, text),
+            unet: UNet::new(&mut Pending, unet),
+            vae: AutoencoderKl::new(&mut Pending, vae),
             schedule: NoiseSchedule::stable_diffusion(),
             last: FinalLevel::Weakest,
             loaded: Vec::new(),

@@ -1,9 +1,9 @@
 // Owned by notebooks/14_resnet.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 7154d8fbeea39a6e
+// nbs:hash dcb94993ed1656fc
 //! What each layer of a model makes, holds and computes.
 
 // %% notebooks/14_resnet.ipynb su-types
-use minai::nn::{Layer, Parts, Pass};
+use minai::nn::{Layer, Module, Parameter, Parts, Pass};
 use minai::tensor::Tensor;
 use std::cell::RefCell;
 use std::fmt;
@@ -16,16 +16,23 @@ pub struct Row {
     pub path: String,
     /// What kind of layer it is.
     pub layer: &'static str,
-    /// The shape of its input.
+    /// The shape of its input, of the first one if there are several.
     pub input: Vec<usize>,
     /// The shape of its output.
     pub output: Vec<usize>,
-    /// How many numbers its parameters have, those of layers inside included.
+    /// The number of its parameters, those of layers inside included.
     pub parameters: usize,
     /// How many multiplications its weights take part in for one example, those of layers inside included.
     pub multiplications: usize,
 }
 
+impl Row {
+    fn is_inside(&self, path: &str) -> bool {
+        self.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))
+    }
+}
+
+// %% notebooks/14_resnet.ipynb su-table
 /// A table of a model's layers, in the order in which they finish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -35,11 +42,28 @@ pub struct Summary {
     pub rows: Vec<Row>,
 }
 
+/// How many of the rows a row is inside of. (A name may have points itself, so they are not counted: `down_blocks.0`.)
+fn depth(rows: &[Row], row: &Row) -> usize {
+    rows.iter().filter(|outer| row.is_inside(&outer.path)).count()
+}
+
+/// The parameters and the multiplications of the rows that are inside no other one.
+fn total(rows: &[Row]) -> (usize, usize) {
+    let outer = rows.iter().filter(|row| depth(rows, row) == 0);
+    outer.fold((0, 0), |(p, m), row| (p + row.parameters, m + row.multiplications))
+}
+
+// %% notebooks/14_resnet.ipynb su-levels
+/// The rows for which `choose` has a path, under that path.
+fn select(rows: &[Row], choose: impl Fn(&Row) -> Option<String>) -> Vec<Row> {
+    rows.iter().filter_map(|row| Some(Row { path: choose(row)?, ..row.clone() })).collect()
+}
+
 impl Summary {
     /// The same without the rows that lie deeper than `levels`: 1 leaves only the layers of the model itself.
     pub fn levels(&self, levels: usize) -> Summary {
-        let shallow = |row: &&Row| row.path.matches('.').count() < levels;
-        Summary { input: self.input.clone(), rows: self.rows.iter().filter(shallow).cloned().collect() }
+        let shallow = |row: &Row| (depth(&self.rows, row) < levels).then(|| row.path.clone());
+        Summary { input: self.input.clone(), rows: select(&self.rows, shallow) }
     }
 
     /// The layers inside the one of this path, as if it were the model.
@@ -50,47 +74,64 @@ impl Summary {
     pub fn inside(&self, path: &str) -> Summary {
         let outer = self.rows.iter().find(|row| row.path == path);
         let input = outer.unwrap_or_else(|| panic!("Summary::inside: no layer `{path}`")).input.clone();
-        let inner = |row: &Row| {
-            let path = row.path.strip_prefix(path)?.strip_prefix('.')?.to_owned();
-            Some(Row { path, ..row.clone() })
-        };
-        Summary { input, rows: self.rows.iter().filter_map(inner).collect() }
+        let inner = |row: &Row| row.is_inside(path).then(|| row.path[path.len() + 1..].to_owned());
+        Summary { input, rows: select(&self.rows, inner) }
     }
 
     /// The parameters of all layers of the model, and the multiplications for one example.
     pub fn total(&self) -> (usize, usize) {
-        let outer = self.rows.iter().filter(|row| !row.path.contains('.'));
-        outer.fold((0, 0), |(p, m), row| (p + row.parameters, m + row.multiplications))
+        total(&self.rows)
     }
 }
 
 // %% notebooks/14_resnet.ipynb su-summary
+fn size(parameter: &Parameter) -> usize {
+    parameter.shape().iter().product()
+}
+
+/// How many multiplications the weight takes part in to compute the output `y` for `n` examples. Each of its values is
+/// used once for each place of the output.
+fn uses(weight: &Parameter, y: &Tensor, n: usize) -> usize {
+    let (rows, last) = (weight.shape()[0], y.shape().last().map_or(1, |&size| size.max(1)));
+    // A place has a value for each row of the weight, or only the last axis (attention, which has three such weights in one).
+    let width = if y.shape().contains(&rows) { rows } else { last };
+    size(weight) * (y.data.len() / width) / n
+}
+
+/// The row of a module that has computed `y`; `rows` has those of the layers inside it.
+fn row(rows: &[Row], path: &str, module: &dyn Module, input: Option<&Tensor>, y: &Tensor, n: usize) -> Row {
+    let parameters = Parts::of(module).parameters;
+    // A parameter of the module itself has no point in its name.
+    let is_own = |name: &str| !name.contains('.') && module.name() != "Embedding"; // whose rows are copied
+    let own = parameters.iter().filter(|(name, weight)| is_own(name) && weight.shape().len() > 1);
+    let inside: Vec<Row> = rows.iter().filter(|row| row.is_inside(path)).cloned().collect();
+    Row {
+        path: path.to_owned(),
+        layer: module.name(),
+        input: input.map_or(vec![], |x| x.shape().to_vec()),
+        output: y.shape().to_vec(),
+        parameters: parameters.iter().map(|(_, parameter)| size(parameter)).sum(),
+        multiplications: own.map(|(_, weight)| uses(weight, y, n)).sum::<usize>() + total(&inside).1,
+    }
+}
+
+// %% notebooks/14_resnet.ipynb su-run
 /// What each layer of `model` does with `x`, whose first axis counts examples. The model is used, not trained.
 pub fn summary(model: &dyn Layer, x: &Tensor) -> Summary {
+    summary_of(x, |pass| model.forward(x, pass))
+}
+
+/// The same for a model that takes more than `x`: `run` sends everything through it, as in
+/// `summary_of(&x, |pass| unet.forward(&x, &t, &context, pass))`.
+pub fn summary_of(x: &Tensor, run: impl FnOnce(&mut Pass) -> Tensor) -> Summary {
     let rows = Rc::new(RefCell::new(Vec::new()));
     let (seen, n) = (rows.clone(), x.shape()[0].max(1));
-    let hook = move |path: &str, layer: &dyn Layer, x: &Tensor, y: &Tensor| {
-        let (inside, mut rows) = (format!("{path}."), seen.borrow_mut());
-        let parameters = Parts::of(layer).parameters;
-        // A parameter of the layer itself has no point in its name. Each of a weight's numbers is used once for each
-        // place of the output: its numbers, divided by those of one place, one for each row of the weight.
-        let own = parameters.iter().filter(|(name, weight)| !name.contains('.') && weight.shape().len() > 1);
-        let uses = own.map(|(_, weight)| weight.data().len() * (y.data.len() / weight.shape()[0]) / n);
-        let below = rows
-            .iter()
-            .filter(|row: &&Row| row.path.strip_prefix(&inside).is_some_and(|rest| !rest.contains('.')));
-        let multiplications = uses.sum::<usize>() + below.map(|row| row.multiplications).sum::<usize>();
-        let (path, layer, parameters) = (
-            path.to_owned(),
-            layer.name(),
-            parameters.iter().map(|(_, parameter)| parameter.data().len()).sum(),
-        );
-        let [input, output] = [x, y].map(|tensor| tensor.shape().to_vec());
-        rows.push(Row { path, layer, input, output, parameters, multiplications });
-    };
     let mut pass = Pass::eval();
-    pass.hook = Some(Box::new(hook));
-    model.forward(x, &mut pass);
+    pass.hook = Some(Box::new(move |path, module, inputs, y| {
+        let next = row(&seen.borrow(), path, module, inputs.first().copied(), y, n);
+        seen.borrow_mut().push(next);
+    }));
+    run(&mut pass);
     drop(pass);
     Summary { input: x.shape().to_vec(), rows: rows.take() }
 }

@@ -1,6 +1,8 @@
 // Owned by notebooks/33_unet_conditional.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash f56b2dc2bafbbc98
+// nbs:hash 48aced5df74267e1
 //! The conditional U-Net of Stable Diffusion v1: noisy latents, a time and a text's embedding in, the noise out.
+
+use crate::blocks::{Norms, ResnetBlock, conv1, conv3, image_to_sequence, norm_silu, sequence_to_image};
 
 // %% notebooks/33_unet_conditional.ipynb un-time
 use minai::array::Array;
@@ -95,7 +97,7 @@ impl UNetConfig {
 
 // %% notebooks/33_unet_conditional.ipynb un-fixed
 use minai::state::StateError;
-use minai::weights::{self, Config};
+use minai::weights::Config;
 
 /// The only value of an entry that is known.
 enum Only {
@@ -156,7 +158,7 @@ const FIXED: [(&str, Only); 24] = [
 ];
 
 // %% notebooks/33_unet_conditional.ipynb un-lists
-/// A number for each level, where the file has a list of them, or one for all.
+/// A size for each level, where the file has a list of them, or one for all.
 fn numbers(config: &Config, key: &str, default: usize, levels: usize) -> Result<Vec<usize>, StateError> {
     match (config.usize_or(key, default), config.usizes(key)) {
         (Ok(number), _) => Ok(vec![number; levels]),
@@ -186,7 +188,7 @@ fn kinds(config: &Config, key: &str, names: [&str; 2], levels: usize) -> Result<
 }
 
 // %% notebooks/33_unet_conditional.ipynb un-from
-/// As many levels, layers or heads there may be.
+/// The most levels, layers or heads that are accepted.
 const MOST: usize = 64;
 
 impl UNetConfig {
@@ -259,10 +261,11 @@ impl UNetConfig {
 // %% notebooks/33_unet_conditional.ipynb un-res
 use minai::activation::silu;
 use minai::conv::{Conv2d, ConvOptions};
-use minai::nn::{Layer, Linear, Module, Parts, Pass};
-use minai::norm::{GroupNorm, group_norm_silu};
+use minai::nn::{Init, Layer, Linear, Module, Parts, Pass};
+use minai::norm::GroupNorm;
 
-/// From the waves to what the residual blocks read.
+/// From the waves to what the residual blocks are told.
+#[derive(Debug)]
 struct TimeEmbedding {
     linear_1: Linear,
     linear_2: Linear,
@@ -277,82 +280,39 @@ impl Module for TimeEmbedding {
 
 impl Layer for TimeEmbedding {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
-        let x = silu(&self.linear_1.forward(x, pass));
-        self.linear_2.forward(&x, pass)
+        let x = silu(&pass.call("linear_1", &self.linear_1, x));
+        pass.call("linear_2", &self.linear_2, &x)
     }
 }
 
-impl UNetConfig {
-    /// The width of the time's embedding.
-    fn time_width(&self) -> usize {
-        4 * self.block_out_channels[0]
-    }
+// %% notebooks/33_unet_conditional.ipynb un-time-width
+/// The width of the time's embedding.
+fn time_width(config: &UNetConfig) -> usize {
+    4 * config.block_out_channels[0]
 }
 
-fn norm_silu(norm: &GroupNorm, x: &Tensor, pass: &Pass) -> Tensor {
-    group_norm_silu(x, norm.groups, &pass.get(&norm.weight), &pass.get(&norm.bias), norm.eps)
+/// The norms of the residual blocks.
+fn norms(config: &UNetConfig) -> Norms {
+    Norms { groups: config.norm_num_groups, eps: config.norm_eps }
 }
 
-const SAME: ConvOptions = ConvOptions { stride: 1, padding: 1, dilation: 1, groups: 1 };
-const HALF: ConvOptions = ConvOptions { stride: 2, padding: 1, dilation: 1, groups: 1 };
-
-/// Two convolutions, each behind a group norm and silu, and a way around them; the time is added between them.
-struct ResnetBlock {
-    norm1: GroupNorm,
-    conv1: Conv2d,
-    time_emb_proj: Linear,
-    norm2: GroupNorm,
-    conv2: Conv2d,
-    conv_shortcut: Option<Conv2d>,
+fn resnet_block(init: &mut dyn Init, config: &UNetConfig, channels: (usize, usize)) -> ResnetBlock {
+    ResnetBlock::new(init, channels, norms(config), Some(time_width(config)))
 }
 
-impl ResnetBlock {
-    fn new(config: &UNetConfig, c_in: usize, c_out: usize) -> Self {
-        let norm = |channels| GroupNorm {
-            eps: config.norm_eps,
-            ..weights::group_norm(config.norm_num_groups, channels)
-        };
-        ResnetBlock {
-            norm1: norm(c_in),
-            conv1: weights::conv2d(c_in, c_out, 3, SAME),
-            time_emb_proj: weights::linear(config.time_width(), c_out),
-            norm2: norm(c_out),
-            conv2: weights::conv2d(c_out, c_out, 3, SAME),
-            conv_shortcut: (c_in != c_out).then(|| weights::conv2d(c_in, c_out, 1, ConvOptions::default())),
-        }
-    }
-
-    /// x (n, c_in, h, w) and silu of the time's embedding (1 or n, …): (n, c_out, h, w).
-    fn forward(&self, x: &Tensor, time: &Tensor, pass: &mut Pass) -> Tensor {
-        let y = self.conv1.forward(&norm_silu(&self.norm1, x, pass), pass);
-        let y = y + self.time_emb_proj.forward(time, pass).unsqueeze(-1).unsqueeze(-1);
-        let y = norm_silu(&self.norm2, &y, pass);
-        let y = self.conv2.forward(&y, pass);
-        match &self.conv_shortcut {
-            Some(shortcut) => y + shortcut.forward(x, pass),
-            None => y + x,
-        }
-    }
-}
-
-impl Module for ResnetBlock {
-    fn parts(&self, parts: &mut Parts) {
-        parts.module("norm1", &self.norm1);
-        parts.module("conv1", &self.conv1);
-        parts.module("time_emb_proj", &self.time_emb_proj);
-        parts.module("norm2", &self.norm2);
-        parts.module("conv2", &self.conv2);
-        if let Some(shortcut) = &self.conv_shortcut {
-            parts.module("conv_shortcut", shortcut);
-        }
+impl TimeEmbedding {
+    fn new(init: &mut dyn Init, config: &UNetConfig) -> Self {
+        let (waves, width) = (config.block_out_channels[0], time_width(config));
+        TimeEmbedding { linear_1: Linear::new(init, waves, width), linear_2: Linear::new(init, width, width) }
     }
 }
 
 // %% notebooks/33_unet_conditional.ipynb un-attention
-use minai::attention::scaled_dot_product_attention;
+use minai::attention::multi_head;
 use minai::kernels::attention::Mask;
 
 /// Attention of several heads: queries from `x`, keys and values from `context`.
+#[derive(Debug)]
 struct Attention {
     heads: usize,
     to_q: Linear,
@@ -362,31 +322,23 @@ struct Attention {
 }
 
 impl Attention {
-    fn new(width: usize, context: usize, heads: usize) -> Self {
-        let without_bias = weights::linear_without_bias;
+    fn new(init: &mut dyn Init, width: usize, context: usize, heads: usize) -> Self {
         Attention {
             heads,
-            to_q: without_bias(width, width),
-            to_k: without_bias(context, width),
-            to_v: without_bias(context, width),
-            to_out: weights::linear(width, width),
+            to_q: Linear::without_bias(init, width, width),
+            to_k: Linear::without_bias(init, context, width),
+            to_v: Linear::without_bias(init, context, width),
+            to_out: Linear::new(init, width, width),
         }
     }
 
     /// x (n, places, width) and the context (n, tokens, its width): (n, places, width).
     fn forward(&self, x: &Tensor, context: &Tensor, pass: &mut Pass) -> Tensor {
-        // (n, length, width) to (n, heads, length, width / heads)
-        let split = |x: Tensor| {
-            let [n, length, width] = [0, 1, 2].map(|axis| x.shape()[axis] as isize);
-            let heads = self.heads as isize;
-            x.reshape(&[n, length, heads, width / heads]).transpose(1, 2)
-        };
-        let q = split(self.to_q.forward(x, pass));
-        let k = split(self.to_k.forward(context, pass));
-        let v = split(self.to_v.forward(context, pass));
-        let y = scaled_dot_product_attention(&q, &k, &v, Mask::None);
-        let shape = [0, 1, 2].map(|axis| x.shape()[axis] as isize);
-        self.to_out.forward(&y.transpose(1, 2).reshape(&shape), pass)
+        let q = pass.call("to_q", &self.to_q, x);
+        let k = pass.call("to_k", &self.to_k, context);
+        let v = pass.call("to_v", &self.to_v, context);
+        let y = multi_head(&q, &k, &v, self.heads, Mask::None);
+        pass.call("to_out.0", &self.to_out, &y)
     }
 }
 
@@ -414,14 +366,15 @@ pub fn geglu(x: &Tensor) -> Tensor {
 }
 
 /// Four times as wide inside, with GEGLU.
+#[derive(Debug)]
 struct FeedForward {
     proj: Linear,
     out: Linear,
 }
 
 impl FeedForward {
-    fn new(width: usize) -> Self {
-        FeedForward { proj: weights::linear(width, 8 * width), out: weights::linear(4 * width, width) }
+    fn new(init: &mut dyn Init, width: usize) -> Self {
+        FeedForward { proj: Linear::new(init, width, 8 * width), out: Linear::new(init, 4 * width, width) }
     }
 }
 
@@ -434,15 +387,16 @@ impl Module for FeedForward {
 
 impl Layer for FeedForward {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
-        let x = geglu(&self.proj.forward(x, pass));
-        self.out.forward(&x, pass)
+        let x = geglu(&pass.call("net.0.proj", &self.proj, x));
+        pass.call("net.2", &self.out, &x)
     }
 }
 
 // %% notebooks/33_unet_conditional.ipynb un-block
 use minai::norm::LayerNorm;
 
-/// Self-attention, attention to the text, and a feed-forward layer, each added to what it is given, behind a layer norm.
+/// Self-attention, attention to the text, and a feed-forward layer, each after a layer norm and added to its input.
+#[derive(Debug)]
 struct TransformerBlock {
     norm1: LayerNorm,
     attn1: Attention,
@@ -450,28 +404,6 @@ struct TransformerBlock {
     attn2: Attention,
     norm3: LayerNorm,
     ff: FeedForward,
-}
-
-impl TransformerBlock {
-    fn new(width: usize, context: usize, heads: usize) -> Self {
-        TransformerBlock {
-            norm1: weights::layer_norm(width),
-            attn1: Attention::new(width, width, heads),
-            norm2: weights::layer_norm(width),
-            attn2: Attention::new(width, context, heads),
-            norm3: weights::layer_norm(width),
-            ff: FeedForward::new(width),
-        }
-    }
-
-    fn forward(&self, x: Tensor, context: &Tensor, pass: &mut Pass) -> Tensor {
-        let y = self.norm1.forward(&x, pass);
-        let x = self.attn1.forward(&y, &y, pass) + x;
-        let y = self.norm2.forward(&x, pass);
-        let x = self.attn2.forward(&y, context, pass) + x;
-        let y = self.norm3.forward(&x, pass);
-        self.ff.forward(&y, pass) + x
-    }
 }
 
 impl Module for TransformerBlock {
@@ -485,18 +417,48 @@ impl Module for TransformerBlock {
     }
 }
 
+// %% notebooks/33_unet_conditional.ipynb un-block-forward
+/// Attention from the places `x` to the sequence `context`, under its name in the block.
+fn attend(name: &str, attention: &Attention, x: &Tensor, context: &Tensor, pass: &mut Pass) -> Tensor {
+    pass.scope(name, attention, &[x, context], |pass| attention.forward(x, context, pass))
+}
+
+impl TransformerBlock {
+    fn new(init: &mut dyn Init, width: usize, context: usize, heads: usize) -> Self {
+        TransformerBlock {
+            norm1: LayerNorm::new(&[width]),
+            attn1: Attention::new(init, width, width, heads),
+            norm2: LayerNorm::new(&[width]),
+            attn2: Attention::new(init, width, context, heads),
+            norm3: LayerNorm::new(&[width]),
+            ff: FeedForward::new(init, width),
+        }
+    }
+
+    /// x (n, places, width) and the context (n, tokens, its width): (n, places, width).
+    fn forward(&self, x: &Tensor, context: &Tensor, pass: &mut Pass) -> Tensor {
+        let y = pass.call("norm1", &self.norm1, x);
+        let x = attend("attn1", &self.attn1, &y, &y, pass) + x;
+        let y = pass.call("norm2", &self.norm2, &x);
+        let x = attend("attn2", &self.attn2, &y, context, pass) + x;
+        let y = pass.call("norm3", &self.norm3, &x);
+        pass.call("ff", &self.ff, &y) + x
+    }
+}
+
 // %% notebooks/33_unet_conditional.ipynb un-spatial
-/// The layer before or behind the transformer blocks: the same weights in two shapes.
+/// The layer before or after the transformer blocks: the same weights in two shapes.
+#[derive(Debug)]
 enum Projection {
     Convolution(Conv2d),
     Linear(Linear),
 }
 
 impl Projection {
-    fn new(config: &UNetConfig, width: usize) -> Self {
+    fn new(init: &mut dyn Init, config: &UNetConfig, width: usize) -> Self {
         match config.use_linear_projection {
-            true => Projection::Linear(weights::linear(width, width)),
-            false => Projection::Convolution(weights::conv2d(width, width, 1, ConvOptions::default())),
+            true => Projection::Linear(Linear::new(init, width, width)),
+            false => Projection::Convolution(conv1(init, width, width)),
         }
     }
 
@@ -508,44 +470,14 @@ impl Projection {
     }
 }
 
-/// A picture as a list of its places for the transformer blocks, and back.
+// %% notebooks/33_unet_conditional.ipynb un-transformer
+/// An image as a sequence of its places for the transformer blocks, and back.
+#[derive(Debug)]
 struct SpatialTransformer {
     norm: GroupNorm,
     proj_in: Projection,
     blocks: Vec<TransformerBlock>,
     proj_out: Projection,
-}
-
-impl SpatialTransformer {
-    fn new(config: &UNetConfig, width: usize, heads: usize) -> Self {
-        let block = |_| TransformerBlock::new(width, config.cross_attention_dim, heads);
-        SpatialTransformer {
-            norm: GroupNorm { eps: 1e-6, ..weights::group_norm(config.norm_num_groups, width) },
-            proj_in: Projection::new(config, width),
-            blocks: (0..config.transformer_layers).map(block).collect(),
-            proj_out: Projection::new(config, width),
-        }
-    }
-
-    /// x (n, c, h, w) and the context (n, tokens, width): (n, c, h, w).
-    fn forward(&self, x: &Tensor, context: &Tensor, pass: &mut Pass) -> Tensor {
-        let shape: Vec<isize> = x.shape().iter().map(|&size| size as isize).collect();
-        let places = |x: Tensor| x.reshape(&[shape[0], shape[1], -1]).transpose(1, 2);
-        let picture = |x: Tensor| x.transpose(1, 2).reshape(&shape);
-        let mut y = self.norm.forward(x, pass);
-        y = match &self.proj_in {
-            Projection::Convolution(layer) => places(layer.forward(&y, pass)),
-            Projection::Linear(layer) => layer.forward(&places(y), pass),
-        };
-        for block in &self.blocks {
-            y = block.forward(y, context, pass);
-        }
-        y = match &self.proj_out {
-            Projection::Convolution(layer) => layer.forward(&picture(y), pass),
-            Projection::Linear(layer) => picture(layer.forward(&y, pass)),
-        };
-        y + x
-    }
 }
 
 impl Module for SpatialTransformer {
@@ -559,42 +491,48 @@ impl Module for SpatialTransformer {
     }
 }
 
-// %% notebooks/33_unet_conditional.ipynb un-level
-use minai::pool::upsample_nearest;
-use minai::tensor::cat;
+// %% notebooks/33_unet_conditional.ipynb un-transformer-forward
+/// Added to the variance in the norms of spatial transformers, whatever the config says of other norms.
+const TRANSFORMER_EPS: f32 = 1e-6;
 
-/// A level: residual blocks, each followed by a transformer or none of them, then a change of size, or none at the end.
+impl SpatialTransformer {
+    fn new(init: &mut dyn Init, config: &UNetConfig, width: usize, heads: usize) -> Self {
+        let (layers, context) = (config.transformer_layers, config.cross_attention_dim);
+        SpatialTransformer {
+            norm: Norms { eps: TRANSFORMER_EPS, ..norms(config) }.over(width),
+            proj_in: Projection::new(init, config, width),
+            blocks: (0..layers).map(|_| TransformerBlock::new(init, width, context, heads)).collect(),
+            proj_out: Projection::new(init, config, width),
+        }
+    }
+
+    /// x (n, c, h, w) and the context (n, tokens, width): (n, c, h, w).
+    fn forward(&self, x: &Tensor, context: &Tensor, pass: &mut Pass) -> Tensor {
+        let size = (x.shape()[2], x.shape()[3]);
+        let mut y = pass.call("norm", &self.norm, x);
+        y = match &self.proj_in {
+            Projection::Convolution(layer) => image_to_sequence(&pass.call("proj_in", layer, &y)),
+            Projection::Linear(layer) => pass.call("proj_in", layer, &image_to_sequence(&y)),
+        };
+        for (i, block) in self.blocks.iter().enumerate() {
+            let name = format!("transformer_blocks.{i}");
+            y = pass.scope(&name, block, &[&y, context], |pass| block.forward(&y, context, pass));
+        }
+        y = match &self.proj_out {
+            Projection::Convolution(layer) => pass.call("proj_out", layer, &sequence_to_image(&y, size)),
+            Projection::Linear(layer) => sequence_to_image(&pass.call("proj_out", layer, &y), size),
+        };
+        y + x
+    }
+}
+
+// %% notebooks/33_unet_conditional.ipynb un-level
+/// A level: residual blocks, each perhaps followed by a transformer, then a change of size, except at the end.
+#[derive(Debug)]
 struct Block {
     resnets: Vec<ResnetBlock>,
     attentions: Vec<SpatialTransformer>,
     resample: Option<(&'static str, Conv2d)>,
-}
-
-impl Block {
-    /// `resnets[i]` residual blocks from and to these channels.
-    fn new(config: &UNetConfig, kind: BlockKind, heads: usize, resnets: &[(usize, usize)]) -> Self {
-        let attentions = match kind {
-            BlockKind::Plain => &[],
-            BlockKind::CrossAttention => resnets,
-        };
-        Block {
-            resnets: resnets.iter().map(|&(c_in, c_out)| ResnetBlock::new(config, c_in, c_out)).collect(),
-            attentions: attentions
-                .iter()
-                .map(|&(_, width)| SpatialTransformer::new(config, width, heads))
-                .collect(),
-            resample: None,
-        }
-    }
-
-    /// The i-th residual block and what follows it.
-    fn layer(&self, i: usize, x: &Tensor, (time, context): (&Tensor, &Tensor), pass: &mut Pass) -> Tensor {
-        let x = self.resnets[i].forward(x, time, pass);
-        match self.attentions.get(i) {
-            Some(attention) => attention.forward(&x, context, pass),
-            None => x,
-        }
-    }
 }
 
 impl Module for Block {
@@ -611,7 +549,39 @@ impl Module for Block {
     }
 }
 
-/// Enlarges to this size, each number to a block of equal ones: x (n, c, h, w).
+// %% notebooks/33_unet_conditional.ipynb un-level-layer
+/// What every level reads besides its input: the time's embedding after silu, and the text's.
+type Conditions<'a> = (&'a Tensor, &'a Tensor);
+
+impl Block {
+    /// A residual block from and to each of these channels.
+    fn new(
+        init: &mut dyn Init,
+        config: &UNetConfig,
+        (kind, heads): (BlockKind, usize),
+        channels: &[(usize, usize)],
+    ) -> Self {
+        let resnets = channels.iter().map(|&channels| resnet_block(init, config, channels)).collect();
+        let widths = if kind == BlockKind::Plain { &[] } else { channels };
+        let attentions = widths.iter().map(|&(_, width)| SpatialTransformer::new(init, config, width, heads));
+        Block { resnets, attentions: attentions.collect(), resample: None }
+    }
+
+    /// The i-th residual block and what follows it.
+    fn layer(&self, i: usize, x: &Tensor, (time, text): Conditions, pass: &mut Pass) -> Tensor {
+        let (resnet, name) = (&self.resnets[i], format!("resnets.{i}"));
+        let x = pass.scope(&name, resnet, &[x, time], |pass| resnet.forward_at(x, Some(time), pass));
+        let Some(attention) = self.attentions.get(i) else { return x };
+        let name = format!("attentions.{i}");
+        pass.scope(&name, attention, &[&x, text], |pass| attention.forward(&x, text, pass))
+    }
+}
+
+// %% notebooks/33_unet_conditional.ipynb un-resize
+use minai::pool::upsample_nearest;
+use minai::tensor::cat;
+
+/// Enlarges to this size, each value to a block of equal ones: x (n, c, h, w).
 fn resize_nearest(x: &Tensor, (h, w): (usize, usize)) -> Tensor {
     let (old_h, old_w) = (x.shape()[2], x.shape()[3]);
     if (h, w) == (2 * old_h, 2 * old_w) {
@@ -622,8 +592,91 @@ fn resize_nearest(x: &Tensor, (h, w): (usize, usize)) -> Tensor {
     x.index_select(2, &rows(old_h, h)).index_select(3, &rows(old_w, w))
 }
 
+// %% notebooks/33_unet_conditional.ipynb un-level-forward
+/// What the way down leaves for the way up.
+type Stack = Vec<Tensor>;
+
+impl Block {
+    /// Down a level: the result of each layer goes onto the stack as well.
+    fn down(&self, x: &Tensor, conditions: Conditions, skips: &mut Stack, pass: &mut Pass) -> Tensor {
+        let mut x = x.clone();
+        for i in 0..self.resnets.len() {
+            x = self.layer(i, &x, conditions, pass);
+            skips.push(x.clone());
+        }
+        if let Some((name, conv)) = &self.resample {
+            x = pass.call(name, conv, &x);
+            skips.push(x.clone());
+        }
+        x
+    }
+
+    /// Up a level: each layer also reads what lies on top of the stack.
+    fn up(&self, x: &Tensor, conditions: Conditions, skips: &mut Stack, pass: &mut Pass) -> Tensor {
+        let mut x = x.clone();
+        for i in 0..self.resnets.len() {
+            x = cat(&[&x, &skips.pop().expect("as many as on the way down")], 1);
+            x = self.layer(i, &x, conditions, pass);
+        }
+        if let Some((name, conv)) = &self.resample {
+            // Sizes that are no multiples of 2 were rounded up on the way down: back to what they were.
+            let skip = skips.last().expect("the next level's").shape();
+            x = pass.call(name, conv, &resize_nearest(&x, (skip[2], skip[3])));
+        }
+        x
+    }
+}
+
+// %% notebooks/33_unet_conditional.ipynb un-down
+/// The level of this number on the way down, from the finest.
+fn down_block(init: &mut dyn Init, config: &UNetConfig, level: usize) -> Block {
+    let channels = &config.block_out_channels;
+    let (c_in, c_out) = (channels[level.saturating_sub(1)], channels[level]);
+    let resnets: Vec<_> =
+        (0..config.layers_per_block[level]).map(|i| (if i == 0 { c_in } else { c_out }, c_out)).collect();
+    let block = Block::new(init, config, (config.down_blocks[level], config.heads[level]), &resnets);
+    let options = ConvOptions { stride: 2, padding: 1, ..ConvOptions::default() };
+    let halve = || ("downsamplers.0.conv", Conv2d::new(init, c_out, c_out, 3, options));
+    Block { resample: (level + 1 < channels.len()).then(halve), ..block }
+}
+
+fn mid_block(init: &mut dyn Init, config: &UNetConfig) -> Block {
+    let (last, heads) = (config.block_out_channels.len() - 1, &config.heads);
+    let width = config.block_out_channels[last];
+    let mut block = Block::new(init, config, (BlockKind::CrossAttention, heads[last]), &[(width, width); 2]);
+    block.attentions.truncate(1);
+    block
+}
+
+// %% notebooks/33_unet_conditional.ipynb un-up
+/// What the way down leaves on the stack: channels, the last one on top.
+fn stacked_channels(config: &UNetConfig) -> Vec<usize> {
+    let channels = &config.block_out_channels;
+    let mut skips = vec![channels[0]];
+    for (level, (&width, layers)) in channels.iter().zip(&config.layers_per_block).enumerate() {
+        skips.extend(vec![width; layers + usize::from(level + 1 < channels.len())]);
+    }
+    skips
+}
+
+/// The level that is number `step` on the way up, from the coarsest. `skips` is what is left on the stack.
+fn up_block(init: &mut dyn Init, config: &UNetConfig, step: usize, skips: &mut Vec<usize>) -> Block {
+    let channels = &config.block_out_channels;
+    let level = channels.len() - 1 - step;
+    let (c_out, mut before) = (channels[level], channels[(level + 1).min(channels.len() - 1)]);
+    let mut resnets = Vec::new();
+    for _ in 0..config.layers_per_block[level] + 1 {
+        resnets.push((before + skips.pop().expect("one for each"), c_out));
+        before = c_out;
+    }
+    let block = Block::new(init, config, (config.up_blocks[step], config.heads[level]), &resnets);
+    let double = || ("upsamplers.0.conv", conv3(init, c_out, c_out));
+    Block { resample: (level > 0).then(double), ..block }
+}
+
 // %% notebooks/33_unet_conditional.ipynb un-unet
 /// The U-Net of Stable Diffusion v1 (Rombach et al. 2022): diffusers' `UNet2DConditionModel`, with its names.
+#[derive(Debug)]
 pub struct UNet {
     config: UNetConfig,
     conv_in: Conv2d,
@@ -636,60 +689,30 @@ pub struct UNet {
 }
 
 impl UNet {
-    /// With parameters that have no numbers yet: load them, or initialise them.
-    pub fn new(config: &UNetConfig) -> Self {
-        let (channels, levels) = (&config.block_out_channels, config.block_out_channels.len());
-        let (first, last) = (channels[0], channels[levels - 1]);
-        let down = |level: usize| {
-            let (c_in, c_out) = (channels[level.saturating_sub(1)], channels[level]);
-            let resnets: Vec<_> = (0..config.layers_per_block[level])
-                .map(|i| (if i == 0 { c_in } else { c_out }, c_out))
-                .collect();
-            let resample =
-                (level + 1 < levels).then(|| ("downsamplers.0.conv", weights::conv2d(c_out, c_out, 3, HALF)));
-            Block { resample, ..Block::new(config, config.down_blocks[level], config.heads[level], &resnets) }
-        };
-        // What the way down leaves on the stack: channels, the last one on top.
-        let mut skips = vec![first];
-        for (level, (&width, layers)) in channels.iter().zip(&config.layers_per_block).enumerate() {
-            skips.extend(vec![width; layers + usize::from(level + 1 < levels)]);
-        }
-        let mut before = last;
-        let mut up = |step: usize| {
-            let level = levels - 1 - step;
-            let c_out = channels[level];
-            let mut resnets = Vec::new();
-            for _ in 0..config.layers_per_block[level] + 1 {
-                resnets.push((before + skips.pop().expect("one for each"), c_out));
-                before = c_out;
-            }
-            let resample = (level > 0).then(|| ("upsamplers.0.conv", weights::conv2d(c_out, c_out, 3, SAME)));
-            Block { resample, ..Block::new(config, config.up_blocks[step], config.heads[level], &resnets) }
-        };
-        let mut mid_block =
-            Block::new(config, BlockKind::CrossAttention, config.heads[levels - 1], &[(last, last); 2]);
-        mid_block.attentions.truncate(1);
+    /// A network of this shape: its weights are drawn if `init` is a generator, or [`Pending`](minai::weights::Pending).
+    pub fn new(init: &mut dyn Init, config: &UNetConfig) -> Self {
+        let (levels, first) = (config.block_out_channels.len(), config.block_out_channels[0]);
+        let mut skips = stacked_channels(config);
         UNet {
-            conv_in: weights::conv2d(config.in_channels, first, 3, SAME),
-            time_embedding: TimeEmbedding {
-                linear_1: weights::linear(first, config.time_width()),
-                linear_2: weights::linear(config.time_width(), config.time_width()),
-            },
-            down_blocks: (0..levels).map(down).collect(),
-            mid_block,
-            up_blocks: (0..levels).map(&mut up).collect(),
-            conv_norm_out: GroupNorm {
-                eps: config.norm_eps,
-                ..weights::group_norm(config.norm_num_groups, first)
-            },
-            conv_out: weights::conv2d(first, config.out_channels, 3, SAME),
+            conv_in: conv3(init, config.in_channels, first),
+            time_embedding: TimeEmbedding::new(init, config),
+            down_blocks: (0..levels).map(|level| down_block(init, config, level)).collect(),
+            mid_block: mid_block(init, config),
+            up_blocks: (0..levels).map(|step| up_block(init, config, step, &mut skips)).collect(),
+            conv_norm_out: norms(config).over(first),
+            conv_out: conv3(init, first, config.out_channels),
             config: config.clone(),
         }
     }
+}
 
-    /// The shape of the network.
-    pub fn config(&self) -> &UNetConfig {
-        &self.config
+// %% notebooks/33_unet_conditional.ipynb un-names
+use std::fmt;
+
+/// The modules under their names and numbers: `down_blocks.0`.
+fn numbered(parts: &mut Parts, name: &str, blocks: &[Block]) {
+    for (i, block) in blocks.iter().enumerate() {
+        parts.module(&format!("{name}.{i}"), block);
     }
 }
 
@@ -697,19 +720,42 @@ impl Module for UNet {
     fn parts(&self, parts: &mut Parts) {
         parts.module("conv_in", &self.conv_in);
         parts.module("time_embedding", &self.time_embedding);
-        for (i, block) in self.down_blocks.iter().enumerate() {
-            parts.module(&format!("down_blocks.{i}"), block);
-        }
-        for (i, block) in self.up_blocks.iter().enumerate() {
-            parts.module(&format!("up_blocks.{i}"), block);
-        }
+        numbered(parts, "down_blocks", &self.down_blocks);
+        numbered(parts, "up_blocks", &self.up_blocks);
         parts.module("mid_block", &self.mid_block);
         parts.module("conv_norm_out", &self.conv_norm_out);
         parts.module("conv_out", &self.conv_out);
     }
 }
 
-// %% notebooks/33_unet_conditional.ipynb un-forward
+impl fmt::Display for UNet {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self as &dyn Module)
+    }
+}
+
+// %% notebooks/33_unet_conditional.ipynb un-way
+/// Down all levels, through the middle, and up again.
+fn down_and_up(net: &UNet, mut x: Tensor, conditions: Conditions, pass: &mut Pass) -> Tensor {
+    let (time, text) = conditions;
+    let mut skips = vec![x.clone()];
+    for (i, block) in net.down_blocks.iter().enumerate() {
+        let down = |pass: &mut Pass| block.down(&x, conditions, &mut skips, pass);
+        x = pass.scope(&format!("down_blocks.{i}"), block, &[&x, time, text], down);
+    }
+    let middle = &net.mid_block;
+    x = pass.scope("mid_block", middle, &[&x, time, text], |pass| {
+        let x = middle.layer(0, &x, conditions, pass);
+        middle.layer(1, &x, conditions, pass)
+    });
+    for (i, block) in net.up_blocks.iter().enumerate() {
+        let up = |pass: &mut Pass| block.up(&x, conditions, &mut skips, pass);
+        x = pass.scope(&format!("up_blocks.{i}"), block, &[&x, time, text], up);
+    }
+    x
+}
+
+// %% notebooks/33_unet_conditional.ipynb un-inputs
 #[track_caller]
 fn check_inputs(config: &UNetConfig, x: &Tensor, t: &[f32], context: &Tensor) {
     let UNetConfig { in_channels, cross_attention_dim, .. } = *config;
@@ -725,7 +771,18 @@ fn check_inputs(config: &UNetConfig, x: &Tensor, t: &[f32], context: &Tensor) {
     assert!(t.len() == 1 || t.len() == x[0], "UNet: {} times for x of shape {x:?}, 1 or n expected", t.len());
 }
 
+// %% notebooks/33_unet_conditional.ipynb un-forward
+/// The times as waves (times, width): see [`time_features`].
+fn time_waves(config: &UNetConfig, t: &[f32]) -> Tensor {
+    time_features(t, config.block_out_channels[0], config.flip_sin_to_cos, config.freq_shift)
+}
+
 impl UNet {
+    /// The shape of the network.
+    pub fn config(&self) -> &UNetConfig {
+        &self.config
+    }
+
     /// The noise in `x` (n, channels, h, w) at the times `t`, one for all or one for each, given the embedded texts
     /// `context` (n, tokens, width): of the shape of `x`, with the config's `out_channels`.
     ///
@@ -735,35 +792,11 @@ impl UNet {
     pub fn forward(&self, x: &Tensor, t: &[f32], context: &Tensor, pass: &mut Pass) -> Tensor {
         let config = &self.config;
         check_inputs(config, x, t, context);
-        let waves = time_features(t, config.block_out_channels[0], config.flip_sin_to_cos, config.freq_shift);
         // Each residual block begins with silu of it.
-        let time = silu(&self.time_embedding.forward(&waves, pass));
-        let also = (&time, context);
-        let mut x = self.conv_in.forward(x, pass);
-        let mut skips = vec![x.clone()];
-        for block in &self.down_blocks {
-            for i in 0..block.resnets.len() {
-                x = block.layer(i, &x, also, pass);
-                skips.push(x.clone());
-            }
-            if let Some((_, conv)) = &block.resample {
-                x = conv.forward(&x, pass);
-                skips.push(x.clone());
-            }
-        }
-        x = self.mid_block.layer(0, &x, also, pass);
-        x = self.mid_block.resnets[1].forward(&x, &time, pass);
-        for block in &self.up_blocks {
-            for i in 0..block.resnets.len() {
-                x = cat(&[&x, &skips.pop().expect("as many as on the way down")], 1);
-                x = block.layer(i, &x, also, pass);
-            }
-            if let Some((_, conv)) = &block.resample {
-                // Sizes that are no multiples of 2 were rounded up on the way down: back to what they were.
-                let skip = skips.last().expect("the next level's").shape();
-                x = conv.forward(&resize_nearest(&x, (skip[2], skip[3])), pass);
-            }
-        }
-        self.conv_out.forward(&norm_silu(&self.conv_norm_out, &x, pass), pass)
+        let time = silu(&pass.call("time_embedding", &self.time_embedding, &time_waves(config, t)));
+        let x = pass.call("conv_in", &self.conv_in, x);
+        let x = down_and_up(self, x, (&time, context), pass);
+        let x = norm_silu("conv_norm_out", &self.conv_norm_out, &x, pass);
+        pass.call("conv_out", &self.conv_out, &x)
     }
 }

@@ -1,10 +1,10 @@
 // Owned by notebooks/34_autoencoder_kl.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 729ecf7a8dab8c8f
+// nbs:hash 01218d032db64b7a
 //! AutoencoderKL: from images to latents, an eighth as high and wide, and back.
 
 // %% notebooks/34_autoencoder_kl.ipynb va-config
 use minai::state::StateError;
-use minai::weights::{self, Config};
+use minai::weights::{Config, size_or};
 
 /// The sizes of an autoencoder, as `vae/config.json` gives them.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +21,7 @@ pub struct VaeConfig {
     pub layers: usize,
     /// Into how many groups the norms divide the channels (`norm_num_groups`).
     pub groups: usize,
-    /// With what latents are multiplied for the network that denoises them (`scaling_factor`).
+    /// Factor applied to latents for the network that denoises them (`scaling_factor`).
     pub scaling_factor: f32,
 }
 
@@ -44,12 +44,7 @@ impl VaeConfig {
     /// # Errors
     /// When a value is of a wrong type, is out of range, or asks for what is not supported: with its key.
     pub fn from_config(config: &Config) -> Result<Self, StateError> {
-        let size = |key: &str, default, most: usize| match config.usize_or(key, default)? {
-            size if (1..=most).contains(&size) => Ok(size),
-            size => {
-                Err(config.error(key, &format!("is {size}, where 1 to {most} is possible; correct the file")))
-            }
-        };
+        let size = |key: &str, default, most| size_or(config, key, default, most);
         let this = VaeConfig {
             in_channels: size("in_channels", 3, 1 << 10)?,
             out_channels: size("out_channels", 3, 1 << 10)?,
@@ -109,86 +104,28 @@ fn check_kinds(config: &Config, stages: usize) -> Result<(), StateError> {
 }
 
 // %% notebooks/34_autoencoder_kl.ipynb va-res
+use minai::blocks::{Norms, ResnetBlock, conv1, conv3, image_to_sequence, norm_silu, sequence_to_image};
 use minai::conv::{Conv2d, ConvOptions};
-use minai::nn::{Layer, Module, Parts, Pass};
-use minai::norm::{GroupNorm, group_norm_silu};
+use minai::nn::{Init, Layer, Module, Parts, Pass};
+use minai::norm::GroupNorm;
 use minai::tensor::Tensor;
 
-/// As diffusers has it in this network.
-const EPS: f32 = 1e-6;
-
-fn norm(config: &VaeConfig, channels: usize) -> GroupNorm {
-    GroupNorm { eps: EPS, ..weights::group_norm(config.groups, channels) }
+/// As diffusers has them in this network.
+fn norms(config: &VaeConfig) -> Norms {
+    Norms { groups: config.groups, eps: 1e-6 }
 }
 
-fn norm_silu(norm: &GroupNorm, x: &Tensor, pass: &mut Pass) -> Tensor {
-    group_norm_silu(x, norm.groups, &pass.get(&norm.weight), &pass.get(&norm.bias), norm.eps)
-}
-
-/// A convolution of 3 rows and columns that keeps height and width.
-fn conv3(c_in: usize, c_out: usize) -> Conv2d {
-    weights::conv2d(c_in, c_out, 3, ConvOptions { padding: 1, ..ConvOptions::default() })
-}
-
-fn conv1(c_in: usize, c_out: usize) -> Conv2d {
-    weights::conv2d(c_in, c_out, 1, ConvOptions::default())
-}
-
-/// Twice norm, silu and convolution, added to what came in.
-pub struct VaeResnet {
-    norm1: GroupNorm,
-    conv1: Conv2d,
-    norm2: GroupNorm,
-    conv2: Conv2d,
-    /// Where the number of channels changes.
-    conv_shortcut: Option<Conv2d>,
-}
-
-impl VaeResnet {
-    /// From so many channels to so many, without numbers yet.
-    pub fn new(config: &VaeConfig, c_in: usize, c_out: usize) -> Self {
-        VaeResnet {
-            norm1: norm(config, c_in),
-            conv1: conv3(c_in, c_out),
-            norm2: norm(config, c_out),
-            conv2: conv3(c_out, c_out),
-            conv_shortcut: (c_in != c_out).then(|| conv1(c_in, c_out)),
-        }
-    }
-}
-
-impl Module for VaeResnet {
-    fn parts(&self, parts: &mut Parts) {
-        parts.module("norm1", &self.norm1);
-        parts.module("conv1", &self.conv1);
-        parts.module("norm2", &self.norm2);
-        parts.module("conv2", &self.conv2);
-        if let Some(conv) = &self.conv_shortcut {
-            parts.module("conv_shortcut", conv);
-        }
-    }
-}
-
-impl Layer for VaeResnet {
-    fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
-        // One variable, not four of one name: those would all live to the end.
-        let mut h = norm_silu(&self.norm1, x, pass);
-        h = pass.call("conv1", &self.conv1, &h);
-        h = norm_silu(&self.norm2, &h, pass);
-        h = pass.call("conv2", &self.conv2, &h);
-        match &self.conv_shortcut {
-            Some(conv) => pass.call("conv_shortcut", conv, x) + h,
-            None => x + h,
-        }
-    }
+fn resnet_block(init: &mut dyn Init, config: &VaeConfig, c_in: usize, c_out: usize) -> ResnetBlock {
+    ResnetBlock::new(init, (c_in, c_out), norms(config), None)
 }
 
 // %% notebooks/34_autoencoder_kl.ipynb va-attention
-use minai::attention::scaled_dot_product_attention;
+use minai::attention::multi_head;
 use minai::kernels::attention::Mask;
 use minai::nn::Linear;
 
 /// Attention of one head between all places of an image, added to what came in.
+#[derive(Debug)]
 pub struct VaeAttention {
     group_norm: GroupNorm,
     /// The name in state dicts, and the layer: queries, keys, values, and the way out.
@@ -196,12 +133,12 @@ pub struct VaeAttention {
 }
 
 impl VaeAttention {
-    /// For so many channels, without numbers yet.
-    pub fn new(config: &VaeConfig, channels: usize) -> Self {
+    /// For images with this number of channels.
+    pub fn new(init: &mut dyn Init, config: &VaeConfig, channels: usize) -> Self {
         let projections = ["to_q", "to_k", "to_v", "to_out.0"];
         VaeAttention {
-            group_norm: norm(config, channels),
-            projections: projections.map(|name| (name, weights::linear(channels, channels))),
+            group_norm: norms(config).over(channels),
+            projections: projections.map(|name| (name, Linear::new(init, channels, channels))),
         }
     }
 }
@@ -217,13 +154,11 @@ impl Module for VaeAttention {
 
 impl Layer for VaeAttention {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
-        let (shape, [q, k, v, out]) = (x.shape(), &self.projections);
-        let [n, c, h, w] = [0, 1, 2, 3].map(|axis| shape[axis] as isize);
-        // (n, c, h, w) -> (n, places, c)
-        let places = pass.call("group_norm", &self.group_norm, x).reshape(&[n, c, h * w]).transpose(1, 2);
+        let ([q, k, v, out], size) = (&self.projections, (x.shape()[2], x.shape()[3]));
+        let places = image_to_sequence(&pass.call("group_norm", &self.group_norm, x));
         let [q, k, v] = [q, k, v].map(|(name, projection)| pass.call(name, projection, &places));
-        let seen = scaled_dot_product_attention(&q, &k, &v, Mask::None);
-        x + pass.call(out.0, &out.1, &seen).transpose(1, 2).reshape(&[n, c, h, w])
+        let seen = multi_head(&q, &k, &v, 1, Mask::None);
+        x + sequence_to_image(&pass.call(out.0, &out.1, &seen), size)
     }
 }
 
@@ -233,15 +168,16 @@ use minai::tensor::{contiguous, elements, from_op};
 use ndarray::s;
 
 /// Half as high and wide, by a convolution with stride 2 that sees a row and a column of zeros below and to the right.
+#[derive(Debug)]
 pub struct VaeDownsample {
     conv: Conv2d,
 }
 
 impl VaeDownsample {
-    /// For so many channels, without numbers yet.
-    pub fn new(channels: usize) -> Self {
+    /// For images with this number of channels.
+    pub fn new(init: &mut dyn Init, channels: usize) -> Self {
         let options = ConvOptions { stride: 2, ..ConvOptions::default() };
-        VaeDownsample { conv: weights::conv2d(channels, channels, 3, options) }
+        VaeDownsample { conv: Conv2d::new(init, channels, channels, 3, options) }
     }
 }
 
@@ -273,15 +209,16 @@ fn pad_end(x: &Tensor) -> Tensor {
 // %% notebooks/34_autoencoder_kl.ipynb va-up
 use minai::pool::upsample_nearest;
 
-/// Twice as high and wide: each number becomes a square, then a convolution smooths.
+/// Twice as high and wide: each value becomes a square, then a convolution smooths.
+#[derive(Debug)]
 pub struct VaeUpsample {
     conv: Conv2d,
 }
 
 impl VaeUpsample {
-    /// For so many channels, without numbers yet.
-    pub fn new(channels: usize) -> Self {
-        VaeUpsample { conv: conv3(channels, channels) }
+    /// For images with this number of channels.
+    pub fn new(init: &mut dyn Init, channels: usize) -> Self {
+        VaeUpsample { conv: conv3(init, channels, channels) }
     }
 }
 
@@ -297,62 +234,52 @@ impl Layer for VaeUpsample {
     }
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-stages
+/// Layers under their names in state dicts: `down_blocks.0.resnets.1`.
+type Blocks = Vec<(String, Box<dyn Layer>)>;
+
+/// The stages of the encoder, and the channels at their end: the size is halved between two stages.
+fn down_blocks(init: &mut dyn Init, config: &VaeConfig, blocks: &mut Blocks) -> usize {
+    let mut c = config.channels[0];
+    for (i, &channels) in config.channels.iter().enumerate() {
+        for j in 0..config.layers {
+            let resnet = resnet_block(init, config, c, channels);
+            blocks.push((format!("down_blocks.{i}.resnets.{j}"), Box::new(resnet)));
+            c = channels;
+        }
+        if i + 1 < config.channels.len() {
+            let halve = VaeDownsample::new(init, c);
+            blocks.push((format!("down_blocks.{i}.downsamplers.0"), Box::new(halve)));
+        }
+    }
+    c
+}
+
+// %% notebooks/34_autoencoder_kl.ipynb va-stages-up
+/// The stages of the decoder, from `c` channels on, and the channels at their end.
+fn up_blocks(init: &mut dyn Init, config: &VaeConfig, blocks: &mut Blocks, mut c: usize) -> usize {
+    for (i, &channels) in config.channels.iter().rev().enumerate() {
+        for j in 0..=config.layers {
+            let resnet = resnet_block(init, config, c, channels);
+            blocks.push((format!("up_blocks.{i}.resnets.{j}"), Box::new(resnet)));
+            c = channels;
+        }
+        if i + 1 < config.channels.len() {
+            let double = VaeUpsample::new(init, c);
+            blocks.push((format!("up_blocks.{i}.upsamplers.0"), Box::new(double)));
+        }
+    }
+    c
+}
+
 // %% notebooks/34_autoencoder_kl.ipynb va-coder
 /// Encoder or decoder: a convolution, layers in a row, and a norm, silu and convolution at the end.
+#[derive(Debug)]
 pub struct Coder {
     conv_in: Conv2d,
-    /// Under their names in state dicts: `down_blocks.0.resnets.1`.
-    blocks: Vec<(String, Box<dyn Layer>)>,
+    blocks: Blocks,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
-}
-
-/// The middle, where height and width are smallest: the only place with attention.
-fn middle(config: &VaeConfig, blocks: &mut Vec<(String, Box<dyn Layer>)>, channels: usize) {
-    blocks.push(("mid_block.resnets.0".into(), Box::new(VaeResnet::new(config, channels, channels))));
-    blocks.push(("mid_block.attentions.0".into(), Box::new(VaeAttention::new(config, channels))));
-    blocks.push(("mid_block.resnets.1".into(), Box::new(VaeResnet::new(config, channels, channels))));
-}
-
-impl Coder {
-    /// From images (n, in_channels, h, w) to mean and log-variance side by side: (n, 2 latent_channels, h / 8, w / 8).
-    pub fn encoder(config: &VaeConfig) -> Self {
-        let (mut blocks, mut c) = (Vec::<(String, Box<dyn Layer>)>::new(), config.channels[0]);
-        for (i, &channels) in config.channels.iter().enumerate() {
-            for j in 0..config.layers {
-                let resnet = VaeResnet::new(config, c, channels);
-                blocks.push((format!("down_blocks.{i}.resnets.{j}"), Box::new(resnet)));
-                c = channels;
-            }
-            if i + 1 < config.channels.len() {
-                blocks.push((format!("down_blocks.{i}.downsamplers.0"), Box::new(VaeDownsample::new(c))));
-            }
-        }
-        middle(config, &mut blocks, c);
-        let conv_in = conv3(config.in_channels, config.channels[0]);
-        let conv_out = conv3(c, 2 * config.latent_channels);
-        Coder { conv_in, blocks, conv_norm_out: norm(config, c), conv_out }
-    }
-
-    /// From latents (n, latent_channels, h, w) to images (n, out_channels, 8 h, 8 w): the way back, with one residual
-    /// block more in each stage.
-    pub fn decoder(config: &VaeConfig) -> Self {
-        let last = config.channels[config.channels.len() - 1];
-        let (mut blocks, mut c) = (Vec::<(String, Box<dyn Layer>)>::new(), last);
-        middle(config, &mut blocks, c);
-        for (i, &channels) in config.channels.iter().rev().enumerate() {
-            for j in 0..=config.layers {
-                let resnet = VaeResnet::new(config, c, channels);
-                blocks.push((format!("up_blocks.{i}.resnets.{j}"), Box::new(resnet)));
-                c = channels;
-            }
-            if i + 1 < config.channels.len() {
-                blocks.push((format!("up_blocks.{i}.upsamplers.0"), Box::new(VaeUpsample::new(c))));
-            }
-        }
-        let (conv_in, conv_out) = (conv3(config.latent_channels, last), conv3(c, config.out_channels));
-        Coder { conv_in, blocks, conv_norm_out: norm(config, c), conv_out }
-    }
 }
 
 impl Module for Coder {
@@ -373,15 +300,47 @@ impl Layer for Coder {
         for (name, block) in &self.blocks {
             x = pass.call(name, block.as_ref(), &x);
         }
-        x = norm_silu(&self.conv_norm_out, &x, pass);
+        x = norm_silu("conv_norm_out", &self.conv_norm_out, &x, pass);
         pass.call("conv_out", &self.conv_out, &x)
+    }
+}
+
+// %% notebooks/34_autoencoder_kl.ipynb va-coder-new
+/// The middle, where height and width are smallest: the only place with attention.
+fn mid_block(init: &mut dyn Init, config: &VaeConfig, blocks: &mut Blocks, c: usize) {
+    blocks.push(("mid_block.resnets.0".into(), Box::new(resnet_block(init, config, c, c))));
+    blocks.push(("mid_block.attentions.0".into(), Box::new(VaeAttention::new(init, config, c))));
+    blocks.push(("mid_block.resnets.1".into(), Box::new(resnet_block(init, config, c, c))));
+}
+
+impl Coder {
+    /// From images (n, in_channels, h, w) to mean and log-variance side by side: (n, 2 latent_channels, h / 8, w / 8).
+    pub fn encoder(init: &mut dyn Init, config: &VaeConfig) -> Self {
+        let conv_in = conv3(init, config.in_channels, config.channels[0]);
+        let mut blocks = Blocks::new();
+        let c = down_blocks(init, config, &mut blocks);
+        mid_block(init, config, &mut blocks, c);
+        let conv_out = conv3(init, c, 2 * config.latent_channels);
+        Coder { conv_in, blocks, conv_norm_out: norms(config).over(c), conv_out }
+    }
+
+    /// From latents (n, latent_channels, h, w) to images (n, out_channels, 8 h, 8 w): the way back, with one residual
+    /// block more in each stage.
+    pub fn decoder(init: &mut dyn Init, config: &VaeConfig) -> Self {
+        let last = config.channels[config.channels.len() - 1];
+        let conv_in = conv3(init, config.latent_channels, last);
+        let mut blocks = Blocks::new();
+        mid_block(init, config, &mut blocks, last);
+        let c = up_blocks(init, config, &mut blocks, last);
+        let conv_out = conv3(init, c, config.out_channels);
+        Coder { conv_in, blocks, conv_norm_out: norms(config).over(c), conv_out }
     }
 }
 
 // %% notebooks/34_autoencoder_kl.ipynb va-posterior
 use minai::generator::Generator;
 
-/// What the encoder says of an image: for each number of its latents a normal distribution.
+/// What the encoder says of an image: a normal distribution for each value of its latents.
 #[derive(Clone, Debug)]
 pub struct Posterior {
     /// (n, latent_channels, h / 8, w / 8)
@@ -406,6 +365,7 @@ impl Posterior {
 
 // %% notebooks/34_autoencoder_kl.ipynb va-all
 /// Stable Diffusion's autoencoder (Rombach et al. 2022): images to distributions of latents, and latents to images.
+#[derive(Debug)]
 pub struct AutoencoderKl {
     /// Its sizes.
     pub config: VaeConfig,
@@ -416,19 +376,40 @@ pub struct AutoencoderKl {
 }
 
 impl AutoencoderKl {
-    /// Without numbers yet: load them with [`weights::load_weights`] and [`rename`], or make them with [`weights::initialize`].
-    pub fn new(config: &VaeConfig) -> Self {
+    /// A network of these sizes: its weights are drawn if `init` is a generator, or [`Pending`](minai::weights::Pending)
+    /// until a file brings them, whose names [`rename`] knows.
+    pub fn new(init: &mut dyn Init, config: &VaeConfig) -> Self {
         let c = config.latent_channels;
         AutoencoderKl {
             config: config.clone(),
-            encoder: Coder::encoder(config),
-            decoder: Coder::decoder(config),
-            quant_conv: conv1(2 * c, 2 * c),
-            post_quant_conv: conv1(c, c),
+            encoder: Coder::encoder(init, config),
+            decoder: Coder::decoder(init, config),
+            quant_conv: conv1(init, 2 * c, 2 * c),
+            post_quant_conv: conv1(init, c, c),
         }
     }
+}
 
-    /// With what latents are multiplied for the network that denoises them, so that their variance is about 1.
+impl Module for AutoencoderKl {
+    fn parts(&self, parts: &mut Parts) {
+        parts.module("encoder", &self.encoder);
+        parts.module("decoder", &self.decoder);
+        parts.module("quant_conv", &self.quant_conv);
+        parts.module("post_quant_conv", &self.post_quant_conv);
+    }
+}
+
+// %% notebooks/34_autoencoder_kl.ipynb va-code
+use std::fmt;
+
+/// The first and the second half of the channels.
+fn halves(x: &Tensor) -> [Tensor; 2] {
+    let half = x.shape()[1] / 2;
+    [x.slice(s![.., ..half]), x.slice(s![.., half..])]
+}
+
+impl AutoencoderKl {
+    /// Factor applied to latents for the network that denoises them, so that their variance is about 1.
     pub fn scaling_factor(&self) -> f32 {
         self.config.scaling_factor
     }
@@ -464,18 +445,9 @@ impl AutoencoderKl {
     }
 }
 
-/// The first and the second half of the channels.
-fn halves(x: &Tensor) -> [Tensor; 2] {
-    let half = x.shape()[1] / 2;
-    [x.slice(s![.., ..half]), x.slice(s![.., half..])]
-}
-
-impl Module for AutoencoderKl {
-    fn parts(&self, parts: &mut Parts) {
-        parts.module("encoder", &self.encoder);
-        parts.module("decoder", &self.decoder);
-        parts.module("quant_conv", &self.quant_conv);
-        parts.module("post_quant_conv", &self.post_quant_conv);
+impl fmt::Display for AutoencoderKl {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self as &dyn Module)
     }
 }
 

@@ -1,6 +1,6 @@
 // Owned by notebooks/30_weights.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 067042bbf21714fd
-//! Published weights: safetensors files that are mapped into memory, half types, names of others' making, and models that are made without a number in them.
+// nbs:hash eba04c281d5b83f6
+//! Published weights: safetensors files that are mapped into memory, half precision, foreign tensor names, and models built before their weights are loaded.
 
 // %% notebooks/30_weights.ipynb re-errors
 use minai::state::StateError;
@@ -222,16 +222,16 @@ impl HalfArray {
 }
 
 // %% notebooks/30_weights.ipynb re-keep
-/// How a model's numbers are kept in memory. Arithmetic is in f32 in any case.
+/// How a model's weights are kept in memory. Arithmetic is in f32 in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// As f32: 4 bytes a number.
+pub enum Precision {
+    /// As f32: 4 bytes a weight.
     Single,
     /// As the file has them: what is f16 or bf16 there stays so.
     Stored,
-    /// In 2 bytes a number: f32 becomes f16, and bf16 stays as it is.
+    /// In 2 bytes a weight: f32 becomes f16, and bf16 stays as it is.
     ///
-    /// For [`Stored`](Keep::Stored) and for this one: tensors with fewer than two axes (biases, norms) become f32. They
+    /// For [`Stored`](Precision::Stored) and for this one: tensors with fewer than two axes (biases, norms) become f32. They
     /// are few, and small errors in them matter most.
     Half,
 }
@@ -257,14 +257,14 @@ impl Numbers {
 // %% notebooks/30_weights.ipynb re-read
 fn too_large(name: &str) -> String {
     format!(
-        "`{name:.200}` holds numbers beyond {}, the largest of f16; keep these weights in f32 (Keep::Single)",
+        "`{name:.200}` holds numbers beyond {}, the largest of f16; keep these weights in f32 (Precision::Single)",
         f16::MAX
     )
 }
 
 impl WeightFile {
     /// A tensor's numbers as they are to be kept.
-    fn numbers(&self, name: &str, info: &TensorInfo, keep: Keep) -> Result<Numbers, String> {
+    fn numbers(&self, name: &str, info: &TensorInfo, precision: Precision) -> Result<Numbers, String> {
         let (shape, bytes) = (&info.shape[..], self.bytes(info));
         if info.dtype == Dtype::I64 {
             let numbers = bytes.as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes));
@@ -276,12 +276,12 @@ impl WeightFile {
                 info.dtype
             )
         })?;
-        let (numbers, finite) = match keep {
-            Keep::Stored | Keep::Half if kind.size() == 2 && shape.len() > 1 => {
+        let (numbers, finite) = match precision {
+            Precision::Stored | Precision::Half if kind.size() == 2 && shape.len() > 1 => {
                 let (bits, finite) = kernels::half::keep(kind, bytes);
                 (Numbers::Half(HalfArray { kind, bits, shape: shape.to_vec() }), finite)
             }
-            Keep::Half if shape.len() > 1 => {
+            Precision::Half if shape.len() > 1 => {
                 let narrowed = kernels::half::narrow(kind, bytes);
                 if narrowed.finite && !narrowed.fits {
                     return Err(too_large(name));
@@ -308,7 +308,7 @@ impl WeightFile {
     /// When the file has no tensor of this name, or its numbers are no floats, or not finite.
     pub fn array(&self, name: &str) -> Result<Array, StateError> {
         let info = self.header.info(name).ok_or_else(|| format!("has no tensor `{name:.200}`; see names()"));
-        let numbers = info.and_then(|info| self.numbers(name, info, Keep::Single));
+        let numbers = info.and_then(|info| self.numbers(name, info, Precision::Single));
         match numbers.map_err(|what| StateError::new(&self.path, what))? {
             Numbers::Single(array) => Ok(array),
             _ => Err(StateError::new(&self.path, format!("`{name}` holds whole numbers, not floats"))),
@@ -317,59 +317,25 @@ impl WeightFile {
 }
 
 // %% notebooks/30_weights.ipynb re-pending
-use minai::nn::Parameter;
+use minai::generator::Generator;
+use minai::nn::{Init, Parameter};
 use std::rc::Rc;
 
-/// A parameter of this shape that has no numbers yet. [`load_weights`] or [`initialize`] give it some; reading it before
-/// that panics.
-pub fn pending(shape: &[usize]) -> Parameter {
-    let text = format!("{shape:?}");
-    Parameter::lent(
-        shape,
-        Rc::new(move || {
+/// An [`Init`] that makes shapes without values. A model made with it takes no memory until [`load_weights`] or
+/// [`initialize`] fills it; reading a parameter before that panics. Norms begin with 1 and 0, as always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending;
+
+impl Init for Pending {
+    fn parameter(&mut self, shape: &[usize], _: &dyn Fn(&mut Generator) -> Array) -> Parameter {
+        let text = format!("{shape:?}");
+        let complain = move || {
             panic!(
-                "a parameter of shape {text} has no numbers yet: load_weights or initialize the model first"
+                "a parameter of shape {text} has no values yet: load_weights or initialize the model first"
             )
-        }),
-    )
-}
-
-// %% notebooks/30_weights.ipynb re-layers
-use minai::conv::{Conv2d, ConvOptions};
-use minai::nn::Linear;
-use minai::norm::{GroupNorm, LayerNorm};
-
-/// A linear layer with a bias, without numbers yet.
-pub fn linear(inputs: usize, outputs: usize) -> Linear {
-    Linear { bias: Some(pending(&[outputs])), ..linear_without_bias(inputs, outputs) }
-}
-
-/// A linear layer without a bias, and without numbers yet.
-pub fn linear_without_bias(inputs: usize, outputs: usize) -> Linear {
-    Linear { weight: pending(&[outputs, inputs]), bias: None }
-}
-
-/// A convolution with a bias, without numbers yet.
-///
-/// # Panics
-/// If the groups do not divide the channels.
-#[track_caller]
-pub fn conv2d(c_in: usize, c_out: usize, kernel: usize, options: ConvOptions) -> Conv2d {
-    let groups = options.groups;
-    let divides = groups > 0 && c_in.is_multiple_of(groups) && c_out.is_multiple_of(groups);
-    assert!(divides, "conv2d: {groups} groups of {c_in} input and {c_out} output channels");
-    let weight = pending(&[c_out, c_in / groups, kernel, kernel]);
-    Conv2d { weight, bias: Some(pending(&[c_out])), options }
-}
-
-/// A layer norm over a last axis of this size, without numbers yet.
-pub fn layer_norm(width: usize) -> LayerNorm {
-    LayerNorm { weight: pending(&[width]), bias: pending(&[width]), eps: 1e-5 }
-}
-
-/// A group norm of so many groups of so many channels in all, without numbers yet.
-pub fn group_norm(groups: usize, channels: usize) -> GroupNorm {
-    GroupNorm { groups, weight: pending(&[channels]), bias: pending(&[channels]), eps: 1e-5 }
+        };
+        Parameter::lazy(shape, Rc::new(complain))
+    }
 }
 
 // %% notebooks/30_weights.ipynb re-place
@@ -395,15 +361,15 @@ impl Place {
     }
 
     /// How it is kept: buffers have no half types.
-    fn keep(&self, keep: Keep) -> Keep {
-        if matches!(self, Place::Extra(_)) { Keep::Single } else { keep }
+    fn precision(&self, wanted: Precision) -> Precision {
+        if matches!(self, Place::Extra(_)) { Precision::Single } else { wanted }
     }
 
     fn give(&self, numbers: Numbers) {
         match (self, numbers) {
             (Place::Weight(parameter), Numbers::Single(array)) => parameter.set(array),
             (Place::Weight(parameter), Numbers::Half(half)) => {
-                parameter.lend(Rc::new(move || half.to_array()))
+                parameter.make_lazy(Rc::new(move || half.to_array()))
             }
             (Place::Extra(AnyBuffer::F32(buffer)), Numbers::Single(array)) => buffer.set(array),
             (Place::Extra(AnyBuffer::I64(buffer)), Numbers::Whole(array)) => buffer.set(array),
@@ -472,12 +438,12 @@ use minai::nn::{Module, Parts};
 
 /// What [`load_weights`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loaded {
+pub struct LoadReport {
     /// How many tensors of the file the model now has.
     pub tensors: usize,
-    /// How many numbers these are.
-    pub numbers: usize,
-    /// How many bytes of memory they take.
+    /// How many values these have.
+    pub values: usize,
+    /// How many bytes of memory the values take.
     pub bytes: usize,
     /// The tensors of the file that `rename` left out.
     pub left_out: Vec<String>,
@@ -486,23 +452,23 @@ pub struct Loaded {
 fn load_file(
     module: &dyn Module,
     file: &WeightFile,
-    keep: Keep,
+    precision: Precision,
     rename: &dyn Fn(&str) -> Option<String>,
-) -> Result<Loaded, String> {
+) -> Result<LoadReport, String> {
     let parts = Parts::of(module);
     let parameters = parts.parameters.into_iter().map(|(name, p)| (name, Place::Weight(p)));
     let buffers = parts.buffers.into_iter().map(|(name, buffer)| (name, Place::Extra(buffer)));
     let places: BTreeMap<String, Place> = parameters.chain(buffers).collect();
     let plan = match_names(&places, file, rename)?;
-    let mut loaded = Loaded { tensors: plan.pairs.len(), numbers: 0, bytes: 0, left_out: plan.left_out };
+    let mut loaded = LoadReport { tensors: plan.pairs.len(), values: 0, bytes: 0, left_out: plan.left_out };
     // First all is read, then all is changed: or a damaged tensor would leave half a model.
     let mut changes = Vec::new();
     for (name, wanted) in plan.pairs {
         let info = file.header.info(&name).expect("a name of this file");
         let place = &places[&wanted];
-        let numbers = file.numbers(&name, info, place.keep(keep))?;
+        let numbers = file.numbers(&name, info, place.precision(precision))?;
         file.release(info);
-        loaded.numbers += info.shape.iter().product::<usize>();
+        loaded.values += info.shape.iter().product::<usize>();
         loaded.bytes += numbers.bytes();
         changes.push((place, numbers));
     }
@@ -516,50 +482,58 @@ fn load_file(
 ///
 /// # Errors
 /// When the file is not as [`WeightFile::open`] wants it; when tensors are missing, superfluous or misshapen, of which
-/// the error lists some; when a number is not finite, or too large for f16 if that is how it is to be kept.
+/// the error lists some; when a weight is not finite, or too large for f16 if that is how it is to be kept.
 pub fn load_weights(
     module: &dyn Module,
     path: impl AsRef<Path>,
-    keep: Keep,
+    precision: Precision,
     rename: &dyn Fn(&str) -> Option<String>,
-) -> Result<Loaded, StateError> {
+) -> Result<LoadReport, StateError> {
     let file = WeightFile::open(path)?;
-    load_file(module, &file, keep, rename).map_err(|what| StateError::new(&file.path, what))
+    load_file(module, &file, precision, rename).map_err(|what| StateError::new(&file.path, what))
 }
 
 // %% notebooks/30_weights.ipynb re-init
-use minai::generator::Generator;
-use minai::nn::named_parameters;
+use minai::nn::{initial_bias, initial_weight, named_parameters};
 use minai::tensor::elements;
 
-/// Gives every parameter of a model the random numbers that PyTorch's layers begin with: weights uniform within
+/// The initial values of a parameter, as PyTorch's layers begin. `fan_in` is that of the weight to which it belongs, 0
+/// for a norm.
+fn initial(rng: &mut Generator, shape: &[usize], fan_in: usize, is_bias: bool) -> Array {
+    match (fan_in, is_bias) {
+        (0, true) => Array::new(vec![0.0; shape.iter().product()], shape),
+        (0, false) => Array::new(vec![1.0; shape.iter().product()], shape),
+        (_, true) => initial_bias(rng, shape[0], fan_in).data(),
+        (_, false) => initial_weight(rng, shape).data(),
+    }
+}
+
+/// The values as they are kept in this precision.
+fn kept(array: Array, precision: Precision) -> Numbers {
+    let shape = array.shape().to_vec();
+    if precision != Precision::Half || shape.len() < 2 {
+        return Numbers::Single(array);
+    }
+    let bits = kernels::half::narrow_f32(elements(&array)).bits;
+    Numbers::Half(HalfArray { kind: Kind::F16, bits, shape })
+}
+
+// %% notebooks/30_weights.ipynb re-initialize
+/// Gives every parameter of a model the random values that PyTorch's layers begin with: weights uniform within
 /// ± 1 / √fan_in, their biases too; norms (a weight with one axis, and the bias beside it) 1 and 0. An embedding's table
 /// is treated as a weight, which is about the scale of CLIP's. The same seed gives the same model.
 ///
 /// # Panics
 /// If a module has a weight whose fan-in is 0.
-pub fn initialize(model: &dyn Module, rng: &mut Generator, keep: Keep) {
-    let mut fan_in = 0; // of the last weight: 0 for a norm's
+pub fn initialize(model: &dyn Module, rng: &mut Generator, precision: Precision) {
+    let mut fan_in = 0; // of the last weight
     for (name, parameter) in named_parameters(model) {
-        let shape = parameter.shape();
-        let is_bias = name.ends_with("bias");
+        let (shape, is_bias) = (parameter.shape(), name.ends_with("bias"));
         if !is_bias {
             fan_in = if shape.len() > 1 { shape[1..].iter().product() } else { 0 };
         }
-        let bound = 1.0 / (fan_in as f64).sqrt();
-        let array = match fan_in {
-            0 if is_bias => Array::new(vec![0.0; shape.iter().product()], &shape),
-            0 => Array::new(vec![1.0; shape.iter().product()], &shape),
-            _ => rng.uniform(&shape, -bound, bound),
-        };
-        let numbers = match keep {
-            Keep::Half if shape.len() > 1 => {
-                let bits = kernels::half::narrow_f32(elements(&array)).bits;
-                Numbers::Half(HalfArray { kind: Kind::F16, bits, shape })
-            }
-            _ => Numbers::Single(array),
-        };
-        Place::Weight(parameter).give(numbers);
+        let values = kept(initial(rng, &shape, fan_in, is_bias), precision);
+        Place::Weight(parameter).give(values);
     }
 }
 
@@ -759,6 +733,20 @@ impl Config {
             self.texts(key)
         } else {
             Ok(default.iter().map(|text| text.to_string()).collect())
+        }
+    }
+}
+
+// %% notebooks/30_weights.ipynb re-size
+/// A size of a network: a whole number from 1 to `most`, or `default` if there is none.
+///
+/// # Errors
+/// When it is something else.
+pub fn size_or(config: &Config, key: &str, default: usize, most: usize) -> Result<usize, StateError> {
+    match config.usize_or(key, default)? {
+        size if (1..=most).contains(&size) => Ok(size),
+        size => {
+            Err(config.error(key, &format!("is {size}, where 1 to {most} is possible; correct the file")))
         }
     }
 }

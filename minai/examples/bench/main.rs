@@ -12,7 +12,7 @@ use minai::generator::Generator;
 use minai::kernels::memory::keep_freed_memory;
 use minai::kernels::threads::with_threads;
 use minai::matmul::peak_gflops;
-use minai::weights::Keep;
+use minai::weights::Precision;
 use serde_json::{Value, json};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads = arguments.threads;
     let mut bench =
         Bench { only: arguments.only, ms: serde_json::Map::new(), values: serde_json::Map::new() };
-    let keep = if arguments.half { Keep::Half } else { Keep::Single };
+    let keep = if arguments.half { Precision::Half } else { Precision::Single };
     with_threads(threads, || {
         all(&mut bench);
         if arguments.sd {

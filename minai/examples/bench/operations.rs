@@ -19,7 +19,7 @@ use minai::norm::{group_norm, group_norm_silu};
 use minai::tensor::Tensor;
 use minai::unet::{UNet, UNetConfig};
 use minai::vae::{AutoencoderKl, VaeConfig};
-use minai::weights::{Keep, initialize};
+use minai::weights::{Pending, Precision, initialize};
 use serde_json::json;
 
 pub fn operations(bench: &mut Bench, rng: &mut Generator) {
@@ -88,15 +88,15 @@ pub fn lesson_2(bench: &mut Bench, rng: &mut Generator) {
 
 /// Stable Diffusion v1 at full size: two embedded prompts, one step of guided sampling for a picture of 512 by 512, and
 /// that picture's decoding. All three networks are in memory at once.
-pub fn stable_diffusion(bench: &mut Bench, keep: Keep) {
+pub fn stable_diffusion(bench: &mut Bench, keep: Precision) {
     let (rng, pass) = (&mut Generator::manual_seed(0), &mut Pass::eval());
     let [text, step, decode] = ["sd15_text_b2", "sd15_unet_b2_64x64", "sd15_vae_decode_64x64"];
     if ![text, step, decode].iter().any(|name| bench.wants(name)) {
         return;
     }
-    let clip = ClipText::new(&ClipConfig::sd15());
-    let unet = UNet::new(&UNetConfig::sd15());
-    let vae = AutoencoderKl::new(&VaeConfig::sd15());
+    let clip = ClipText::new(&mut Pending, &ClipConfig::sd15());
+    let unet = UNet::new(&mut Pending, &UNetConfig::sd15());
+    let vae = AutoencoderKl::new(&mut Pending, &VaeConfig::sd15());
     initialize(&clip, rng, keep);
     initialize(&unet, rng, keep);
     initialize(&vae, rng, keep);

@@ -7,7 +7,7 @@ use minai::samplers::lms;
 use minai::stable_diffusion::{guided, open_schedule, open_text_encoder, open_unet, open_vae};
 use minai::state::{StateDict, Value, load};
 use minai::tensor::{Tensor, cat, elements};
-use minai::weights::Keep;
+use minai::weights::Precision;
 use ndarray::s;
 use std::error::Error;
 use std::path::Path;
@@ -49,7 +49,7 @@ fn error(ours: &Tensor, theirs: &Tensor) -> Result<f64, String> {
 }
 
 /// Prints the largest error of every part; fails if one is above 1e-4.
-pub fn compare(folder: &Path, keep: Keep) -> Result<(), Box<dyn Error>> {
+pub fn compare(folder: &Path, keep: Precision) -> Result<(), Box<dyn Error>> {
     let model = folder.join("tiny-sd");
     let (text_encoder, _) = open_text_encoder(model.join("text_encoder"), keep)?;
     let (unet, _) = open_unet(model.join("unet"), keep)?;
@@ -103,7 +103,7 @@ pub fn compare(folder: &Path, keep: Keep) -> Result<(), Box<dyn Error>> {
     for (name, error) in &rows {
         println!("{name:28} {error:.1e}");
     }
-    let limit = if keep == Keep::Single { 1e-4 } else { f64::INFINITY };
+    let limit = if keep == Precision::Single { 1e-4 } else { f64::INFINITY };
     // Written so that NaN fails too.
     match rows.iter().all(|(_, error)| *error <= limit) {
         true => Ok(()),

@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use minai::nn::{Linear, Module, Parts};
 use minai::norm::GroupNorm;
-use minai::weights::{Config, Keep, WeightFile, group_norm, linear, load_weights};
+use minai::weights::{Config, Pending, Precision, WeightFile, load_weights};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -48,10 +48,10 @@ fuzz_target!(|bytes: &[u8]| {
                 Err(error) => assert!(error.path == *FILE && error.what.len() < 2_000),
             }
         }
-        for keep in [Keep::Single, Keep::Stored, Keep::Half] {
-            let model = Model(linear(2, 2), group_norm(1, 2));
+        for precision in [Precision::Single, Precision::Stored, Precision::Half] {
+            let model = Model(Linear::new(&mut Pending, 2, 2), GroupNorm::new(1, 2));
             let rename = |name: &str| (!name.starts_with('x')).then(|| name.to_owned());
-            if load_weights(&model, &*FILE, keep, &rename).is_ok() {
+            if load_weights(&model, &*FILE, precision, &rename).is_ok() {
                 assert_eq!(model.0.weight.data().len(), 4);
             }
         }
