@@ -1,5 +1,5 @@
 // Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash d4aeaeaab20a7d4d
+// nbs:hash b9b3368a3bc637d1
 //! Scaled dot product attention.
 
 // %% notebooks/32_clip_text.ipynb at-sdpa
@@ -144,7 +144,7 @@ impl MultiheadAttention {
 use minai::linear::linear;
 use ndarray::s;
 
-/// x Wᵀ + b, with third number `i` of the rows of the weight (3 · width, width) and the bias (3 · width).
+/// x Wᵀ + b with one of the three parts of the weight (3 · width, width) and the bias (3 · width): `i` is 0, 1 or 2.
 #[track_caller]
 fn project_by(x: &Tensor, weight: &Tensor, bias: &Tensor, i: usize) -> Tensor {
     let width = weight.shape()[1];

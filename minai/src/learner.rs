@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 3c106c10f627292c
+// nbs:hash 65852fb3f4383531
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 // %% notebooks/10_learner.ipynb le-task
@@ -228,6 +228,7 @@ pub struct Learner<T: Task> {
     /// Boxed without its type: how it is dropped is then the library's code, not compiled in each cell.
     resumed: Option<Box<dyn AsRef<Resumed>>>,
 }
+
 impl<T: Task> fmt::Debug for Learner<T> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "Learner {{ name: {:?}, epoch: {} of {} }}", self.name, self.epoch, self.epochs)
@@ -765,8 +766,8 @@ fn sources<B, D: Dataset<Batch = B>, E: Dataset<Batch = B>>(
     [&loaders.train, &loaders.valid]
 }
 
-/// Gives the rule its learning rate and momentum back: what a schedule did to them was for one training only.
-fn give_back(rule: &mut dyn Rule, (lr, momentum): (f32, Option<f32>)) {
+/// Sets the rule's learning rate, and its momentum if there is one to set.
+pub fn set_rates(rule: &mut dyn Rule, (lr, momentum): (f32, Option<f32>)) {
     rule.set_lr(lr);
     if let Some(momentum) = momentum {
         rule.set_momentum(momentum);
@@ -792,7 +793,7 @@ impl<T: Task> Learner<T> {
     {
         let before = (self.optimizer.rule.lr(), self.optimizer.rule.momentum());
         let result = all_epochs(self, epochs, sources(loaders), callbacks);
-        give_back(&mut *self.optimizer.rule, before);
+        set_rates(&mut *self.optimizer.rule, before); // what a schedule did to them was for this training only
         result
     }
 }

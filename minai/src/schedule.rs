@@ -1,5 +1,5 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash fb1a157ea9c2c358
+// nbs:hash d9094769c358ed34
 //! Learning rates that change from step to step, as PyTorch's schedulers compute them.
 
 // %% notebooks/13_optimizers.ipynb sc-schedules
@@ -80,23 +80,16 @@ impl Schedule {
 }
 
 // %% notebooks/13_optimizers.ipynb sc-callback
-use minai::learner::{Callback, Flow, Learner, Task};
+use minai::learner::{Callback, Flow, Learner, Task, set_rates};
 use minai::nn::Mode;
-use minai::optimizer::Rule;
-
-fn set(rule: &mut dyn Rule, (lr, momentum): (f64, Option<f64>)) {
-    rule.set_lr(lr as f32);
-    if let Some(momentum) = momentum {
-        rule.set_momentum(momentum as f32);
-    }
-}
 
 /// Sets the optimiser's rate and momentum before each training step.
 impl<T: Task> Callback<T> for Schedule {
     fn before_batch(&mut self, learner: &mut Learner<T>) -> Flow {
         if learner.mode == Mode::Train {
             let (step, steps) = learner.step();
-            set(&mut *learner.optimizer.rule, self.at(step, steps));
+            let (lr, momentum) = self.at(step, steps);
+            set_rates(&mut *learner.optimizer.rule, (lr as f32, momentum.map(|momentum| momentum as f32)));
         }
         Flow::Continue
     }

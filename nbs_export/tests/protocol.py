@@ -241,13 +241,13 @@ class Expectations(unittest.TestCase):
         self.assertEqual(self.run_cell("minai::io::interrupt::requested()").result, "false")
 
     def test_interrupt_that_was_seen_waits_for_the_last_step(self):
-        self.run_cell("let patient = 5;")
+        self.run_cell("let calm = 5;")
         self.interrupt_after(1.5)
         code = """use std::{thread::sleep, time::Duration};
 while !minai::io::interrupt::requested() { sleep(Duration::from_millis(10)); }
 sleep(Duration::from_secs(6));"""
         self.failed(code, "Interrupted", "all variables are there")
-        self.assertEqual(self.run_cell("patient").result, "5")
+        self.assertEqual(self.run_cell("calm").result, "5")
 
     def test_second_interrupt_ends_the_process(self):
         self.run_cell("let unlucky = 5;")
@@ -279,7 +279,7 @@ sleep(Duration::from_secs(6));"""
         cell = self.run_cell("%%time\nlet a = 2;\na")
         self.assertIn("Wall time", cell.stream())
         self.assertEqual(cell.result, "2")
-        self.assertRegex(self.run_cell("%whos").stream(), r"timed +i32")
+        self.assertIn("timed  i32", self.run_cell("%whos").stream())
         self.assertEqual(self.run_cell("%env NBS_X=7\nstd::env::var(\"NBS_X\")?").result, '"7"')
         self.failed("%nonsense", "Error", "%nonsense", "%timeit")
         self.run_cell("%reset")

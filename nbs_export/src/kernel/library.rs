@@ -29,10 +29,10 @@ pub fn std_source() -> Option<PathBuf> {
     library.join("std").is_dir().then_some(library)
 }
 
-/// Sees to it that source and copy are there. rustup's default profile leaves the source out; it is a download of a few
-/// megabytes.
+/// Sees to it that the copy is there, and to make it the source. rustup's default profile leaves that out; it is a download
+/// of a few megabytes.
 pub(super) fn ensure(dirs: &Dirs, progress: &Progress) -> Result<()> {
-    if std_source().is_none() {
+    if !place(dirs)?.is_dir() && std_source().is_none() {
         let mut task = progress.task("the source of Rust's standard library");
         task.set("`rustup component add rust-src`");
         let output = clean_cargo("rustup").args(["component", "add", "rust-src"]).output();
@@ -51,9 +51,14 @@ pub(super) fn ensure(dirs: &Dirs, progress: &Progress) -> Result<()> {
     copy(dirs).map(drop)
 }
 
+/// The sysroot that the copy is or will be in.
+fn place(dirs: &Dirs) -> Result<PathBuf> {
+    Ok(dirs.home.join("library").join(format!("{}-{FORM}", Rust::installed()?.release)))
+}
+
 /// A sysroot with the copy, which is made if it is not there yet.
 pub(super) fn copy(dirs: &Dirs) -> Result<PathBuf> {
-    let sysroot = dirs.home.join("library").join(format!("{}-{FORM}", Rust::installed()?.release));
+    let sysroot = place(dirs)?;
     if sysroot.is_dir() {
         return Ok(sysroot);
     }
@@ -62,7 +67,7 @@ pub(super) fn copy(dirs: &Dirs) -> Result<PathBuf> {
     if sysroot.is_dir() {
         return Ok(sysroot);
     }
-    let new = dirs.home.join("library").join("new");
+    let new = sysroot.with_file_name("new");
     let _ = fs::remove_dir_all(&new);
     for name in CRATES {
         copy_folder(&source.join(name).join("src"), &new.join(PLACE).join(name).join("src"))
@@ -78,9 +83,7 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
         let entry = entry?;
         let (path, target) = (entry.path(), to.join(entry.file_name()));
         if path.is_dir() {
-            if entry_is_wanted(&path) {
-                copy_folder(&path, &target)?;
-            }
+            copy_folder(&path, &target)?;
         } else if path.extension().is_some_and(|e| e == "rs") {
             let text = fs::read_to_string(&path)?;
             // What cannot be read as tokens stays as it is.
@@ -89,10 +92,6 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn entry_is_wanted(folder: &Path) -> bool {
-    !folder.ends_with("tests") && !folder.ends_with("benches")
 }
 
 /// Where tokens stand.

@@ -191,8 +191,7 @@ fn cargo(args: &[OsString]) -> Result<ExitCode> {
     let folder = PathBuf::from(env::var_os(FOLDER).unwrap_or_default());
     // As a workspace, the standard library has parts that no cell names and that take long to read; without this answer
     // rust-analyzer takes only its three main crates.
-    let library = Path::new("lib/rustlib/src/rust/library");
-    let of_library = |p: PathBuf| p.ancestors().any(|a| a.ends_with(library));
+    let of_library = |p: PathBuf| p.ancestors().any(|a| a.ends_with(super::library::PLACE));
     if args.iter().any(|a| a == "metadata") && manifest_path(args).is_some_and(of_library) {
         return Ok(ExitCode::from(1));
     }

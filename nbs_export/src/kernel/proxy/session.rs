@@ -29,6 +29,10 @@ const MOST_LINES: usize = 10_000;
 const MOST_BYTES: usize = 1 << 20;
 /// How long a cell that was asked to stop may take for it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What the interrupt's file holds, as `minai::io::interrupt` reads and writes it.
+const NO_REQUEST: u8 = 0;
+const ASKED: u8 = 1;
+const SEEN: u8 = 2;
 /// How long output on stderr is held back: it may turn out to be the message of a `?`.
 const HOLD: Duration = Duration::from_millis(10);
 /// How long rich output is held back: it may turn out to be the cell's result.
@@ -234,7 +238,7 @@ impl Session {
             front.show("execute_input", json!({ "code": source, "execution_count": count }));
         }
         self.out = Output { hidden: silent, ..Output::default() };
-        self.set_interrupt_flag(0);
+        self.set_interrupt_flag(NO_REQUEST);
         let mut payload = Vec::new();
         let Finished { report, result, ended } = self.cell(&source, count, request, &mut payload).await;
         if let Some(report) = report {
@@ -631,7 +635,7 @@ impl Session {
 
     /// The reader's wish to stop: the flag for code that looks at it, and an end for a compiler.
     fn interrupt(&self, running: bool) {
-        self.set_interrupt_flag(1);
+        self.set_interrupt_flag(ASKED);
         let building = fs::read_to_string(self.folder.join(shim::BUILDING)).ok().and_then(|t| t.parse().ok());
         if let Some(pid) = building.filter(|_| !running) {
             kill(pid);
@@ -649,7 +653,7 @@ impl Session {
 
     /// Has code in the cell looked at the flag since the reader's wish?
     fn was_seen(&self) -> bool {
-        fs::read(&self.interrupt_flag).is_ok_and(|byte| byte == [2])
+        fs::read(&self.interrupt_flag).is_ok_and(|byte| byte == [SEEN])
     }
 
     /// Ends the process that runs the cells.
