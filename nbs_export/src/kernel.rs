@@ -4,6 +4,7 @@
 //! gives each kernel a copy of them. That is what makes a start quick however large `minai` has become: evcxr alone
 //! compiles `minai` anew in each kernel, and two kernels cannot share one folder.
 
+mod cell_code;
 pub mod dependencies;
 mod evcxr;
 mod library;

@@ -6,6 +6,7 @@ It needs jupyter_kernel_test from PyPI and the kernel that `cargo nbs kernel ins
 """
 
 import os
+import pathlib
 import sys
 import threading
 import time
@@ -284,6 +285,15 @@ sleep(Duration::from_secs(6));"""
         self.failed("%nonsense", "Error", "%nonsense", "%timeit")
         self.run_cell("%reset")
         self.failed("timed", "Error", "E0425")
+
+    def test_cells_are_compiled_with_the_effort_that_they_are_worth(self):
+        self.run_cell("fn total(n: u64) -> u64 { let mut s = 0; for i in 0..n { s += i ^ (s >> 3); } s }")
+        self.assertEqual(self.run_cell("let calm = 5;\ntotal(3)").result, "3")
+        self.assertEqual(self.run_cell("calm").result, "5")
+        cells = list(pathlib.Path(ROOT, ".minai", "kernels").glob("*/cells"))
+        self.assertTrue(any((c / "../incremental").is_dir() and (c / "../incremental-little").is_dir() for c in cells))
+        texts = [(c / "src/lib.rs").read_text() for c in cells]
+        self.assertTrue(any("fn take(&mut self, name" in t for t in texts), "the store of another evcxr: see store.rs")
 
     def test_shell(self):
         cell = self.run_cell("let n = 1;\n!echo out; echo err >&2; exit 3\nn")

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::cell_code::{self, Effort};
 use crate::notebook::hex16;
 
 /// The kernel's folder; without it this program is no shim.
@@ -459,8 +460,13 @@ fn split(line: &str) -> Vec<String> {
 fn rustc(folder: &Path, args: &[String], only_check: bool) -> Result<ExitCode> {
     let source = fs::read_to_string("src/lib.rs").unwrap_or_default();
     let output_folder = folder.join("cells");
-    fs::create_dir_all(&output_folder)?;
+    // In its own folder, so that evcxr's stays as evcxr wrote it.
+    fs::create_dir_all(output_folder.join("src"))?;
+    let text = cell_code::with_thin_store(&source);
+    fs::write(output_folder.join("src/lib.rs"), text.as_ref().unwrap_or(&source))?;
+    let effort = cell_code::effort(&source);
     let mut command = Command::new(env::var_os(RUSTC).context("no rustc is named")?);
+    command.current_dir(&output_folder);
     let mut all = args.iter();
     while let Some(arg) = all.next() {
         match arg.as_str() {
@@ -478,7 +484,15 @@ fn rustc(folder: &Path, args: &[String], only_check: bool) -> Result<ExitCode> {
     }
     // Lines for backtraces, which the profile would leave out.
     command.args(["-C", "debuginfo=line-tables-only"]);
-    command.arg(format!("-Cincremental={}", folder.join("incremental").display()));
+    // What is kept from cell to cell is only good for the same effort.
+    let kept = match effort {
+        Effort::Full => "incremental",
+        Effort::Little => {
+            command.args(["-C", "opt-level=1", "-C", "lto=off"]);
+            "incremental-little"
+        }
+    };
+    command.arg(format!("-Cincremental={}", folder.join(kept).display()));
     command
         .arg(if only_check { "--emit=metadata" } else { "--emit=link" })
         .arg("--out-dir")

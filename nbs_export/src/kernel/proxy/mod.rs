@@ -16,7 +16,7 @@ mod scanner;
 mod session;
 pub mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -63,11 +63,9 @@ async fn run(setup: Setup) -> Result<()> {
     spawn_local(answer_shell(front.clone(), shell, shared.clone(), requests_in));
     spawn_local(take_input(front.clone(), stdin, wishes_in.clone()));
     let shutdown = answer_control(front.clone(), control, wishes_in);
-    // A path for a socket may have about a hundred bytes.
-    let place =
-        tempfile::Builder::new().prefix("minai-").tempdir().context("cannot make a temporary folder")?;
-    let listener = Listener::new(&place.path().join("link"), cells_in)?;
-    let flag = place.path().join("interrupt");
+    let (place, _guard) = place(&setup.folder)?;
+    let listener = Listener::new(&place.join("link"), cells_in)?;
+    let flag = place.join("interrupt");
     std::fs::write(&flag, [0])?;
     let session = async {
         let start = setup.evcxr;
@@ -87,6 +85,19 @@ async fn run(setup: Setup) -> Result<()> {
         () = shutdown => Ok(()),
         () = ended() => Ok(()),
     }
+}
+
+/// Where the socket is: in the kernel's folder, which is removed even if this process is killed, or where that has too long
+/// a path, in a temporary folder that its guard removes.
+fn place(folder: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>)> {
+    // A path for a socket may have about a hundred bytes.
+    const LONGEST: usize = 90;
+    if folder.as_os_str().len() <= LONGEST {
+        return Ok((folder.to_owned(), None));
+    }
+    let guard =
+        tempfile::Builder::new().prefix("minai-").tempdir().context("cannot make a temporary folder")?;
+    Ok((guard.path().to_owned(), Some(guard)))
 }
 
 /// Waits for a signal that this process should end.
