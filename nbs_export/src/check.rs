@@ -28,7 +28,9 @@ pub fn check(workspace: &Workspace, names: &[String]) -> Result<bool> {
         // One that cannot be read is among the plan's problems.
         if let Ok(notebook) = Notebook::load(&path) {
             problems.extend(notebook_problems(workspace, &notebook)?);
-            long.extend(long_cells(&notebook));
+            long.extend(
+                Some(long_cells(&notebook)).filter(|cells| !cells.is_empty()).map(|c| (notebook.name(), c)),
+            );
         }
     }
     for problem in &problems {
@@ -37,9 +39,9 @@ pub fn check(workspace: &Workspace, names: &[String]) -> Result<bool> {
     if !long.is_empty() {
         say!(
             "{} have more than {LONG} lines, which is more than one sees at a time:",
-            count(long.len(), "cell")
+            count(long.iter().map(|(_, cells)| cells.len()).sum(), "cell")
         );
-        long.iter().for_each(|cell| say!("  {cell}"));
+        long.iter().for_each(|(notebook, cells)| say!("  {notebook}: {}", cells.join(", ")));
     }
     match problems.len() {
         0 => say!("All is in order: {} checked.", count(selected.len(), "notebook")),
@@ -131,10 +133,11 @@ fn stale(place: &str, notebook: &Notebook) -> Option<String> {
 /// How many lines of code a cell may have before `check` mentions it.
 const LONG: usize = 25;
 
+/// The long cells of a notebook, each with its lines.
 fn long_cells(notebook: &Notebook) -> Vec<String> {
     let lines = |cell: &Cell| directives::split(&cell.source()).lines.len();
     let long = notebook.code_cells().filter(|cell| lines(cell) > LONG);
-    long.map(|cell| format!("{}, {}: {}", notebook.name(), cell.label(), lines(&cell))).collect()
+    long.map(|cell| format!("{} {}", cell.label().trim_start_matches("cell "), lines(&cell))).collect()
 }
 
 /// Names in exercises' checks that the reader would not find: `// check_sum(sum, &rows);` stands below the reader's code,

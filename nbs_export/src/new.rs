@@ -29,7 +29,11 @@ pub fn new(workspace: &Workspace, name: &str) -> Result<()> {
     let cells = skeleton(topic).into_iter().map(|(kind, id, text)| {
         let source = split_lines(&text);
         match kind {
-            "code" => json!({ "cell_type": kind, "id": id, "metadata": {}, "source": source, "outputs": [], "execution_count": null }),
+            "code" => {
+                // The kernel has the crates already: a reader need not see their lines.
+                let folded = if id == DEPENDENCIES { json!({ "jupyter": { "source_hidden": true } }) } else { json!({}) };
+                json!({ "cell_type": kind, "id": id, "metadata": folded, "source": source, "outputs": [], "execution_count": null })
+            }
             _ => json!({ "cell_type": kind, "id": id, "metadata": {}, "source": source }),
         }
     });
@@ -42,6 +46,8 @@ pub fn new(workspace: &Workspace, name: &str) -> Result<()> {
     );
     Ok(())
 }
+
+const DEPENDENCIES: &str = "dependencies";
 
 /// The parts that every lesson has.
 fn skeleton(topic: &str) -> Vec<(&'static str, &'static str, String)> {
@@ -59,7 +65,7 @@ fn skeleton(topic: &str) -> Vec<(&'static str, &'static str, String)> {
         ),
         (
             "code",
-            "dependencies",
+            DEPENDENCIES,
             format!("//| default_exp {topic}\n:dep minai-kernel = {{ path = \"../nbs_export/kernel\" }}"),
         ),
         markdown(

@@ -172,7 +172,7 @@ async fn execute(plan: &Plan, path: &Path, progress: &Progress) -> Result<Report
         Ok(notebook) => notebook,
         Err(failure) => {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            progress.notebook_done(&name, false, 0.0);
+            progress.notebook_done(&name, Some(&failure), 0.0);
             return Ok(Report { name, cells: 0, seconds: 0.0, peak_memory: None, failure: Some(failure) });
         }
     };
@@ -189,7 +189,7 @@ async fn execute(plan: &Plan, path: &Path, progress: &Progress) -> Result<Report
     if report.failure.is_none() && plan.save {
         save(&notebook, plan.out.as_deref(), &before)?;
     }
-    progress.notebook_done(&report.name, report.failure.is_none(), report.seconds);
+    progress.notebook_done(&report.name, report.failure.as_ref(), report.seconds);
     Ok(report)
 }
 
@@ -254,11 +254,7 @@ fn table(reports: &[Report]) -> String {
 }
 
 fn finish(reports: Vec<Report>) -> Result<()> {
-    let failed: Vec<_> = reports.iter().filter_map(|r| Some((r, r.failure.as_ref()?))).collect();
-    for (report, failure) in &failed {
-        eprintln!("\n{}: {failure}", report.name);
-    }
-    match failed.len() {
+    match reports.iter().filter(|r| r.failure.is_some()).count() {
         0 => Ok(()),
         n => bail!("{n} of {} notebooks failed", reports.len()),
     }

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::cells::Failure;
+
 /// Shows the progress of all notebooks of a run.
 #[derive(Clone)]
 pub struct Progress {
@@ -30,10 +32,12 @@ impl Progress {
         Step { bar, start: Instant::now(), text: format!("{notebook}: {what}") }
     }
 
-    /// The last word on a notebook.
-    pub fn notebook_done(&self, notebook: &str, passed: bool, seconds: f64) {
-        let verdict = if passed { "passed" } else { "FAILED" };
-        self.print(&format!("{notebook}: {verdict}  {seconds:.1} s"));
+    /// The last word on a notebook; what failed is told now, for the others may take long.
+    pub fn notebook_done(&self, notebook: &str, failure: Option<&Failure>, seconds: f64) {
+        match failure {
+            None => self.print(&format!("{notebook}: passed  {seconds:.1} s")),
+            Some(failure) => self.print(&format!("{notebook}: FAILED  {seconds:.1} s\n{failure}\n")),
+        }
     }
 
     /// Something that the user should know, though all went well.

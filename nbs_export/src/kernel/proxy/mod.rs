@@ -55,7 +55,8 @@ async fn run(setup: Setup) -> Result<()> {
         Front::bind(&connection).await.context("cannot listen on the ports of this kernel")?;
     front.status("starting", &Value::Null);
     let shared = Shared { folder: setup.folder.clone().into(), ..Shared::default() };
-    let (requests_in, requests) = mpsc::unbounded_channel();
+    let (requests_in, mut requests) = mpsc::unbounded_channel();
+    let requests_again = requests_in.clone();
     let (wishes_in, wishes) = mpsc::unbounded_channel();
     let (engine_in, engine) = mpsc::unbounded_channel();
     let (cells_in, cells) = mpsc::channel(64);
@@ -69,7 +70,8 @@ async fn run(setup: Setup) -> Result<()> {
     std::fs::write(&flag, [0])?;
     let session = async {
         let start = setup.evcxr;
-        let mut command = tokio::task::spawn_blocking(start).await.context("the set-up failed")??;
+        let starting = tokio::task::spawn_blocking(start);
+        let mut command = told(&front, starting, &mut requests, &requests_again).await??;
         command
             .env("MINAI_KERNEL_SOCKET", listener.path())
             .env("MINAI_DISPLAY", "1")
@@ -86,6 +88,40 @@ async fn run(setup: Setup) -> Result<()> {
         () = ended() => Ok(()),
     }
 }
+
+/// Waits for the set-up, which compiles `minai` where that has changed, and says so in the cell that waits for it.
+async fn told<T>(
+    front: &Front,
+    starting: tokio::task::JoinHandle<T>,
+    requests: &mut mpsc::UnboundedReceiver<Message>,
+    again: &mpsc::UnboundedSender<Message>,
+) -> Result<T> {
+    tokio::pin!(starting);
+    let mut waiting = Vec::new();
+    let tell = tokio::time::sleep(PATIENCE);
+    tokio::pin!(tell);
+    let (mut is_late, mut is_told) = (false, false);
+    let result = loop {
+        tokio::select! {
+            result = &mut starting => break result,
+            () = &mut tell, if !is_late => is_late = true,
+            Some(request) = requests.recv() => waiting.push(request),
+        }
+        if let Some(first) = waiting.first().filter(|_| is_late && !is_told) {
+            is_told = true;
+            front.set_parent(first.header.clone());
+            front.show(
+                "stream",
+                json!({ "name": "stderr", "text": "the kernel is being prepared (if minai has changed, it is compiled first) …\n" }),
+            );
+        }
+    };
+    waiting.into_iter().for_each(|request| drop(again.send(request)));
+    result.context("the set-up failed")
+}
+
+/// How long a start takes where nothing is to be compiled, at most.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where the socket is: in the kernel's folder, which is removed even if this process is killed, or where that has too long
 /// a path, in a temporary folder that its guard removes.
