@@ -27,66 +27,113 @@ pub mod io;
 pub mod kernels;
 
 // nbs:modules begin
-pub mod activation;
+// 01_foundations
 pub mod array;
-pub mod attention;
-pub mod augment;
-pub mod backprop;
-pub mod blocks;
-pub mod callbacks;
-pub mod clip;
-pub mod conv;
 pub mod data;
-pub mod datasets;
-pub mod denoiser;
 #[cfg(feature = "download")]
 pub mod download;
-pub mod dropout;
-pub mod embedding;
-pub mod ensemble;
-#[cfg(feature = "download")]
-pub mod fashion_download;
-pub mod generator;
-pub mod hooks;
-pub mod init;
 pub mod iter;
-pub mod learner;
-pub mod levels;
+pub mod matrix;
+#[cfg(feature = "nb")]
+pub mod nb;
+pub mod rng;
+
+// 02_matmul
+pub mod matmul;
+
+// 03_meanshift
+pub mod meanshift;
+
+// 04_backprop
+pub mod backprop;
+
+// 05_tensor
+pub mod tensor;
+
+// 06_training
+pub mod generator;
 pub mod linear;
 pub mod loader;
 pub mod loss;
-pub mod matmul;
-pub mod matrix;
-pub mod meanshift;
-pub mod more_samplers;
-#[cfg(feature = "nb")]
-pub mod nb;
 pub mod nn;
-pub mod noise;
-pub mod norm;
-pub mod optim;
 pub mod optimizer;
-#[cfg(feature = "plot")]
-pub mod plot;
+pub mod state;
+pub mod training;
+
+// 07_datasets
+pub mod datasets;
+#[cfg(feature = "download")]
+pub mod fashion_download;
+
+// 08_convolutions
+pub mod conv;
+
+// 09_autoencoder
 pub mod pool;
+
+// 10_learner
+pub mod callbacks;
+pub mod learner;
 #[cfg(feature = "progress")]
 pub mod progress;
-pub mod resnet;
-pub mod rng;
-pub mod samplers;
-pub mod sampling;
+
+// 11_activations
+pub mod hooks;
+
+// 12_init
+pub mod activation;
+pub mod init;
+pub mod norm;
+
+// 13_optimizers
+pub mod optim;
 pub mod schedule;
+
+// 14_resnet
+pub mod resnet;
+pub mod summary;
+
+// 15_augment
+pub mod augment;
+pub mod dropout;
+pub mod ensemble;
+
+// 16_samplers
+pub mod denoiser;
+pub mod noise;
+pub mod samplers;
+
+// 20_fewer_steps
+pub mod levels;
+pub mod more_samplers;
+pub mod sampling;
+
+// 30_weights
+pub mod weights;
+
+// 31_tokenizer
+pub mod tokenizer;
+
+// 32_clip_text
+pub mod attention;
+pub mod clip;
+pub mod embedding;
+
+// 33_unet_conditional
+pub mod blocks;
+pub mod unet;
+
+// 34_autoencoder_kl
+pub mod vae;
+
+// 35_pipeline
 #[cfg(feature = "download")]
 pub mod sd_download;
 pub mod stable_diffusion;
-pub mod state;
-pub mod summary;
-pub mod tensor;
-pub mod tokenizer;
-pub mod training;
-pub mod unet;
-pub mod vae;
-pub mod weights;
+
+// 90_plot
+#[cfg(feature = "plot")]
+pub mod plot;
 // nbs:modules end
 
 // Last, so that the compiler names things in its messages by the modules that they live in.

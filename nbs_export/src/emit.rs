@@ -209,24 +209,45 @@ fn path_order(a: &[&str], b: &[&str]) -> std::cmp::Ordering {
 const MODULES: [&str; 2] = ["// nbs:modules begin", "// nbs:modules end"];
 const TESTS: [&str; 2] = ["# nbs:tests begin", "# nbs:tests end"];
 
-/// `lib.rs` with this list of modules and their features.
-pub fn with_modules(lib: &str, modules: &BTreeMap<&str, Option<&str>>) -> String {
-    // rustfmt sorts modules by their bytes, unlike imports.
-    let lines = modules.iter().map(|(name, feature)| match feature {
-        Some(feature) => format!("#[cfg(feature = \"{feature}\")]\npub mod {name};\n"),
-        None => format!("pub mod {name};\n"),
-    });
-    with_block(lib, MODULES, &lines.collect::<String>())
+/// How `lib.rs` lists a module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listed<'a> {
+    /// The lesson that builds it, if that is known.
+    pub lesson: Option<&'a str>,
+    /// The feature that it needs.
+    pub feature: Option<&'a str>,
 }
 
-/// The modules that the list of `lib.rs` has, with their features.
-pub fn listed_modules(lib: &str) -> BTreeMap<&str, Option<&str>> {
-    let mut modules = BTreeMap::new();
-    let mut feature = None;
-    for line in lib.lines().skip_while(|l| *l != MODULES[0]).take_while(|l| *l != MODULES[1]) {
-        if let Some(name) = line.strip_prefix("pub mod ").and_then(|l| l.strip_suffix(';')) {
-            modules.insert(name, feature.take());
+/// `lib.rs` with this list of modules, lesson by lesson.
+pub fn with_modules(lib: &str, modules: &BTreeMap<&str, Listed<'_>>) -> String {
+    let mut lessons: BTreeMap<Option<&str>, String> = BTreeMap::new();
+    // Within a lesson in rustfmt's order, which is that of the bytes.
+    for (name, Listed { lesson, feature }) in modules {
+        let lines = lessons.entry(*lesson).or_default();
+        if let Some(feature) = feature {
+            *lines += &format!("#[cfg(feature = \"{feature}\")]\n");
         }
+        *lines += &format!("pub mod {name};\n");
+    }
+    let lesson = |(name, lines): (Option<&str>, String)| match name {
+        Some(name) => format!("{LESSON}{name}\n{lines}"),
+        None => lines,
+    };
+    with_block(lib, MODULES, &lessons.into_iter().map(lesson).collect::<Vec<_>>().join("\n"))
+}
+
+/// Before the name of a lesson in the list.
+const LESSON: &str = "// ";
+
+/// The modules that the list of `lib.rs` has.
+pub fn listed_modules(lib: &str) -> BTreeMap<&str, Listed<'_>> {
+    let mut modules = BTreeMap::new();
+    let (mut lesson, mut feature) = (None, None);
+    for line in lib.lines().skip_while(|l| *l != MODULES[0]).skip(1).take_while(|l| *l != MODULES[1]) {
+        if let Some(name) = line.strip_prefix("pub mod ").and_then(|l| l.strip_suffix(';')) {
+            modules.insert(name, Listed { lesson, feature: feature.take() });
+        }
+        lesson = line.strip_prefix(LESSON).or(lesson);
         feature = line.strip_prefix("#[cfg(feature = \"").and_then(|l| l.strip_suffix("\")]"));
     }
     modules
@@ -274,11 +295,17 @@ mod tests {
 
     #[test]
     fn a_list_is_replaced_in_place_and_appended_where_there_is_none() {
-        let modules = BTreeMap::from([("rng", None), ("plot", Some("plot"))]);
+        let listed = |lesson, feature| Listed { lesson, feature };
+        let modules = BTreeMap::from([
+            ("rng", listed(Some("01_foundations"), None)),
+            ("array", listed(Some("01_foundations"), None)),
+            ("plot", listed(Some("90_plot"), Some("plot"))),
+        ]);
         let first = with_modules("//! Head.\n", &modules);
         assert_eq!(
             first,
-            "//! Head.\n\n// nbs:modules begin\n#[cfg(feature = \"plot\")]\npub mod plot;\npub mod rng;\n// nbs:modules end\n"
+            "//! Head.\n\n// nbs:modules begin\n// 01_foundations\npub mod array;\npub mod rng;\n\n\
+             // 90_plot\n#[cfg(feature = \"plot\")]\npub mod plot;\n// nbs:modules end\n"
         );
         assert_eq!(with_modules(&first, &modules), first);
         assert_eq!(listed_modules(&first), modules);

@@ -153,12 +153,15 @@ fn lists(
     };
     let lib_lines = lib_text.replace("\r\n", "\n");
     let listed = emit::listed_modules(&lib_lines);
-    let in_plan = |name: &str| plan.modules().find(|(_, m)| m.name == name)?.1.feature.as_deref();
-    let feature = |name: &str| listed.get(name).copied().unwrap_or_else(|| in_plan(name));
-    let mut modules: BTreeMap<&str, Option<&str>> =
-        kept.iter().filter_map(|path| emit::module_of(path)).map(|name| (name, feature(name))).collect();
+    let all = plan.modules().map(|(lesson, m)| {
+        (m.name.as_str(), emit::Listed { lesson: Some(&lesson.name), feature: m.feature.as_deref() })
+    });
+    let in_plan: BTreeMap<&str, emit::Listed<'_>> = all.collect();
+    let as_now = |name: &str| listed.get(name).or(in_plan.get(name)).copied().unwrap_or_default();
+    let kept_modules = kept.iter().filter_map(|path| emit::module_of(path));
+    let mut modules: BTreeMap<&str, emit::Listed<'_>> = kept_modules.map(|n| (n, as_now(n))).collect();
     let exported = plan.modules().filter(|(lesson, m)| counts(&lesson.place, &emit::module_path(&m.name)));
-    modules.extend(exported.map(|(_, m)| (m.name.as_str(), m.feature.as_deref())));
+    modules.extend(exported.map(|(_, m)| (m.name.as_str(), in_plan[m.name.as_str()])));
     let mut tests: BTreeSet<&str> = kept.iter().filter_map(|path| emit::lesson_of_tests(path)).collect();
     let exported = plan.lessons.iter().filter(|l| !l.tests.is_empty());
     tests.extend(exported.filter(|l| counts(&l.place, &emit::tests_path(&l.name))).map(|l| l.name.as_str()));
