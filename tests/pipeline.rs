@@ -11,7 +11,8 @@ use minai::stable_diffusion::{
 };
 use minai::state::{StateDict, Value, load, save};
 use minai::tensor::Tensor;
-use minai::weights::{Config, Pending, Precision};
+use minai::io::config::Config;
+use minai::weights::{Pending, Precision};
 use ndarray::s;
 use std::fs;
 use std::ops::ControlFlow;

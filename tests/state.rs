@@ -2,10 +2,11 @@
 
 use minai::array::Array;
 use minai::generator::Generator;
-use minai::state::{Metadata, StateDict, StateError, Value, load, save};
+use minai::io::file::FileError;
+use minai::state::{Metadata, StateDict, Value, load, save};
 use std::fs;
 
-fn assert_helpful(error: &StateError) {
+fn assert_helpful(error: &FileError) {
     let text = error.to_string();
     assert!(text.starts_with(&*error.path.to_string_lossy()), "{text:?} does not begin with the file");
     assert!(text.contains("; ") && text.len() < 1_000, "{text:?}");
@@ -138,7 +139,7 @@ fn bad_files_are_refused_by_name() {
     // The same numbers under one name as floats and as integers: which is meant?
     let [float, whole] =
         ["F32", "I32"].map(|t| format!(r#"{{"dtype":"{t}","shape":[1],"data_offsets":[0,4]}}"#));
-    refused(&file(&format!(r#"{{"a":{float},"\u0061":{whole}}}"#), &[0; 4]), "two arrays of one name");
+    refused(&file(&format!(r#"{{"a":{float},"\u0061":{whole}}}"#), &[0; 4]), "two tensors of one name");
     refused(
         &file(r#"{"a":{"dtype":"F32","shape":[9223372036854775807,4,0],"data_offsets":[0,0]}}"#, &[]),
         "damaged",

@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash be94c22b7d78b005
+// nbs:hash 28c0de43a9804a73
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -97,18 +97,19 @@ pub fn slerp(a: &Tensor, b: &Tensor, part: f64) -> Tensor {
 
 // %% notebooks/35_pipeline.ipynb op-parts
 use minai::clip::{self, ClipConfig, ClipText};
+use minai::io::config::Config;
+use minai::io::file::FileError;
 use minai::levels::FinalLevel;
 use minai::nn::Module;
 use minai::noise::NoiseSchedule;
-use minai::state::StateError;
 use minai::tokenizer::Tokenizer;
 use minai::unet::{UNet, UNetConfig};
 use minai::vae::{self, AutoencoderKl, VaeConfig};
-use minai::weights::{Config, LoadReport, Pending, Precision, load_weights};
+use minai::weights::{LoadReport, Pending, Precision, load_weights};
 use std::path::{Path, PathBuf};
 
 /// The file of weights in a part's folder: in single precision if it is there, else in half.
-fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, StateError> {
+fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, FileError> {
     let names = ["", ".fp16", ".bf16"].map(|kind| format!("{stem}{kind}.safetensors"));
     let found = names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
     found.ok_or_else(|| {
@@ -116,13 +117,13 @@ fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, StateError> {
             false => "there is no such folder; name the folder that holds model_index.json and one folder for each part".into(),
             true => format!("has none of {}; fetch one of them (a .bin or .ckpt file is not read here)", names.join(", ")),
         };
-        StateError::new(folder, what)
+        FileError::new(folder, what)
     })
 }
 
 // %% notebooks/35_pipeline.ipynb op-schedule
 /// The noise levels of `scheduler/scheduler_config.json`, and where DDIM and PNDM end.
-pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel), StateError> {
+pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel), FileError> {
     let config = Config::open(path)?;
     let prediction = config.text_or("prediction_type", "epsilon")?;
     if prediction != "epsilon" {
@@ -135,7 +136,7 @@ pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel), StateEr
     let (name, start, end) =
         (config.text("beta_schedule")?, config.f64("beta_start")?, config.f64("beta_end")?);
     let schedule =
-        NoiseSchedule::by_name(&name, steps, start, end).map_err(|what| StateError::new(path, what))?;
+        NoiseSchedule::by_name(&name, steps, start, end).map_err(|what| FileError::new(path, what))?;
     let last =
         if config.bool_or("set_alpha_to_one", false)? { FinalLevel::Zero } else { FinalLevel::Weakest };
     Ok((schedule, last))
@@ -149,8 +150,8 @@ fn open_part<M: Module>(
     stem: &str,
     rename: &dyn Fn(&str) -> Option<String>,
     precision: Precision,
-    make: impl FnOnce(&Config) -> Result<M, StateError>,
-) -> Result<(M, LoadReport), StateError> {
+    make: impl FnOnce(&Config) -> Result<M, FileError>,
+) -> Result<(M, LoadReport), FileError> {
     let model = make(&Config::open(folder.join("config.json"))?)?;
     let loaded = load_weights(&model, weights_file(folder, stem)?, precision, rename)?;
     Ok((model, loaded))
@@ -163,7 +164,7 @@ fn open_part<M: Module>(
 pub fn open_text_encoder(
     folder: impl AsRef<Path>,
     precision: Precision,
-) -> Result<(ClipText, LoadReport), StateError> {
+) -> Result<(ClipText, LoadReport), FileError> {
     open_part(folder.as_ref(), "model", &clip::rename, precision, |config| {
         Ok(ClipText::new(&mut Pending, &ClipConfig::from_config(config)?))
     })
@@ -177,7 +178,7 @@ const WEIGHTS: &str = "diffusion_pytorch_model";
 ///
 /// # Errors
 /// As [`open_text_encoder`].
-pub fn open_unet(folder: impl AsRef<Path>, precision: Precision) -> Result<(UNet, LoadReport), StateError> {
+pub fn open_unet(folder: impl AsRef<Path>, precision: Precision) -> Result<(UNet, LoadReport), FileError> {
     open_part(folder.as_ref(), WEIGHTS, &|name| Some(name.to_owned()), precision, |config| {
         Ok(UNet::new(&mut Pending, &UNetConfig::from_config(config)?))
     })
@@ -190,7 +191,7 @@ pub fn open_unet(folder: impl AsRef<Path>, precision: Precision) -> Result<(UNet
 pub fn open_vae(
     folder: impl AsRef<Path>,
     precision: Precision,
-) -> Result<(AutoencoderKl, LoadReport), StateError> {
+) -> Result<(AutoencoderKl, LoadReport), FileError> {
     open_part(folder.as_ref(), WEIGHTS, &vae::rename, precision, |config| {
         Ok(AutoencoderKl::new(&mut Pending, &VaeConfig::from_config(config)?))
     })
@@ -230,7 +231,7 @@ impl StableDiffusion {
     /// # Errors
     /// If a file is missing or damaged, a configuration asks for what is not built here, or the parts do not fit each
     /// other. The error names the file, and what to do.
-    pub fn open(folder: impl AsRef<Path>, precision: Precision) -> Result<Self, StateError> {
+    pub fn open(folder: impl AsRef<Path>, precision: Precision) -> Result<Self, FileError> {
         let folder = folder.as_ref();
         let index = Config::open(folder.join("model_index.json"))?;
         let class = index.text("_class_name")?;
@@ -245,7 +246,7 @@ impl StableDiffusion {
         let (vae, vae_loaded) = open_vae(folder.join("vae"), precision)?;
         let fits = |what: &str, one: usize, other: usize| match one == other {
             true => Ok(()),
-            false => Err(StateError::new(
+            false => Err(FileError::new(
                 folder,
                 format!("{what}: {one} and {other}; these folders are of different models"),
             )),
@@ -271,7 +272,7 @@ impl StableDiffusion {
                 "text_encoder has {all} tokens and {} positions; the tokenizer makes {known} tokens and 77 positions of a text",
                 text_encoder.config.positions
             );
-            return Err(StateError::new(folder, what));
+            return Err(FileError::new(folder, what));
         }
         let loaded = vec![text_loaded, unet_loaded, vae_loaded];
         Ok(StableDiffusion { tokenizer, text_encoder, unet, vae, schedule, last, loaded })

@@ -21,9 +21,6 @@ use std::path::{Path, PathBuf};
 
 pub use safetensors::Dtype;
 
-/// Texts that a file carries beside its tensors.
-pub type Metadata = BTreeMap<String, String>;
-
 /// The longest header that is read or written, in bytes: hundreds of thousands of names fit.
 const HEADER_LIMIT: u64 = 1 << 23;
 
@@ -85,7 +82,7 @@ impl TensorFile {
     }
 
     /// The texts beside the tensors.
-    pub fn metadata(&self) -> Metadata {
+    pub fn metadata(&self) -> BTreeMap<String, String> {
         let texts = self.header.metadata().iter().flatten();
         texts.map(|(key, text)| (key.clone(), text.clone())).collect()
     }
@@ -103,6 +100,11 @@ impl TensorFile {
     /// The type of a tensor's elements.
     pub fn dtype(&self, name: &str) -> Option<Dtype> {
         self.header.info(name).map(|info| info.dtype)
+    }
+
+    /// The type of a tensor's elements, if they are floats of 16, 32 or 64 bits.
+    pub fn float_kind(&self, name: &str) -> Option<Kind> {
+        float_kind(self.header.info(name)?.dtype)
     }
 
     /// A tensor's values as they are in the file: lowest byte first, the last axis fastest.
@@ -135,7 +137,7 @@ impl TensorFile {
     /// # Errors
     /// When the file has no tensor of this name, or it does not hold floats of 16, 32 or 64 bits.
     pub fn f32(&self, name: &str) -> Result<Array, FileError> {
-        self.array(name, "floats", |dtype, bytes| Some(half::decode(float_kind(dtype)?, bytes).0))
+        self.array(name, "floats of 16 to 64 bits", |dtype, bytes| Some(half::decode(float_kind(dtype)?, bytes).0))
     }
 
     /// A tensor of signed integers, widened to 64 bits.
@@ -185,12 +187,12 @@ impl TensorFile {
 }
 
 /// What is wrong with a tensor of another type than the one that belongs there.
-pub(crate) fn wrong_type(name: &str, dtype: Dtype, expected: &str) -> String {
+fn wrong_type(name: &str, dtype: Dtype, expected: &str) -> String {
     format!("`{name:.200}` is of type {dtype}, where {expected} belong; convert it, or get the right file")
 }
 
-/// The floating-point type, if it is one that is read.
-pub(crate) fn float_kind(dtype: Dtype) -> Option<Kind> {
+/// The floating-point type, if it is one that is read: which excludes those of 8 bits and fewer.
+fn float_kind(dtype: Dtype) -> Option<Kind> {
     match dtype {
         Dtype::F16 => Some(Kind::F16),
         Dtype::BF16 => Some(Kind::Bf16),
@@ -284,7 +286,7 @@ impl<'de> Visitor<'de> for Count {
 pub fn write<V: View>(
     path: impl AsRef<Path>,
     tensors: &BTreeMap<String, V>,
-    metadata: &Metadata,
+    metadata: &BTreeMap<String, String>,
 ) -> Result<(), FileError> {
     let path = path.as_ref();
     let fail = |what: String| FileError::new(path, what);
@@ -310,7 +312,7 @@ pub fn write<V: View>(
 }
 
 /// The header of tensors in this order: JSON, filled up with spaces to a multiple of 8 bytes.
-fn header_of<V: View>(tensors: &[(&String, &V)], metadata: &Metadata) -> Vec<u8> {
+fn header_of<V: View>(tensors: &[(&String, &V)], metadata: &BTreeMap<String, String>) -> Vec<u8> {
     let (mut header, mut end) = (Map::new(), 0);
     header.insert("__metadata__".into(), json!(metadata));
     for (name, tensor) in tensors {
