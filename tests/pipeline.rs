@@ -2,6 +2,7 @@
 //! what lies in the folder that `MINAI_GOLDEN` names. And folders, requests and servers that are not as they should be.
 
 use minai::clip::ClipConfig;
+use minai::io::config::Config;
 use minai::levels::{Levels, Spacing};
 use minai::nn::Pass;
 use minai::samplers::{always, lms};
@@ -11,7 +12,6 @@ use minai::stable_diffusion::{
 };
 use minai::state::{StateDict, Value, load, save};
 use minai::tensor::Tensor;
-use minai::io::config::Config;
 use minai::weights::{Pending, Precision};
 use ndarray::s;
 use std::fs;

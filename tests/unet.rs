@@ -6,6 +6,8 @@
 use minai::array::Array;
 use minai::datasets::DataLoaders;
 use minai::generator::Generator;
+use minai::io::config::Config;
+use minai::io::safetensors::TensorFile;
 use minai::learner::{FitError, Learner, Origin, Task};
 use minai::loader::{Dataset, LoaderOptions};
 use minai::loss::mse_loss;
@@ -17,8 +19,6 @@ use minai::summary::summary_of;
 use minai::tensor::{Tensor, elements, grad_check};
 use minai::unet::{BlockKind, UNet, UNetConfig, geglu, time_features};
 use minai::vae::{AutoencoderKl, VaeConfig};
-use minai::io::config::Config;
-use minai::io::safetensors::TensorFile;
 use minai::weights::{Pending, Precision, initialize, load_weights};
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -3,11 +3,11 @@
 
 use minai::array::Array;
 use minai::generator::Generator;
+use minai::io::config::Config;
 use minai::nn::{Parts, Pass};
 use minai::state::{Metadata, StateDict, Value, load, save};
 use minai::tensor::Tensor;
 use minai::vae::{AutoencoderKl, Posterior, VaeConfig, rename};
-use minai::io::config::Config;
 use minai::weights::{Pending, Precision, initialize, load_weights};
 use std::path::{Path, PathBuf};
 

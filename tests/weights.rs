@@ -4,14 +4,14 @@ use half::{bf16, f16};
 use minai::array::Array;
 use minai::conv::{Conv2d, ConvOptions};
 use minai::generator::Generator;
+use minai::io::config::Config;
+use minai::io::file::FileError;
+use minai::io::safetensors::TensorFile;
 use minai::nn::{Buffer, Init, Layer, Linear, Module, Parameter, Parts, Pass, parameter_count};
 use minai::norm::{BatchNorm2d, GroupNorm, LayerNorm};
 use minai::optimizer::{GradientDescent, Optimizer};
-use minai::io::file::FileError;
 use minai::state::{Metadata, StateDict, Value, save, state_dict};
 use minai::tensor::Tensor;
-use minai::io::config::Config;
-use minai::io::safetensors::TensorFile;
 use minai::weights::{LoadReport, Pending, Precision, initialize, load_weights};
 use minai_tests::files::Rng;
 use safetensors::tensor::TensorView;
@@ -524,7 +524,11 @@ fn the_shipped_weights_can_be_read() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/tiny-sd");
     for name in ["text_encoder/model", "unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model"] {
         let file = TensorFile::open(data.join(format!("{name}.safetensors"))).unwrap();
-        let floats = file.names().iter().filter(|name| file.f32(name).is_ok_and(|x| x.iter().all(|x| x.is_finite()))).count();
+        let floats = file
+            .names()
+            .iter()
+            .filter(|name| file.f32(name).is_ok_and(|x| x.iter().all(|x| x.is_finite())))
+            .count();
         assert!(floats + 1 >= file.names().len() && floats > 10, "{name}");
     }
     Config::open(data.join("unet/config.json")).unwrap().usizes("block_out_channels").unwrap();

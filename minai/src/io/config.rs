@@ -67,7 +67,12 @@ impl Config {
     }
 
     /// The value of a key, as `read` understands it.
-    fn value<T>(&self, key: &str, expected: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T, FileError> {
+    fn value<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<T, FileError> {
         let Some(value) = self.entries.get(key) else {
             return Err(self.error(key, &format!("is missing; {expected} belongs there")));
         };
@@ -146,7 +151,9 @@ impl Config {
     pub fn size_or(&self, key: &str, default: usize, most: usize) -> Result<usize, FileError> {
         match self.usize_or(key, default)? {
             size if (1..=most).contains(&size) => Ok(size),
-            size => Err(self.error(key, &format!("is {size}, where 1 to {most} is possible; correct the file"))),
+            size => {
+                Err(self.error(key, &format!("is {size}, where 1 to {most} is possible; correct the file")))
+            }
         }
     }
 
@@ -221,7 +228,8 @@ impl Config {
                 Supported::Unset => !self.has(key),
             };
             if !fits {
-                let said: String = shown(&self.entries[key]).chars().take(80).collect();
+                let said = self.text(key).unwrap_or_else(|_| shown(&self.entries[key]));
+                let said: String = said.chars().take(80).collect();
                 return Err(self.error(key, &format!("is {said}, which {remedy}")));
             }
         }
@@ -232,9 +240,7 @@ impl Config {
 fn read_text(path: &Path) -> Result<String, String> {
     let (file, len) = file::open(path)?;
     if len > LIMIT {
-        return Err(format!(
-            "has {len} bytes, which is no config's size; check that it is the right file"
-        ));
+        return Err(format!("has {len} bytes, which is no config's size; check that it is the right file"));
     }
     let mut json = String::new();
     file.take(LIMIT).read_to_string(&mut json).map_err(unreadable)?;
@@ -304,7 +310,8 @@ mod tests {
 
     #[test]
     fn pythons_numbers_and_a_byte_order_mark_are_read() {
-        let json = "\u{FEFF}{\"a\": -Infinity, \"b\": [NaN, 1], \"c\": \"NaN, \\\"Infinity\", \"d\":Infinity}";
+        let json =
+            "\u{FEFF}{\"a\": -Infinity, \"b\": [NaN, 1], \"c\": \"NaN, \\\"Infinity\", \"d\":Infinity}";
         let config = Config::parse("c.json", json).unwrap();
         assert_eq!(config.f64("a").unwrap(), f64::NEG_INFINITY);
         assert_eq!(config.f64("d").unwrap(), f64::INFINITY);
@@ -319,7 +326,14 @@ mod tests {
 
     #[test]
     fn other_words_are_no_json() {
-        for json in ["{\"a\": nan}", "{\"a\": +Infinity}", "{\"a\": NaNNaN}", "{\"a\": Infinity1}", "{NaN: 1}", "{\"\\"] {
+        for json in [
+            "{\"a\": nan}",
+            "{\"a\": +Infinity}",
+            "{\"a\": NaNNaN}",
+            "{\"a\": Infinity1}",
+            "{NaN: 1}",
+            "{\"\\",
+        ] {
             match Config::parse("c.json", json) {
                 Err(error) => assert!(error.what.starts_with("is no JSON"), "{error}"),
                 Ok(config) => panic!("{json} is read as {config:?}"),

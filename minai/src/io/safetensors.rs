@@ -137,7 +137,9 @@ impl TensorFile {
     /// # Errors
     /// When the file has no tensor of this name, or it does not hold floats of 16, 32 or 64 bits.
     pub fn f32(&self, name: &str) -> Result<Array, FileError> {
-        self.array(name, "floats of 16 to 64 bits", |dtype, bytes| Some(half::decode(float_kind(dtype)?, bytes).0))
+        self.array(name, "floats of 16 to 64 bits", |dtype, bytes| {
+            Some(half::decode(float_kind(dtype)?, bytes).0)
+        })
     }
 
     /// A tensor of signed integers, widened to 64 bits.
