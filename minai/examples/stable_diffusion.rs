@@ -17,7 +17,7 @@ use minai::levels::Spacing;
 use minai::nn::parameter_count;
 use minai::sampling::Sampler;
 use minai::sd_download::{Published, SD15, fetch_model};
-use minai::stable_diffusion::{Picture, Request, StableDiffusion, Start, check_size};
+use minai::stable_diffusion::{ImageToImage, Picture, Request, StableDiffusion, check_size};
 use minai::tokenizer::Tokenizer;
 use minai::unet::{UNet, UNetConfig};
 use minai::vae::VaeConfig;
@@ -235,7 +235,7 @@ fn draw(mut model: StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn
     }
     let start = match &arguments.init {
         Some(path) => {
-            Some(Start { picture: read_picture(path, arguments.size)?, strength: arguments.strength })
+            Some(ImageToImage { picture: read_picture(path, arguments.size)?, strength: arguments.strength })
         }
         None => None,
     };
