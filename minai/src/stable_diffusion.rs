@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ae2b1073d50f868b
+// nbs:hash ab0adef9d6304ec4
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -18,8 +18,8 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// The pictures in a tensor (n, 3, height, width) of numbers from -1, which becomes 0, to 1, which becomes 255.
-    /// What lies beyond is cut off.
+    /// The pictures in a tensor (n, 3, height, width) of values from -1, which becomes 0, to 1, which becomes 255.
+    /// Values beyond these are clamped.
     ///
     /// # Panics
     /// If the shape is another.
@@ -62,8 +62,9 @@ pub fn guided(u: &Tensor, t: &Tensor, scale: f64) -> Tensor {
 }
 
 // %% notebooks/35_pipeline.ipynb gu-rescaled
-/// The guided prediction with the spread that `t` has, mixed with itself as it was: much guidance makes the numbers large
-/// and the picture glaring (Lin et al. 2023, equations 15 and 16). `share` from 0, nothing, to 1; 0.7 is usual.
+/// The guided prediction rescaled to the standard deviation of `t`, mixed with the prediction as it was (Lin et al. 2023,
+/// equations 15 and 16): strong guidance makes the values large and the picture glaring. `share` is the share of the
+/// rescaled one, from 0 to 1; 0.7 is usual.
 ///
 /// # Panics
 /// If the shapes differ.
@@ -77,7 +78,7 @@ pub fn rescaled(guided: &Tensor, t: &Tensor, share: f64) -> Tensor {
 
 // %% notebooks/35_pipeline.ipynb sl-slerp
 /// From `a` to `b` on a circle (spherical interpolation, Shoemake 1985): `part` 0 is `a`, 1 is `b`. Half-way between two
-/// noises a straight line would give numbers of half the variance, which is no noise that the network knows.
+/// noises a straight line would give values with half the variance, which is no noise that the network knows.
 ///
 /// # Panics
 /// If the shapes differ.
@@ -576,7 +577,7 @@ impl StableDiffusion {
     /// network, and may break off: then the latents are those of that moment.
     ///
     /// # Errors
-    /// If the request cannot be met, or numbers are no longer finite; the error says why, and what to do.
+    /// If the request cannot be met, or a prediction is not finite; the error says why, and what to do.
     pub fn generate(
         &self,
         request: &Request,

@@ -1,5 +1,5 @@
 // Owned by notebooks/33_unet_conditional.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 675220c051a00a38
+// nbs:hash 20d1d66717cd5e01
 //! The conditional U-Net of Stable Diffusion v1: noisy latents, a time and a text's embedding in, the noise out.
 
 use crate::blocks::{Norms, ResnetBlock, conv1, conv3, image_to_sequence, norm_silu, sequence_to_image};
@@ -187,6 +187,12 @@ fn check_counts(config: &UNetConfig) -> Result<(), (&'static str, String)> {
 /// The key whose value does not fit the others, if there is one, and why.
 fn check_fit(config: &UNetConfig) -> Result<(), (&'static str, String)> {
     check_counts(config)?;
+    if !(0.0..1.0).contains(&config.norm_eps) {
+        return Err(("norm_eps", format!("is {}, and 0 to 1 is possible", config.norm_eps)));
+    }
+    if !config.freq_shift.is_finite() {
+        return Err(("freq_shift", format!("is {}, where a finite number belongs", config.freq_shift)));
+    }
     let groups = config.norm_num_groups;
     let divides =
         |divisor: usize, channels: usize| channels > 0 && divisor > 0 && channels.is_multiple_of(divisor);

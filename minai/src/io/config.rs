@@ -340,4 +340,29 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_a_network_does_not_support_is_refused() {
+        let supported = [
+            ("act", Supported::Text("silu")),
+            ("flip", Supported::Bool(true)),
+            ("kernel", Supported::Number(3.0)),
+            ("extra", Supported::Unset),
+        ];
+        let check = |json: &str| Config::parse("c.json", json).unwrap().check(&supported, "it does not do");
+        for json in
+            ["{}", "{\"act\": null, \"extra\": null}", "{\"act\": \"silu\", \"flip\": true, \"kernel\": 3}"]
+        {
+            assert_eq!(check(json), Ok(()));
+        }
+        for (json, what) in [
+            ("{\"act\": \"gelu\"}", "`act` is gelu, which it does not do"),
+            ("{\"flip\": false}", "`flip` is false, which it does not do"),
+            ("{\"kernel\": NaN}", "`kernel` is NaN, which it does not do"),
+            ("{\"extra\": [1]}", "`extra` is [1], which it does not do"),
+            ("{\"act\": 1}", "`act` is 1, where a text in quotes belongs; correct the file"),
+        ] {
+            assert_eq!(check(json).unwrap_err().what, what);
+        }
+    }
 }
