@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash abf5046ad504fa05
+// nbs:hash bddc5f9687a28255
 //! Named arrays in safetensors files, the form in which models are published: saved, loaded, and put into a module.
 
 use crate::nn::{AnyBuffer, Module, Parts};
@@ -75,10 +75,10 @@ pub fn load(path: impl AsRef<Path>) -> Result<(StateDict, Metadata), FileError> 
 }
 
 // %% notebooks/06_training.ipynb sd-save
-use safetensors::tensor::View;
+use safetensors::tensor::View as Saved;
 use std::borrow::Cow;
 
-impl View for Value {
+impl Saved for Value {
     fn dtype(&self) -> Dtype {
         match self {
             Value::F32(_) => Dtype::F32,
@@ -100,7 +100,7 @@ impl View for Value {
     }
 
     fn data_len(&self) -> usize {
-        self.shape().iter().product::<usize>() * View::dtype(self).bitsize() / 8
+        self.shape().iter().product::<usize>() * Saved::dtype(self).bitsize() / 8
     }
 }
 

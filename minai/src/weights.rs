@@ -1,5 +1,5 @@
 // Owned by notebooks/30_weights.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 93f978322858c3a6
+// nbs:hash 3992dd483791e2b1
 //! Published weights: half precision, foreign tensor names, and models built before their weights are loaded.
 
 // %% notebooks/30_weights.ipynb re-halfarray
@@ -58,6 +58,13 @@ impl Values {
 use minai::io::file::FileError;
 use minai::io::safetensors::{Dtype, TensorFile};
 
+fn too_large(name: &str) -> String {
+    format!(
+        "`{name:.200}` holds values beyond {}, the largest of f16; keep these weights in f32 (Precision::Single)",
+        f16::MAX
+    )
+}
+
 /// The values of a tensor of floats, in the form in which they are kept, and whether all are finite.
 fn read_floats(
     file: &TensorFile,
@@ -88,13 +95,6 @@ fn read_floats(
 }
 
 // %% notebooks/30_weights.ipynb re-read-values
-fn too_large(name: &str) -> String {
-    format!(
-        "`{name:.200}` holds values beyond {}, the largest of f16; keep these weights in f32 (Precision::Single)",
-        f16::MAX
-    )
-}
-
 /// A tensor's values in the form in which they are kept.
 fn read_values(file: &TensorFile, name: &str, precision: Precision) -> Result<Values, FileError> {
     if file.dtype(name) == Some(Dtype::I64) {
