@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ab0adef9d6304ec4
+// nbs:hash c7f20c6efb3df4c2
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -438,6 +438,16 @@ impl StableDiffusion {
     }
 }
 
+// %% notebooks/35_pipeline.ipynb ge-image-start
+/// Where image to image begins.
+#[derive(Clone, Debug)]
+pub struct ImageToImage {
+    /// The picture.
+    pub picture: Picture,
+    /// How much noise is put on it: from 0, it stays, to 1, nothing of it is left.
+    pub strength: f64,
+}
+
 // %% notebooks/35_pipeline.ipynb ge-request
 use minai::levels::{Call, Levels, Spacing};
 use minai::sampling::Sampler;
@@ -467,15 +477,6 @@ pub struct Request {
 }
 
 // %% notebooks/35_pipeline.ipynb ge-start
-/// Where image to image begins.
-#[derive(Clone, Debug)]
-pub struct ImageToImage {
-    /// The picture.
-    pub picture: Picture,
-    /// How much noise is put on it: from 0, it stays, to 1, nothing of it is left.
-    pub strength: f64,
-}
-
 impl Default for Request {
     /// No prompt, 50 steps of LMS, guidance 7.5, seed 42, 512 by 512 pixels.
     fn default() -> Self {
