@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash bddc5f9687a28255
+// nbs:hash 9472c7b2c16e803b
 //! Named arrays in safetensors files, the form in which models are published: saved, loaded, and put into a module.
 
 use crate::nn::{AnyBuffer, Module, Parts};
@@ -115,6 +115,30 @@ pub fn save(path: impl AsRef<Path>, state: &StateDict, metadata: &Metadata) -> R
     write(path, state, metadata)
 }
 
+// %% notebooks/06_training.ipynb st-compare
+/// Whether the two have the same names, types and shapes.
+fn compare(wanted: &StateDict, given: &StateDict) -> Result<(), FileError> {
+    let kind = |value: &Value| format!("{} {:?}", value.dtype(), value.shape());
+    let mut trouble = Vec::new();
+    for (name, wanted) in wanted {
+        match given.get(name).map(kind) {
+            None => trouble.push(format!("`{name}` is missing")),
+            Some(given) if given == kind(wanted) => {}
+            Some(given) => trouble.push(format!("`{name}` is {given}, the model has {}", kind(wanted))),
+        }
+    }
+    let superfluous = given.keys().filter(|name| !wanted.contains_key(*name));
+    trouble.extend(superfluous.map(|name| format!("`{name}` is not in the model")));
+    if trouble.is_empty() {
+        return Ok(());
+    }
+    let (shown, more) = (trouble.len().min(8), trouble.len().saturating_sub(8));
+    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let list = trouble[..shown].join("; ");
+    let what = format!("does not fit the model: {list}{rest}. Build the model that was saved");
+    Err(FileError::new(Path::new(""), what))
+}
+
 // %% notebooks/06_training.ipynb st-module
 use minai::tensor::elements;
 
@@ -149,30 +173,6 @@ pub fn load_state_dict(module: &dyn Module, state: &StateDict) -> Result<(), Fil
         }
     }
     Ok(())
-}
-
-// %% notebooks/06_training.ipynb st-compare
-/// Whether the two have the same names, types and shapes.
-fn compare(wanted: &StateDict, given: &StateDict) -> Result<(), FileError> {
-    let kind = |value: &Value| format!("{} {:?}", value.dtype(), value.shape());
-    let mut trouble = Vec::new();
-    for (name, wanted) in wanted {
-        match given.get(name).map(kind) {
-            None => trouble.push(format!("`{name}` is missing")),
-            Some(given) if given == kind(wanted) => {}
-            Some(given) => trouble.push(format!("`{name}` is {given}, the model has {}", kind(wanted))),
-        }
-    }
-    let superfluous = given.keys().filter(|name| !wanted.contains_key(*name));
-    trouble.extend(superfluous.map(|name| format!("`{name}` is not in the model")));
-    if trouble.is_empty() {
-        return Ok(());
-    }
-    let (shown, more) = (trouble.len().min(8), trouble.len().saturating_sub(8));
-    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
-    let list = trouble[..shown].join("; ");
-    let what = format!("does not fit the model: {list}{rest}. Build the model that was saved");
-    Err(FileError::new(Path::new(""), what))
 }
 
 // %% notebooks/06_training.ipynb st-optimizer
