@@ -4,10 +4,11 @@
 use minai::array::Array;
 use minai::clip::{ClipConfig, ClipText, HiddenAct, rename};
 use minai::generator::Generator;
+use minai::io::config::Config;
 use minai::nn::{Parts, Pass};
 use minai::state::{Metadata, StateDict, Value, load, save};
 use minai::tensor::{Tensor, elements};
-use minai::weights::{Config, Pending, Precision, initialize, load_weights};
+use minai::weights::{Pending, Precision, initialize, load_weights};
 use std::path::{Path, PathBuf};
 
 /// As far as a result may be off, of the largest number.

@@ -1,25 +1,26 @@
 // Owned by notebooks/30_weights.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash bf1e1f3c97f5d42a
+// nbs:hash ad467f26a0965bc1
 //! What notebooks/30_weights.ipynb claims.
 
-use minai::weights::{Config, Pending, Precision, WeightFile, initialize, load_weights};
+use minai::weights::{Pending, Precision, initialize, load_weights};
 
 // %% notebooks/30_weights.ipynb file-test
 #[test]
 fn damaged_files_are_refused() -> Result<(), Box<dyn std::error::Error>> {
     {
+        use minai::io::safetensors::TensorFile;
         use minai::state::{Metadata, StateDict, Value, save};
         let path = std::env::temp_dir().join(format!("minai-damaged-{}.safetensors", std::process::id()));
         let numbers = Value::F32(minai::array::array([1.0, 2.0, 3.0]));
         save(&path, &StateDict::from([("a".to_owned(), numbers)]), &Metadata::new()).unwrap();
         let good = std::fs::read(&path).unwrap();
-        assert_eq!(WeightFile::open(&path).unwrap().shape("a"), Some(&[3][..]));
+        assert_eq!(TensorFile::open(&path).unwrap().shape("a"), Some(&[3][..]));
         for end in 0..good.len() {
             std::fs::write(&path, &good[..end]).unwrap();
-            assert!(WeightFile::open(&path).is_err(), "{end} bytes");
+            assert!(TensorFile::open(&path).is_err(), "{end} bytes");
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(WeightFile::open(&path).map(drop).unwrap_err().to_string().contains("no such file"));
+        assert!(TensorFile::open(&path).map(drop).unwrap_err().to_string().contains("no such file"));
     }
     println!("passed");
     Ok(())
@@ -83,6 +84,7 @@ fn the_scale_is_pytorchs() -> Result<(), Box<dyn std::error::Error>> {
 #[test]
 fn configs_say_what_is_wrong() -> Result<(), Box<dyn std::error::Error>> {
     {
+        use minai::io::config::Config;
         let config =
             Config::parse("here", r#"{"a": 3, "b": 0.5, "c": [1, 2], "d": null, "e": "x"}"#).unwrap();
         assert_eq!(

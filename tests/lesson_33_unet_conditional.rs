@@ -1,5 +1,5 @@
 // Owned by notebooks/33_unet_conditional.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash fbf7a5bb9cc23360
+// nbs:hash 6def6bb4fe6c24ec
 //! What notebooks/33_unet_conditional.ipynb claims.
 
 use minai::blocks::{image_to_sequence, sequence_to_image};
@@ -58,8 +58,9 @@ fn an_image_is_a_sequence_of_places() -> Result<(), Box<dyn std::error::Error>> 
 fn equals_the_reference() -> Result<(), Box<dyn std::error::Error>> {
     {
         use minai::array::Array as List;
+        use minai::io::config::Config as Settings;
         use minai::nn::Pass as Way;
-        use minai::weights::{Config as Settings, Pending as Empty, Precision as Kept, load_weights as fill};
+        use minai::weights::{Pending as Empty, Precision as Kept, load_weights as fill};
         let folder = std::path::Path::new("../data/tiny-sd/unet");
         let net = UNet::new(
             &mut Empty,

@@ -1,8 +1,10 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash db86a47cd7976600
+// nbs:hash 8073778771595c4a
 //! What notebooks/35_pipeline.ipynb claims.
 
-use minai::stable_diffusion::{Picture, Request, StableDiffusion, Start, Step, guided, rescaled, slerp};
+use minai::stable_diffusion::{
+    ImageToImage, Picture, Request, StableDiffusion, Step, guided, rescaled, slerp,
+};
 
 // %% notebooks/35_pipeline.ipynb pi-test
 #[test]
@@ -108,7 +110,7 @@ fn image_to_image_keeps_what_it_is_told_to() -> Result<(), Box<dyn std::error::E
         let picture = Picture { height: 64, width: 48, rgb };
         let latents = model.encode(&picture, &mut Generator::manual_seed(42)).unwrap();
         let apart = |strength: f64| {
-            let start = Some(Start { picture: picture.clone(), strength });
+            let start = Some(ImageToImage { picture: picture.clone(), strength });
             let request = Request { prompts: vec!["a cat".into()], steps: 10, start, ..Default::default() };
             let mut calls = 0;
             let drawn = model
@@ -153,8 +155,11 @@ fn requests_that_cannot_be_met() -> Result<(), Box<dyn std::error::Error>> {
         refused(Request { guidance: f64::NAN, ..good() }, "guidance NaN");
         refused(Request { guidance: 1e39, ..good() }, "not finite"); // beyond what 32 bits can say
         let picture = Picture { height: 8, width: 9, rgb: vec![0; 216] };
-        refused(Request { start: Some(Start { picture: picture.clone(), strength: 0.5 }), ..good() }, "9x8");
-        refused(Request { start: Some(Start { picture, strength: f64::NAN }), ..good() }, "strength");
+        refused(
+            Request { start: Some(ImageToImage { picture: picture.clone(), strength: 0.5 }), ..good() },
+            "9x8",
+        );
+        refused(Request { start: Some(ImageToImage { picture, strength: f64::NAN }), ..good() }, "strength");
     }
     println!("passed");
     Ok(())

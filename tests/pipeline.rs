@@ -2,6 +2,7 @@
 //! what lies in the folder that `MINAI_GOLDEN` names. And folders, requests and servers that are not as they should be.
 
 use minai::clip::ClipConfig;
+use minai::io::config::Config;
 use minai::levels::{Levels, Spacing};
 use minai::nn::Pass;
 use minai::samplers::{always, lms};
@@ -11,7 +12,7 @@ use minai::stable_diffusion::{
 };
 use minai::state::{StateDict, Value, load, save};
 use minai::tensor::Tensor;
-use minai::weights::{Config, Pending, Precision};
+use minai::weights::{Pending, Precision};
 use ndarray::s;
 use std::fs;
 use std::ops::ControlFlow;
@@ -168,10 +169,22 @@ fn assert_refused(folder: &Path, wanted: &[&str]) {
     }
 }
 
+/// diffusers writes `-Infinity` into the configuration of its DPM++, and editors a byte-order mark.
+#[test]
+fn configurations_that_python_wrote_are_read() {
+    let place = copy();
+    let scheduler = place.path().join("scheduler/scheduler_config.json");
+    fs::copy("configs/scheduler_config.json", &scheduler).unwrap();
+    assert!(fs::read_to_string(&scheduler).unwrap().contains("-Infinity"));
+    spoil(place.path(), "model_index.json", "{", "\u{FEFF}{");
+    let model = StableDiffusion::open(place.path(), Precision::Single).unwrap();
+    assert_eq!(model.schedule, minai::noise::NoiseSchedule::stable_diffusion());
+}
+
 #[test]
 fn folders_that_are_not_a_model_are_refused_by_name() {
     assert_refused(Path::new("no/such/folder"), &["model_index.json"]);
-    let spoilt: [(&str, &str, &str, &[&str]); 9] = [
+    let spoilt: [(&str, &str, &str, &[&str]); 11] = [
         (
             "model_index.json",
             "StableDiffusionPipeline",
@@ -193,6 +206,8 @@ fn folders_that_are_not_a_model_are_refused_by_name() {
             "\"cross_attention_dim\": 24",
             &["diffusion_pytorch_model", "24", "16"],
         ),
+        ("unet/config.json", "1e-05", "NaN", &["unet/config.json", "`norm_eps` is NaN"]),
+        ("unet/config.json", "\"freq_shift\": 0", "\"freq_shift\": -Infinity", &["`freq_shift` is -inf"]),
         ("unet/config.json", "\"norm_num_groups\": 8", "\"norm_num_groups\": 7", &["norm_num_groups", "7"]),
         (
             "vae/config.json",

@@ -2,10 +2,11 @@
 
 use minai::array::Array;
 use minai::generator::Generator;
-use minai::state::{Metadata, StateDict, StateError, Value, load, save};
+use minai::io::file::FileError;
+use minai::state::{Metadata, StateDict, Value, load, save};
 use std::fs;
 
-fn assert_helpful(error: &StateError) {
+fn assert_helpful(error: &FileError) {
     let text = error.to_string();
     assert!(text.starts_with(&*error.path.to_string_lossy()), "{text:?} does not begin with the file");
     assert!(text.contains("; ") && text.len() < 1_000, "{text:?}");
@@ -65,6 +66,37 @@ fn a_huge_hollow_file_is_refused() {
     fs::write(&path, u64::MAX.to_le_bytes()).unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
     assert_helpful(&load(&path).unwrap_err());
+}
+
+/// The reader of the crate `safetensors` finds each array, aligned to its type.
+#[test]
+fn other_readers_find_what_was_saved() {
+    use safetensors::{Dtype, SafeTensors};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mixed.safetensors");
+    let floats = Value::F32(Array::new(vec![0.5, -1.0, f32::NAN], &[3]));
+    let state = [
+        ("a", Value::U8(Array::new(vec![1, 2, 3], &[3, 1]))),
+        ("b \"\\\n", floats),
+        ("c", Value::I64(Array::new(vec![i64::MIN, 7], &[2]))),
+        ("d", Value::F32(Array::new(vec![], &[0, 4]))),
+    ];
+    let state: StateDict = state.map(|(name, value)| (name.to_owned(), value)).into();
+    let metadata = Metadata::from([("z".to_owned(), "1".to_owned()), ("a".to_owned(), "\u{1F}".to_owned())]);
+    save(&path, &state, &metadata).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let (length, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let texts: Metadata = header.metadata().clone().unwrap().into_iter().collect();
+    assert!(length.is_multiple_of(8) && texts == metadata);
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.len(), state.len());
+    for (name, dtype, size) in
+        [("a", Dtype::U8, 1), ("b \"\\\n", Dtype::F32, 4), ("c", Dtype::I64, 8), ("d", Dtype::F32, 4)]
+    {
+        let (found, saved) = (file.tensor(name).unwrap(), safetensors::View::data(&state[name]));
+        assert_eq!((found.dtype(), found.shape(), found.data()), (dtype, state[name].shape(), &saved[..]));
+        assert!(header.info(name).unwrap().data_offsets.0.is_multiple_of(size), "{name} is aligned");
+    }
 }
 
 /// What a text under a name may be.
@@ -138,7 +170,7 @@ fn bad_files_are_refused_by_name() {
     // The same numbers under one name as floats and as integers: which is meant?
     let [float, whole] =
         ["F32", "I32"].map(|t| format!(r#"{{"dtype":"{t}","shape":[1],"data_offsets":[0,4]}}"#));
-    refused(&file(&format!(r#"{{"a":{float},"\u0061":{whole}}}"#), &[0; 4]), "two arrays of one name");
+    refused(&file(&format!(r#"{{"a":{float},"\u0061":{whole}}}"#), &[0; 4]), "two tensors of one name");
     refused(
         &file(r#"{"a":{"dtype":"F32","shape":[9223372036854775807,4,0],"data_offsets":[0,0]}}"#, &[]),
         "damaged",

@@ -2,7 +2,7 @@
 //! `golden/tokenizer_texts.json` (or the file that `MINAI_TOKENIZER_TEXTS` names), texts of every script. And what it
 //! makes of damaged vocabularies and of texts without end.
 
-use minai::state::StateError;
+use minai::io::file::FileError;
 use minai::tokenizer::{CONTEXT, Tokenizer, batch};
 use minai_tests::files::Rng;
 use serde_json::Value;
@@ -159,7 +159,7 @@ fn long_prompts() {
     assert!(!CLIP.encode(&"\u{301}".repeat(50_000)).is_empty());
 }
 
-fn assert_helpful(error: &StateError, parts: &[&str]) {
+fn assert_helpful(error: &FileError, parts: &[&str]) {
     let text = error.to_string();
     for part in parts {
         assert!(text.contains(part), "{text:?} lacks {part:?}");

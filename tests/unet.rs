@@ -6,6 +6,8 @@
 use minai::array::Array;
 use minai::datasets::DataLoaders;
 use minai::generator::Generator;
+use minai::io::config::Config;
+use minai::io::safetensors::TensorFile;
 use minai::learner::{FitError, Learner, Origin, Task};
 use minai::loader::{Dataset, LoaderOptions};
 use minai::loss::mse_loss;
@@ -17,7 +19,7 @@ use minai::summary::summary_of;
 use minai::tensor::{Tensor, elements, grad_check};
 use minai::unet::{BlockKind, UNet, UNetConfig, geglu, time_features};
 use minai::vae::{AutoencoderKl, VaeConfig};
-use minai::weights::{Config, Pending, Precision, WeightFile, initialize, load_weights};
+use minai::weights::{Pending, Precision, initialize, load_weights};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -83,7 +85,7 @@ fn half_weights_cost_little_accuracy() {
 
 #[test]
 fn other_shapes_predict_what_diffusers_does() {
-    let file = WeightFile::open(golden("unet.safetensors")).unwrap();
+    let file = TensorFile::open(golden("unet.safetensors")).unwrap();
     let (_, metadata) = load(golden("unet.safetensors")).unwrap();
     assert!(metadata.len() >= 3);
     for (case, json) in &metadata {
@@ -92,7 +94,7 @@ fn other_shapes_predict_what_diffusers_does() {
         let prefix = format!("{case}/net/");
         let rename = |name: &str| name.strip_prefix(&prefix).map(String::from);
         load_weights(&unet, file.path(), Precision::Single, &rename).unwrap();
-        let array = |name: &str| file.array(&format!("{case}/{name}")).unwrap();
+        let array = |name: &str| file.f32(&format!("{case}/{name}")).unwrap();
         let (x, context) = (array("in.x").into(), array("in.context").into());
         let y = unet.forward(&x, elements(&array("in.t")), &context, &mut Pass::eval());
         let error = difference(&y, &array("out"));
@@ -300,8 +302,8 @@ fn time_features_are_waves() {
 #[ignore = "needs 4 GB of files that golden/make_full.py makes"]
 fn full_size_networks_compute_what_diffusers_does() {
     let folder = PathBuf::from(std::env::var_os("MINAI_FULL_SD").expect("MINAI_FULL_SD names a folder"));
-    let file = WeightFile::open(folder.join("full.safetensors")).unwrap();
-    let array = |name: &str| file.array(name).unwrap();
+    let file = TensorFile::open(folder.join("full.safetensors")).unwrap();
+    let array = |name: &str| file.f32(name).unwrap();
     let settings = |part: &str| Config::open(folder.join(part).join("config.json")).unwrap();
     let weights = |part: &str| folder.join(part).join("diffusion_pytorch_model.safetensors");
     let pass = &mut Pass::eval();

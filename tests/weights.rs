@@ -4,12 +4,15 @@ use half::{bf16, f16};
 use minai::array::Array;
 use minai::conv::{Conv2d, ConvOptions};
 use minai::generator::Generator;
+use minai::io::config::Config;
+use minai::io::file::FileError;
+use minai::io::safetensors::TensorFile;
 use minai::nn::{Buffer, Init, Layer, Linear, Module, Parameter, Parts, Pass, parameter_count};
 use minai::norm::{BatchNorm2d, GroupNorm, LayerNorm};
 use minai::optimizer::{GradientDescent, Optimizer};
-use minai::state::{Metadata, StateDict, StateError, Value, save, state_dict};
+use minai::state::{Metadata, StateDict, Value, save, state_dict};
 use minai::tensor::Tensor;
-use minai::weights::{Config, LoadReport, Pending, Precision, WeightFile, initialize, load_weights};
+use minai::weights::{LoadReport, Pending, Precision, initialize, load_weights};
 use minai_tests::files::Rng;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
@@ -74,7 +77,7 @@ fn values(state: &StateDict, name: &str) -> Vec<f32> {
     }
 }
 
-fn assert_helpful(error: &StateError, parts: &[&str]) {
+fn assert_helpful(error: &FileError, parts: &[&str]) {
     let text = error.to_string();
     for part in parts {
         assert!(text.contains(part), "{text:?} lacks {part:?}");
@@ -138,12 +141,12 @@ fn halves_stay_halves_and_are_what_they_are() {
         assert_eq!(values(&state, "two.weight"), bf16s);
         assert_eq!(values(&state, "norm.bias"), numbers[..4]);
     }
-    let file = WeightFile::open(&path).unwrap();
-    assert_eq!(file.dtype("two.weight").as_deref(), Some("BF16"));
+    let file = TensorFile::open(&path).unwrap();
+    assert_eq!(file.dtype("two.weight"), Some(Dtype::BF16));
     assert_eq!(file.shape("one.weight"), Some(&[4, 3][..]));
     assert_eq!(file.names().len(), 5);
-    assert_eq!(file.array("one.weight").unwrap().shape(), [4, 3]);
-    assert_helpful(&file.array("three").unwrap_err(), &["three"]);
+    assert_eq!(file.f32("one.weight").unwrap().shape(), [4, 3]);
+    assert_helpful(&file.f32("three").unwrap_err(), &["three"]);
 }
 
 /// A header's length is a matter of its names, so tensors begin anywhere.
@@ -164,7 +167,7 @@ fn tensors_may_begin_at_any_address() {
         bytes.resize(bytes.len() + pad, 7);
         bytes.extend([1.0_f32, -2.0, 3.5, 1e-30].iter().flat_map(|x| x.to_le_bytes()));
         fs::write(&path, bytes).unwrap();
-        let array = WeightFile::open(&path).unwrap().array("b").unwrap();
+        let array = TensorFile::open(&path).unwrap().f32("b").unwrap();
         assert_eq!(array, Array::new(vec![1.0, -2.0, 3.5, 1e-30], &[2, 2]));
     }
 }
@@ -340,7 +343,7 @@ fn half_weights_can_be_trained_further() {
 fn files_that_are_something_else() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let open = |path: &Path| WeightFile::open(path).map(drop).unwrap_err();
+    let open = |path: &Path| TensorFile::open(path).map(drop).unwrap_err();
     let with = |bytes: &[u8]| {
         fs::write(at("x.safetensors"), bytes).unwrap();
         open(&at("x.safetensors"))
@@ -366,7 +369,7 @@ fn huge_hollow_files_are_refused() {
     for header in [u64::MAX, 1 << 40, (8 << 20) + 1, 8 << 20] {
         fs::write(&path, header.to_le_bytes()).unwrap();
         fs::File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
-        assert_helpful(&WeightFile::open(&path).map(drop).unwrap_err(), &["no safetensors file"]);
+        assert_helpful(&TensorFile::open(&path).map(drop).unwrap_err(), &["no safetensors file"]);
     }
 }
 
@@ -379,7 +382,7 @@ fn headers_that_lie() {
         bytes.extend(header.bytes());
         bytes.resize(bytes.len() + data, 0);
         fs::write(&path, bytes).unwrap();
-        WeightFile::open(&path).map(drop)
+        TensorFile::open(&path).map(drop)
     };
     let one = |name: &str, shape: &str, from: usize, to: usize| {
         format!("\"{name}\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[{from},{to}]}}")
@@ -440,12 +443,12 @@ fn mutated_files_never_panic() {
             bytes[..8].copy_from_slice(&length.to_le_bytes()); // or nearly nothing would get past the length
         }
         fs::write(&path, &bytes).unwrap();
-        match WeightFile::open(&path) {
+        match TensorFile::open(&path) {
             Err(error) => assert_helpful(&error, &[]),
             Ok(file) => {
                 counts[0] += 1;
                 for name in file.names() {
-                    if let Err(error) = file.array(&name) {
+                    if let Err(error) = file.f32(&name) {
                         assert_helpful(&error, &[]);
                     }
                 }
@@ -520,8 +523,12 @@ fn configs() {
 fn the_shipped_weights_can_be_read() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/tiny-sd");
     for name in ["text_encoder/model", "unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model"] {
-        let file = WeightFile::open(data.join(format!("{name}.safetensors"))).unwrap();
-        let floats = file.names().iter().filter(|name| file.array(name).is_ok()).count();
+        let file = TensorFile::open(data.join(format!("{name}.safetensors"))).unwrap();
+        let floats = file
+            .names()
+            .iter()
+            .filter(|name| file.f32(name).is_ok_and(|x| x.iter().all(|x| x.is_finite())))
+            .count();
         assert!(floats + 1 >= file.names().len() && floats > 10, "{name}");
     }
     Config::open(data.join("unet/config.json")).unwrap().usizes("block_out_channels").unwrap();

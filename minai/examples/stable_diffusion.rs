@@ -7,20 +7,23 @@
 
 use clap::Parser;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
+use minai::array::Array;
 use minai::clip::ClipConfig;
 use minai::data::data_folder;
 use minai::generator::Generator;
+use minai::io::file::FileError;
+use minai::io::picture;
 use minai::levels::Spacing;
 use minai::nn::parameter_count;
 use minai::sampling::Sampler;
 use minai::sd_download::{Published, SD15, fetch_model};
-use minai::stable_diffusion::{Picture, Request, StableDiffusion, Start};
+use minai::stable_diffusion::{ImageToImage, Picture, Request, StableDiffusion, check_size};
 use minai::tokenizer::Tokenizer;
 use minai::unet::{UNet, UNetConfig};
 use minai::vae::VaeConfig;
 use minai::weights::{Pending, Precision, initialize};
 use std::error::Error;
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -65,13 +68,14 @@ struct Arguments {
     /// The noise comes from this number, as from torch.manual_seed.
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Image to image: begin with this PNG or JPEG.
+    /// Image to image: begin with this PNG, JPEG or WebP.
     #[arg(long)]
     init: Option<PathBuf>,
     /// Image to image: how much of it is given up, from 0 to 1.
     #[arg(long, default_value_t = 0.6, requires = "init")]
     strength: f64,
-    /// Width and height in pixels, multiples of 8; by default those of --init, or 512x512.
+    /// Width and height in pixels, multiples of 8; by default those of --init (at most as many pixels as 768x768 has), or
+    /// 512x512.
     #[arg(long, value_parser = size)]
     size: Option<(usize, usize)>,
     /// Keeps the weights in half precision: half the memory, slightly other numbers.
@@ -80,7 +84,7 @@ struct Arguments {
     /// Saves that many previews on the way, as NAME-1.png and so on.
     #[arg(long, default_value_t = 0)]
     previews: usize,
-    /// Where the picture goes.
+    /// Where the picture goes: .png, which also keeps how it was made, .jpg or .webp.
     #[arg(long, default_value = "out.png")]
     out: PathBuf,
     /// Makes networks of this size with random weights, to see what time and memory they take: sd15.
@@ -138,6 +142,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(folder) = &arguments.parity {
         return parity::compare(folder, keep);
     }
+    picture::check_name(&arguments.out)?; // rather now than after the last step
     let model = if arguments.synthetic.is_some() { synthetic(keep)? } else { open(&arguments.model, keep)? };
     draw(model, &arguments)
 }
@@ -230,7 +235,7 @@ fn draw(mut model: StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn
     }
     let start = match &arguments.init {
         Some(path) => {
-            Some(Start { picture: read_picture(path, arguments.size)?, strength: arguments.strength })
+            Some(ImageToImage { picture: read_picture(path, arguments.size)?, strength: arguments.strength })
         }
         None => None,
     };
@@ -260,7 +265,7 @@ fn draw(mut model: StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn
         if due > previews {
             previews = due;
             let path = preview_path(&arguments.out, due);
-            if let Err(error) = write_png(&path, &model.decode(&step.guess)[0], &about) {
+            if let Err(error) = write_picture(&path, &model.decode(&step.guess)[0], &about) {
                 trouble = Some(error);
                 return ControlFlow::Break(());
             }
@@ -269,14 +274,14 @@ fn draw(mut model: StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn
     })?;
     meter.finish();
     if let Some(error) = trouble {
-        return Err(error);
+        return Err(error.into());
     }
     // The U-Net has done its work: the decoder can have its memory.
     model.unet = UNet::new(&mut Pending, &model.unet.config().clone());
     let start = Instant::now();
     let picture = model.decode(&latents).remove(0);
     println!("decoded in {:.1} s", start.elapsed().as_secs_f64());
-    write_png(&arguments.out, &picture, &about)?;
+    write_picture(&arguments.out, &picture, &about)?;
     println!("{}: {width}x{height} pixels", arguments.out.display());
     if let Some(bytes) = peak_memory() {
         println!("peak memory: {}", HumanBytes(bytes));
@@ -335,26 +340,27 @@ impl Meter {
     }
 }
 
-/// A PNG or JPEG, resized to `size`, or to multiples of 8.
+/// The most pixels of a picture whose size nobody chose: a photo of 12 million would take hours.
+const PIXELS: usize = 768 * 768;
+
+/// A picture file, upright, in this size; by default in its own, if that is not too large.
 fn read_picture(path: &Path, size: Option<(usize, usize)>) -> Result<Picture, Box<dyn Error>> {
-    let named = |what: String| format!("{}: {what}", path.display());
-    let bytes = fs::read(path).map_err(|error| named(format!("{error}; check the path")))?;
-    let mut reader = image::ImageReader::new(io::Cursor::new(bytes)).with_guessed_format()?;
-    let mut limits = image::Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(1 << 14), Some(1 << 14));
-    reader.limits(limits);
-    let image =
-        reader.decode().map_err(|error| named(format!("{error}; a PNG or JPEG picture is expected")))?;
-    let eighth = |side: u32| (side / 8 * 8).max(8);
-    let (width, height) = match size {
-        Some((width, height)) => (u32::try_from(width)?, u32::try_from(height)?),
-        None => (eighth(image.width()), eighth(image.height())),
+    let photo = picture::read(path)?;
+    let (height, width) = (photo.shape()[0], photo.shape()[1]);
+    let (to_height, to_width) = match size {
+        Some((width, height)) => (height, width),
+        None => picture::size_within((height, width), PIXELS, 8),
     };
-    let image = match (image.width(), image.height()) == (width, height) {
-        true => image,
-        false => image.resize_to_fill(width, height, image::imageops::FilterType::Lanczos3),
-    };
-    Ok(Picture { height: height as usize, width: width as usize, rgb: image.to_rgb8().into_raw() })
+    check_size(to_height, to_width, 8)?;
+    if size.is_none() && height * width > PIXELS {
+        println!(
+            "{}: {width}x{height} pixels would take very long; {to_width}x{to_height} it is, or what --size says",
+            path.display()
+        );
+    }
+    let same = (height, width) == (to_height, to_width);
+    let photo = if same { photo } else { picture::fill(&photo, (to_height, to_width)) };
+    Ok(Picture { height: to_height, width: to_width, rgb: photo.iter().copied().collect() })
 }
 
 /// The parameters as text, to be kept with the picture.
@@ -392,27 +398,10 @@ fn preview_path(out: &Path, number: usize) -> PathBuf {
     out.with_file_name(format!("{stem}-{number}.png"))
 }
 
-/// Writes the picture and the text, at once or not at all.
-fn write_png(path: &Path, picture: &Picture, text: &str) -> Result<(), Box<dyn Error>> {
-    let mut name = path.file_name().ok_or("--out must name a file")?.to_owned();
-    name.push(".part");
-    let part = path.with_file_name(name);
-    let write = || -> Result<(), Box<dyn Error>> {
-        let file = BufWriter::new(fs::File::create(&part)?);
-        let mut encoder =
-            png::Encoder::new(file, u32::try_from(picture.width)?, u32::try_from(picture.height)?);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.add_itxt_chunk("parameters".into(), text.into())?;
-        encoder.add_text_chunk("Software".into(), "minai".into())?;
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(&picture.rgb)?;
-        writer.finish()?;
-        Ok(fs::rename(&part, path)?)
-    };
-    write().map_err(|error| {
-        let _ = fs::remove_file(&part); // there may be none
-        format!("{}: {error}; check the folder and the room on its disk", path.display()).into()
-    })
+/// Writes the picture, and the text if the format has a place for it.
+fn write_picture(path: &Path, picture: &Picture, text: &str) -> Result<(), FileError> {
+    let pixels = Array::new(picture.rgb.clone(), &[picture.height, picture.width, 3]);
+    picture::write(path, &pixels, &[("parameters", text), ("Software", "minai")])
 }
 
 /// The most memory that this process ever had, in bytes; only Linux tells.

@@ -1,13 +1,13 @@
 // Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 8412ca50f1b9091d
+// nbs:hash 33a0db040c41c141
 //! CLIP's text encoder: from 77 tokens to 77 vectors that say what each means where it stands.
 
 use crate::attention::multi_head;
 use crate::embedding::Embedding;
 
 // %% notebooks/32_clip_text.ipynb cl-config
-use minai::state::StateError;
-use minai::weights::{Config, size_or};
+use minai::io::config::Config;
+use minai::io::file::FileError;
 
 /// Which function stands between the two linear layers of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +53,15 @@ impl ClipConfig {
             eps: 1e-5,
         }
     }
+}
 
+// %% notebooks/32_clip_text.ipynb cl-config-read
+impl ClipConfig {
     /// Reads the sizes; what the file leaves out is as transformers' `CLIPTextConfig` has it.
     ///
     /// # Errors
     /// When a value is of a wrong type, is out of range, or asks for what is not supported: with its key.
-    pub fn from_config(config: &Config) -> Result<Self, StateError> {
-        let size = |key: &str, default, most| size_or(config, key, default, most);
+    pub fn from_config(config: &Config) -> Result<Self, FileError> {
         let activation = match config.text_or("hidden_act", "quick_gelu")?.as_str() {
             "quick_gelu" => HiddenAct::QuickGelu,
             "gelu" => HiddenAct::Gelu,
@@ -74,12 +76,12 @@ impl ClipConfig {
                 .error("layer_norm_eps", &format!("is {eps}, where 0 to 1 is possible; correct the file")));
         }
         let this = ClipConfig {
-            vocabulary: size("vocab_size", 49408, 1 << 24)?,
-            positions: size("max_position_embeddings", 77, 1 << 16)?,
-            width: size("hidden_size", 512, 1 << 16)?,
-            inner: size("intermediate_size", 2048, 1 << 18)?,
-            layers: size("num_hidden_layers", 12, 1 << 10)?,
-            heads: size("num_attention_heads", 8, 1 << 10)?,
+            vocabulary: config.size_or("vocab_size", 49408, 1 << 24)?,
+            positions: config.size_or("max_position_embeddings", 77, 1 << 16)?,
+            width: config.size_or("hidden_size", 512, 1 << 16)?,
+            inner: config.size_or("intermediate_size", 2048, 1 << 18)?,
+            layers: config.size_or("num_hidden_layers", 12, 1 << 10)?,
+            heads: config.size_or("num_attention_heads", 8, 1 << 10)?,
             activation,
             eps: eps as f32,
         };

@@ -17,8 +17,8 @@
 //!
 //! [`prelude`] has the names that every training program needs.
 //!
-//! The features `download`, `plot` and `nb`, on by default, each stand for the module of that name; `progress`, on too,
-//! for bars in a terminal.
+//! The features `download`, `plot` and `nb`, on by default, each stand for the module of that name; `pictures` and
+//! `progress`, on too, for picture files (`io::picture`) and for bars in a terminal.
 #![warn(missing_docs)]
 // One text, `use minai::…`, compiles both in a notebook's cell and inside this crate.
 extern crate self as minai;

@@ -1,5 +1,5 @@
 // Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e4cd141b30d599de
+// nbs:hash e37ea1c3f139afe0
 //! Noise schedules: how strong the noise is at each time step of a training, and which levels to visit when sampling.
 
 // %% notebooks/16_samplers.ipynb no-schedule
@@ -82,32 +82,55 @@ impl NoiseSchedule {
 }
 
 // %% notebooks/16_samplers.ipynb no-name
-/// Refuses numbers that are no schedule.
-fn check_betas(steps: usize, start: f64, end: f64) -> Result<(), String> {
-    if !(2..=1_000_000).contains(&steps) {
-        return Err(format!("a noise schedule of {steps} steps; 1000 are usual"));
-    }
-    if !(start > 0.0 && start <= end && end < 1.0) {
-        return Err(format!("betas go from a number above 0 up to one below 1, not from {start} to {end}"));
-    }
-    Ok(())
+use std::fmt;
+
+/// Why there is no such noise schedule.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ScheduleError {
+    /// None has this name.
+    Unknown(String),
+    /// This many steps are too few or too many.
+    Steps(usize),
+    /// Betas do not go from this one to that one.
+    Betas(f64, f64),
 }
 
+impl fmt::Display for ScheduleError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Unknown(name) => {
+                write!(f, "no beta_schedule {name:?}: linear, scaled_linear and squaredcos_cap_v2 are known")
+            }
+            Self::Steps(steps) => write!(f, "a noise schedule of {steps} steps; 1000 are usual"),
+            Self::Betas(start, end) => {
+                write!(f, "betas go from a number above 0 up to one below 1, not from {start} to {end}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ScheduleError {}
+
+// %% notebooks/16_samplers.ipynb no-by-name
 impl NoiseSchedule {
     /// By the `beta_schedule` of a published `scheduler_config.json`; its other fields are `num_train_timesteps`,
     /// `beta_start` and `beta_end`.
     ///
     /// # Errors
-    /// If the name is unknown, or the numbers are no schedule.
-    pub fn by_name(name: &str, steps: usize, start: f64, end: f64) -> Result<Self, String> {
-        check_betas(steps, start, end)?;
+    /// If the name is unknown, or the other values are no schedule.
+    pub fn by_name(name: &str, steps: usize, start: f64, end: f64) -> Result<Self, ScheduleError> {
+        if !(2..=1_000_000).contains(&steps) {
+            return Err(ScheduleError::Steps(steps));
+        }
+        if !(start > 0.0 && start <= end && end < 1.0) {
+            return Err(ScheduleError::Betas(start, end));
+        }
         match name {
             "linear" => Ok(Self::linear(steps, start, end)),
             "scaled_linear" => Ok(Self::scaled_linear(steps, start, end)),
             "squaredcos_cap_v2" => Ok(Self::cosine(steps)),
-            _ => Err(format!(
-                "no beta_schedule {name:?}: linear, scaled_linear and squaredcos_cap_v2 are known"
-            )),
+            _ => Err(ScheduleError::Unknown(name.to_owned())),
         }
     }
 }

@@ -1,12 +1,12 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash bf5eba6f8290a62c
+// nbs:hash 058f468a86942728
 //! Fetching the published weights of Stable Diffusion.
 
 use crate::stable_diffusion::open_schedule;
 
 // %% notebooks/35_pipeline.ipynb do-types
 use minai::download::{Checksum, FetchError, FetchFault, FetchOptions, fetch_with};
-use minai::weights::Config;
+use minai::io::config::Config;
 use std::fs;
 use std::path::Path;
 
@@ -88,7 +88,7 @@ pub const SD15: Published = Published {
 // %% notebooks/35_pipeline.ipynb do-fetch
 /// What is wrong with a small file: pages that say "not found" are text as well.
 fn wrong(name: &str, path: &Path) -> Option<String> {
-    let error = |error: minai::state::StateError| error.what;
+    let error = |error: minai::io::file::FileError| error.what;
     match name.rsplit('/').next() {
         Some("scheduler_config.json") => open_schedule(path).err().map(error),
         Some("vocab.json") => Config::open(path).err().map(error),

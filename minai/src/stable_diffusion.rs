@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash be94c22b7d78b005
+// nbs:hash c7f20c6efb3df4c2
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -18,8 +18,8 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// The pictures in a tensor (n, 3, height, width) of numbers from -1, which becomes 0, to 1, which becomes 255.
-    /// What lies beyond is cut off.
+    /// The pictures in a tensor (n, 3, height, width) of values from -1, which becomes 0, to 1, which becomes 255.
+    /// Values beyond these are clamped.
     ///
     /// # Panics
     /// If the shape is another.
@@ -62,8 +62,9 @@ pub fn guided(u: &Tensor, t: &Tensor, scale: f64) -> Tensor {
 }
 
 // %% notebooks/35_pipeline.ipynb gu-rescaled
-/// The guided prediction with the spread that `t` has, mixed with itself as it was: much guidance makes the numbers large
-/// and the picture glaring (Lin et al. 2023, equations 15 and 16). `share` from 0, nothing, to 1; 0.7 is usual.
+/// The guided prediction rescaled to the standard deviation of `t`, mixed with the prediction as it was (Lin et al. 2023,
+/// equations 15 and 16): strong guidance makes the values large and the picture glaring. `share` is the share of the
+/// rescaled one, from 0 to 1; 0.7 is usual.
 ///
 /// # Panics
 /// If the shapes differ.
@@ -77,7 +78,7 @@ pub fn rescaled(guided: &Tensor, t: &Tensor, share: f64) -> Tensor {
 
 // %% notebooks/35_pipeline.ipynb sl-slerp
 /// From `a` to `b` on a circle (spherical interpolation, Shoemake 1985): `part` 0 is `a`, 1 is `b`. Half-way between two
-/// noises a straight line would give numbers of half the variance, which is no noise that the network knows.
+/// noises a straight line would give values with half the variance, which is no noise that the network knows.
 ///
 /// # Panics
 /// If the shapes differ.
@@ -97,18 +98,19 @@ pub fn slerp(a: &Tensor, b: &Tensor, part: f64) -> Tensor {
 
 // %% notebooks/35_pipeline.ipynb op-parts
 use minai::clip::{self, ClipConfig, ClipText};
+use minai::io::config::Config;
+use minai::io::file::FileError;
 use minai::levels::FinalLevel;
 use minai::nn::Module;
 use minai::noise::NoiseSchedule;
-use minai::state::StateError;
 use minai::tokenizer::Tokenizer;
 use minai::unet::{UNet, UNetConfig};
 use minai::vae::{self, AutoencoderKl, VaeConfig};
-use minai::weights::{Config, LoadReport, Pending, Precision, load_weights};
+use minai::weights::{LoadReport, Pending, Precision, load_weights};
 use std::path::{Path, PathBuf};
 
 /// The file of weights in a part's folder: in single precision if it is there, else in half.
-fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, StateError> {
+fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, FileError> {
     let names = ["", ".fp16", ".bf16"].map(|kind| format!("{stem}{kind}.safetensors"));
     let found = names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
     found.ok_or_else(|| {
@@ -116,13 +118,13 @@ fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, StateError> {
             false => "there is no such folder; name the folder that holds model_index.json and one folder for each part".into(),
             true => format!("has none of {}; fetch one of them (a .bin or .ckpt file is not read here)", names.join(", ")),
         };
-        StateError::new(folder, what)
+        FileError::new(folder, what)
     })
 }
 
 // %% notebooks/35_pipeline.ipynb op-schedule
 /// The noise levels of `scheduler/scheduler_config.json`, and where DDIM and PNDM end.
-pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel), StateError> {
+pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel), FileError> {
     let config = Config::open(path)?;
     let prediction = config.text_or("prediction_type", "epsilon")?;
     if prediction != "epsilon" {
@@ -134,8 +136,8 @@ pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel), StateEr
     let steps = config.usize("num_train_timesteps")?;
     let (name, start, end) =
         (config.text("beta_schedule")?, config.f64("beta_start")?, config.f64("beta_end")?);
-    let schedule =
-        NoiseSchedule::by_name(&name, steps, start, end).map_err(|what| StateError::new(path, what))?;
+    let schedule = NoiseSchedule::by_name(&name, steps, start, end)
+        .map_err(|error| FileError::new(path, error.to_string()))?;
     let last =
         if config.bool_or("set_alpha_to_one", false)? { FinalLevel::Zero } else { FinalLevel::Weakest };
     Ok((schedule, last))
@@ -149,8 +151,8 @@ fn open_part<M: Module>(
     stem: &str,
     rename: &dyn Fn(&str) -> Option<String>,
     precision: Precision,
-    make: impl FnOnce(&Config) -> Result<M, StateError>,
-) -> Result<(M, LoadReport), StateError> {
+    make: impl FnOnce(&Config) -> Result<M, FileError>,
+) -> Result<(M, LoadReport), FileError> {
     let model = make(&Config::open(folder.join("config.json"))?)?;
     let loaded = load_weights(&model, weights_file(folder, stem)?, precision, rename)?;
     Ok((model, loaded))
@@ -163,7 +165,7 @@ fn open_part<M: Module>(
 pub fn open_text_encoder(
     folder: impl AsRef<Path>,
     precision: Precision,
-) -> Result<(ClipText, LoadReport), StateError> {
+) -> Result<(ClipText, LoadReport), FileError> {
     open_part(folder.as_ref(), "model", &clip::rename, precision, |config| {
         Ok(ClipText::new(&mut Pending, &ClipConfig::from_config(config)?))
     })
@@ -177,7 +179,7 @@ const WEIGHTS: &str = "diffusion_pytorch_model";
 ///
 /// # Errors
 /// As [`open_text_encoder`].
-pub fn open_unet(folder: impl AsRef<Path>, precision: Precision) -> Result<(UNet, LoadReport), StateError> {
+pub fn open_unet(folder: impl AsRef<Path>, precision: Precision) -> Result<(UNet, LoadReport), FileError> {
     open_part(folder.as_ref(), WEIGHTS, &|name| Some(name.to_owned()), precision, |config| {
         Ok(UNet::new(&mut Pending, &UNetConfig::from_config(config)?))
     })
@@ -190,7 +192,7 @@ pub fn open_unet(folder: impl AsRef<Path>, precision: Precision) -> Result<(UNet
 pub fn open_vae(
     folder: impl AsRef<Path>,
     precision: Precision,
-) -> Result<(AutoencoderKl, LoadReport), StateError> {
+) -> Result<(AutoencoderKl, LoadReport), FileError> {
     open_part(folder.as_ref(), WEIGHTS, &vae::rename, precision, |config| {
         Ok(AutoencoderKl::new(&mut Pending, &VaeConfig::from_config(config)?))
     })
@@ -223,6 +225,41 @@ impl std::fmt::Debug for StableDiffusion {
     }
 }
 
+// %% notebooks/35_pipeline.ipynb op-fit
+/// Whether the parts are of one model.
+fn check_parts(
+    folder: &Path,
+    tokenizer: &Tokenizer,
+    text: &ClipText,
+    unet: &UNet,
+    vae: &AutoencoderKl,
+) -> Result<(), FileError> {
+    let (sizes, latents) = (unet.config(), vae.config.latent_channels);
+    let pairs = [
+        (
+            "width of text_encoder and cross_attention_dim of unet",
+            text.config.width,
+            sizes.cross_attention_dim,
+        ),
+        ("latent_channels of vae and in_channels of unet", latents, sizes.in_channels),
+        ("latent_channels of vae and out_channels of unet", latents, sizes.out_channels),
+    ];
+    if let Some((what, one, other)) = pairs.into_iter().find(|(_, one, other)| one != other) {
+        let what = format!("{what}: {one} and {other}; these folders are of different models");
+        return Err(FileError::new(folder, what));
+    }
+    let (all, positions) = (text.config.vocabulary, text.config.positions);
+    if all < tokenizer.vocabulary_size() || positions < 77 {
+        let what = format!(
+            "text_encoder has {all} tokens and {positions} positions; the tokenizer makes {} tokens and 77 positions of a text",
+            tokenizer.vocabulary_size()
+        );
+        return Err(FileError::new(folder, what));
+    }
+    Ok(())
+}
+
+// %% notebooks/35_pipeline.ipynb op-whole
 impl StableDiffusion {
     /// Opens a folder in diffusers' layout: `model_index.json`, and the folders `tokenizer`, `text_encoder`, `unet`,
     /// `vae` and `scheduler`. A safety checker is not used.
@@ -230,7 +267,7 @@ impl StableDiffusion {
     /// # Errors
     /// If a file is missing or damaged, a configuration asks for what is not built here, or the parts do not fit each
     /// other. The error names the file, and what to do.
-    pub fn open(folder: impl AsRef<Path>, precision: Precision) -> Result<Self, StateError> {
+    pub fn open(folder: impl AsRef<Path>, precision: Precision) -> Result<Self, FileError> {
         let folder = folder.as_ref();
         let index = Config::open(folder.join("model_index.json"))?;
         let class = index.text("_class_name")?;
@@ -243,40 +280,14 @@ impl StableDiffusion {
         let (text_encoder, text_loaded) = open_text_encoder(folder.join("text_encoder"), precision)?;
         let (unet, unet_loaded) = open_unet(folder.join("unet"), precision)?;
         let (vae, vae_loaded) = open_vae(folder.join("vae"), precision)?;
-        let fits = |what: &str, one: usize, other: usize| match one == other {
-            true => Ok(()),
-            false => Err(StateError::new(
-                folder,
-                format!("{what}: {one} and {other}; these folders are of different models"),
-            )),
-        };
-        fits(
-            "width of text_encoder and cross_attention_dim of unet",
-            text_encoder.config.width,
-            unet.config().cross_attention_dim,
-        )?;
-        fits(
-            "latent_channels of vae and in_channels of unet",
-            vae.config.latent_channels,
-            unet.config().in_channels,
-        )?;
-        fits(
-            "latent_channels of vae and out_channels of unet",
-            vae.config.latent_channels,
-            unet.config().out_channels,
-        )?;
-        let (known, all) = (tokenizer.vocabulary_size(), text_encoder.config.vocabulary);
-        if all < known || text_encoder.config.positions < 77 {
-            let what = format!(
-                "text_encoder has {all} tokens and {} positions; the tokenizer makes {known} tokens and 77 positions of a text",
-                text_encoder.config.positions
-            );
-            return Err(StateError::new(folder, what));
-        }
+        check_parts(folder, &tokenizer, &text_encoder, &unet, &vae)?;
         let loaded = vec![text_loaded, unet_loaded, vae_loaded];
         Ok(StableDiffusion { tokenizer, text_encoder, unet, vae, schedule, last, loaded })
     }
+}
 
+// %% notebooks/35_pipeline.ipynb op-configs
+impl StableDiffusion {
     /// The networks of these configurations, [`Pending`]: load or initialize them. The schedule is v1's.
     pub fn from_configs(tokenizer: Tokenizer, text: &ClipConfig, unet: &UNetConfig, vae: &VaeConfig) -> Self {
         StableDiffusion {
@@ -292,38 +303,80 @@ impl StableDiffusion {
 }
 
 // %% notebooks/35_pipeline.ipynb em-impl
-use minai::generator::Generator;
-use minai::nn::Pass;
-use minai::tensor::cat;
-use ndarray::s;
+use minai::sampling::SamplerError;
 
-/// Why a picture can't be drawn. It says what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestError(String);
+/// Why a picture can't be drawn. Its text says what to do.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// There is no prompt at all.
+    NoPrompt,
+    /// No picture has these sides.
+    Size {
+        /// In pixels.
+        height: usize,
+        /// In pixels.
+        width: usize,
+        /// What both must be multiples of.
+        factor: usize,
+    },
+    /// This guidance is not finite.
+    Guidance(f64),
+    /// This share is not from 0 to 1.
+    Rescale(f64),
+    /// This strength is not from 0 to 1.
+    Strength(f64),
+    /// The sampler can't do this.
+    Sampler(SamplerError),
+    /// The values of this call of the network are not finite.
+    NotFinite(usize),
+}
 
+// %% notebooks/35_pipeline.ipynb em-error
 impl std::fmt::Display for RequestError {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::NoPrompt => write!(f, "no prompt: give at least one, which may be empty"),
+            Self::Size { height, width, factor } => {
+                let near = |side: usize| ((side.min(LONGEST) + factor / 2) / factor * factor).max(*factor);
+                write!(
+                    f,
+                    "{width}x{height} pixels: both sides must be multiples of {factor}, and at most {LONGEST}; "
+                )?;
+                write!(f, "{}x{} would do", near(*width), near(*height))
+            }
+            Self::Guidance(scale) => write!(f, "guidance {scale}: a finite number is wanted"),
+            Self::Rescale(share) => write!(f, "rescale {share}: a share from 0 to 1 is wanted"),
+            Self::Strength(strength) => write!(f, "a strength is from 0 to 1, not {strength}"),
+            Self::Sampler(error) => error.fmt(f),
+            Self::NotFinite(call) => write!(
+                f,
+                "call {call} of the network gave values that are not finite; use less guidance, or weights in single precision"
+            ),
+        }
     }
 }
 
 impl std::error::Error for RequestError {}
 
+/// The longest side of a picture, in pixels.
+const LONGEST: usize = 8192;
+
+// %% notebooks/35_pipeline.ipynb em-size
 /// Whether a picture can have this size: each side a multiple of `factor`, the pixels of a latent, and at most 8192.
 ///
 /// # Errors
-/// If not; the error names a size that would do.
+/// If not; the error's text names a size that would do.
 pub fn check_size(height: usize, width: usize, factor: usize) -> Result<(), RequestError> {
-    let fits = |side: usize| (factor..=8192).contains(&side) && side.is_multiple_of(factor);
-    if fits(height) && fits(width) {
-        return Ok(());
+    let fits = |side: usize| (factor..=LONGEST).contains(&side) && side.is_multiple_of(factor);
+    match fits(height) && fits(width) {
+        true => Ok(()),
+        false => Err(RequestError::Size { height, width, factor }),
     }
-    let near = |side: usize| (side.min(8192) + factor / 2) / factor * factor;
-    let (h, w) = (near(height).max(factor), near(width).max(factor));
-    Err(RequestError(format!(
-        "{width}x{height} pixels: both sides must be multiples of {factor}, and at most 8192; {w}x{h} would do"
-    )))
 }
+
+// %% notebooks/35_pipeline.ipynb em-tokens
+use minai::nn::Pass;
 
 impl StableDiffusion {
     /// The token ids of the texts (n, 77), and for each text that was too long a warning that says what was cut off.
@@ -338,7 +391,13 @@ impl StableDiffusion {
     pub fn embed(&self, texts: &[&str]) -> Tensor {
         self.text_encoder.forward(&self.tokens(texts).0, &mut Pass::eval())
     }
+}
 
+// %% notebooks/35_pipeline.ipynb em-predict
+use minai::tensor::cat;
+use ndarray::s;
+
+impl StableDiffusion {
     /// The noise in `latents` (n, 4, h, w) at time `t` with guidance: `context` (2n, 77, width) holds the embeddings of the
     /// n negative prompts, which may be empty, and after them those of the n prompts.
     ///
@@ -353,7 +412,12 @@ impl StableDiffusion {
         let noise = guided(&u, &t, scale);
         if rescale > 0.0 { rescaled(&noise, &t, rescale) } else { noise }
     }
+}
 
+// %% notebooks/35_pipeline.ipynb em-decode
+use minai::generator::Generator;
+
+impl StableDiffusion {
     /// Pictures of latents (n, 4, h, w): eight times as high and wide.
     pub fn decode(&self, latents: &Tensor) -> Vec<Picture> {
         minai::kernels::memory::give_back(); // what the U-Net's steps have left is too small for a decoder
@@ -374,9 +438,19 @@ impl StableDiffusion {
     }
 }
 
+// %% notebooks/35_pipeline.ipynb ge-image-start
+/// Where image to image begins.
+#[derive(Clone, Debug)]
+pub struct ImageToImage {
+    /// The picture.
+    pub picture: Picture,
+    /// How much noise is put on it: from 0, it stays, to 1, nothing of it is left.
+    pub strength: f64,
+}
+
 // %% notebooks/35_pipeline.ipynb ge-request
 use minai::levels::{Call, Levels, Spacing};
-use minai::sampling::{Sampler, SamplerError};
+use minai::sampling::Sampler;
 use std::ops::ControlFlow;
 
 /// What is to be drawn, and how.
@@ -399,18 +473,10 @@ pub struct Request {
     /// Height and width in pixels, multiples of 8.
     pub size: (usize, usize),
     /// Image to image: begin with this picture and noise, instead of noise only. It gives the size.
-    pub start: Option<Start>,
+    pub start: Option<ImageToImage>,
 }
 
-/// Where image to image begins.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// The picture.
-    pub picture: Picture,
-    /// How much noise is put on it: from 0, it stays, to 1, nothing of it is left.
-    pub strength: f64,
-}
-
+// %% notebooks/35_pipeline.ipynb ge-start
 impl Default for Request {
     /// No prompt, 50 steps of LMS, guidance 7.5, seed 42, 512 by 512 pixels.
     fn default() -> Self {
@@ -431,24 +497,19 @@ impl Default for Request {
 // %% notebooks/35_pipeline.ipynb ge-check
 impl From<SamplerError> for RequestError {
     fn from(error: SamplerError) -> Self {
-        RequestError(error.to_string())
+        RequestError::Sampler(error)
     }
 }
 
 /// Refuses what can't be drawn.
 fn check_request(request: &Request) -> Result<(), RequestError> {
     let Request { prompts, guidance, rescale, .. } = request;
-    if prompts.is_empty() {
-        return Err(RequestError("no prompt: give at least one, which may be empty".into()));
-    }
-    if !guidance.is_finite() || !(0.0..=1.0).contains(rescale) {
-        return Err(RequestError(format!(
-            "guidance {guidance}, rescale {rescale}: a number, and one from 0 to 1, are wanted"
-        )));
-    }
     match &request.start {
-        Some(Start { strength, .. }) if !(0.0..=1.0).contains(strength) => {
-            Err(RequestError(format!("a strength is from 0 to 1, not {strength}")))
+        _ if prompts.is_empty() => Err(RequestError::NoPrompt),
+        _ if !guidance.is_finite() => Err(RequestError::Guidance(*guidance)),
+        _ if !(0.0..=1.0).contains(rescale) => Err(RequestError::Rescale(*rescale)),
+        Some(ImageToImage { strength, .. }) if !(0.0..=1.0).contains(strength) => {
+            Err(RequestError::Strength(*strength))
         }
         _ => Ok(()),
     }
@@ -482,9 +543,7 @@ fn check_finite(noise: &Tensor, call: usize) -> Result<(), Ended> {
     if noise.data.iter().all(|number| number.is_finite()) {
         return Ok(());
     }
-    Err(Ended::Failed(RequestError(format!(
-        "call {call} of the network gave numbers that are not finite; use less guidance, or weights in single precision"
-    ))))
+    Err(Ended::Failed(RequestError::NotFinite(call)))
 }
 
 // %% notebooks/35_pipeline.ipynb ge-begin
@@ -519,7 +578,7 @@ impl StableDiffusion {
     /// network, and may break off: then the latents are those of that moment.
     ///
     /// # Errors
-    /// If the request cannot be met, or numbers are no longer finite; the error says why, and what to do.
+    /// If the request cannot be met, or a prediction is not finite; the error says why, and what to do.
     pub fn generate(
         &self,
         request: &Request,

@@ -1,5 +1,5 @@
 // Owned by notebooks/31_tokenizer.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash f8cc1c9281d6398d
+// nbs:hash 58d3a5cb8652e2ee
 //! CLIP's tokenizer: a prompt is cleaned, cut into words, and each word into pieces by byte-pair encoding.
 
 // %% notebooks/31_tokenizer.ipynb re-signs
@@ -222,7 +222,7 @@ pub struct Tokenizer {
 
 // %% notebooks/31_tokenizer.ipynb re-files
 use flate2::read::MultiGzDecoder;
-use minai::state::StateError;
+use minai::io::file::FileError;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -234,8 +234,8 @@ const MERGES: usize = 49_152 - 256 - 2;
 const FILE_LIMIT: u64 = 16 << 20;
 
 /// A whole file, if it is one and not longer than vocabularies are.
-fn read_text(path: &Path) -> Result<String, StateError> {
-    let fail = |what: String| StateError::new(path, what);
+fn read_text(path: &Path) -> Result<String, FileError> {
+    let fail = |what: String| FileError::new(path, what);
     let read = || {
         let mut bytes = Vec::new();
         File::open(path)?.take(FILE_LIMIT + 1).read_to_end(&mut bytes)?;
@@ -257,7 +257,7 @@ fn read_text(path: &Path) -> Result<String, StateError> {
 }
 
 /// The two tokens in each line of a list of merges, whose first line may be a heading.
-fn read_merges<'a>(path: &Path, text: &'a str) -> Result<Vec<(&'a str, &'a str)>, StateError> {
+fn read_merges<'a>(path: &Path, text: &'a str) -> Result<Vec<(&'a str, &'a str)>, FileError> {
     let mut merges = Vec::new();
     for (number, line) in text.trim_end_matches(['\r', '\n']).lines().enumerate() {
         match line.split_once(' ') {
@@ -267,7 +267,7 @@ fn read_merges<'a>(path: &Path, text: &'a str) -> Result<Vec<(&'a str, &'a str)>
             }
             _ => {
                 let what = format!("line {}: \"{line:.40}\" is no pair of tokens", number + 1);
-                return Err(StateError::new(path, what + "; fetch CLIP's vocabulary again"));
+                return Err(FileError::new(path, what + "; fetch CLIP's vocabulary again"));
             }
         }
     }
@@ -306,7 +306,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// When a file is missing or unreadable, or is no vocabulary of CLIP's kind; the error says which line or token.
-    pub fn open(path: impl AsRef<Path>) -> Result<Tokenizer, StateError> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Tokenizer, FileError> {
         let path = path.as_ref();
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
         let [json, txt, packed] =
@@ -316,14 +316,14 @@ impl Tokenizer {
             path if !path.is_dir() => Self::from_merges(path, &read_text(path)?),
             _ if json.exists() || txt.exists() => Self::open_pair(&json, &txt),
             _ if packed.exists() => Self::from_merges(&packed, &read_text(&packed)?),
-            _ => Err(StateError::new(
+            _ => Err(FileError::new(
                 path,
                 "has neither `vocab.json` and `merges.txt` nor `bpe_simple_vocab_16e6.txt.gz`; name a model's folder `tokenizer`",
             )),
         }
     }
 
-    fn open_pair(json: &Path, txt: &Path) -> Result<Tokenizer, StateError> {
+    fn open_pair(json: &Path, txt: &Path) -> Result<Tokenizer, FileError> {
         Self::from_texts(json, &read_text(json)?, txt, &read_text(txt)?)
     }
 
@@ -332,12 +332,12 @@ impl Tokenizer {
     ///
     /// # Errors
     /// When it is not such a list.
-    pub fn from_merges(name: impl AsRef<Path>, merges: &str) -> Result<Tokenizer, StateError> {
+    pub fn from_merges(name: impl AsRef<Path>, merges: &str) -> Result<Tokenizer, FileError> {
         let path = name.as_ref();
         let mut pairs = read_merges(path, merges)?;
         if pairs.len() < MERGES {
             let what = format!("has {} merges, CLIP's vocabulary has {MERGES}; fetch it again", pairs.len());
-            return Err(StateError::new(path, what));
+            return Err(FileError::new(path, what));
         }
         pairs.truncate(MERGES);
         let (signs, order) = byte_signs();
@@ -358,12 +358,12 @@ impl Tokenizer {
         vocabulary: &str,
         merges_name: impl AsRef<Path>,
         merges: &str,
-    ) -> Result<Tokenizer, StateError> {
+    ) -> Result<Tokenizer, FileError> {
         let (path, merges_path) = (name.as_ref(), merges_name.as_ref());
         let ids: Ids = serde_json::from_str(vocabulary).map_err(|error| {
             let what =
                 format!("is no list of tokens with their numbers ({error}); fetch CLIP's vocabulary again");
-            StateError::new(path, what)
+            FileError::new(path, what)
         })?;
         Self::build((path, &ids), (merges_path, &read_merges(merges_path, merges)?))
     }
@@ -372,11 +372,11 @@ impl Tokenizer {
     fn build(
         (path, ids): (&Path, &Ids),
         (merges_path, merges): (&Path, &[(&str, &str)]),
-    ) -> Result<Tokenizer, StateError> {
-        let names = by_number(ids).map_err(|what| StateError::new(path, what))?;
+    ) -> Result<Tokenizer, FileError> {
+        let names = by_number(ids).map_err(|what| FileError::new(path, what))?;
         let id = |name: &str| {
             let what = || format!("has no token `{name:.80}`; fetch CLIP's vocabulary again");
-            ids.get(name).copied().ok_or_else(|| StateError::new(path, what()))
+            ids.get(name).copied().ok_or_else(|| FileError::new(path, what()))
         };
         let (signs, _) = byte_signs();
         let inside: Vec<u32> = signs.iter().map(|sign| id(&sign.to_string())).collect::<Result<_, _>>()?;
@@ -391,7 +391,7 @@ impl Tokenizer {
                     "merge {}, `{one:.40} {two:.40}`, is out of order or there twice; fetch CLIP's vocabulary again",
                     rank + 1
                 );
-                return Err(StateError::new(merges_path, what));
+                return Err(FileError::new(merges_path, what));
             }
             table.insert((left, right), Merge { rank, token });
         }

@@ -1,5 +1,5 @@
 // Owned by notebooks/33_unet_conditional.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 48aced5df74267e1
+// nbs:hash 20d1d66717cd5e01
 //! The conditional U-Net of Stable Diffusion v1: noisy latents, a time and a text's embedding in, the noise out.
 
 use crate::blocks::{Norms, ResnetBlock, conv1, conv3, image_to_sequence, norm_silu, sequence_to_image};
@@ -96,70 +96,42 @@ impl UNetConfig {
 }
 
 // %% notebooks/33_unet_conditional.ipynb un-fixed
-use minai::state::StateError;
-use minai::weights::Config;
-
-/// The only value of an entry that is known.
-enum Only {
-    Bool(bool),
-    Number(f64),
-    Text(&'static str),
-    /// `null`, or no entry.
-    Nothing,
-}
-
-fn check_fixed(config: &Config) -> Result<(), StateError> {
-    for (key, only) in FIXED {
-        let said = match only {
-            Only::Bool(only) => {
-                Some(config.bool_or(key, only)?).filter(|&said| said != only).map(|x| x.to_string())
-            }
-            Only::Number(only) => {
-                Some(config.f64_or(key, only)?).filter(|&said| said != only).map(|x| x.to_string())
-            }
-            Only::Text(only) => Some(config.text_or(key, only)?).filter(|said| said != only),
-            Only::Nothing => config.has(key).then(|| "set".into()),
-        };
-        if let Some(said) = said {
-            return Err(config.error(key, &format!("is {said}, which {UNKNOWN}")));
-        }
-    }
-    Ok(())
-}
+use minai::io::config::{Config, Supported};
+use minai::io::file::FileError;
 
 const UNKNOWN: &str = "this U-Net does not do; it reads the configs of Stable Diffusion v1 and their like";
 
 /// What the files may also say, and the only value of each that this U-Net knows.
-const FIXED: [(&str, Only); 24] = [
-    ("act_fn", Only::Text("silu")),
-    ("addition_embed_type", Only::Nothing),
-    ("attention_type", Only::Text("default")),
-    ("center_input_sample", Only::Bool(false)),
-    ("class_embed_type", Only::Nothing),
-    ("class_embeddings_concat", Only::Bool(false)),
-    ("conv_in_kernel", Only::Number(3.0)),
-    ("conv_out_kernel", Only::Number(3.0)),
-    ("cross_attention_norm", Only::Nothing),
-    ("downsample_padding", Only::Number(1.0)),
-    ("dual_cross_attention", Only::Bool(false)),
-    ("encoder_hid_dim_type", Only::Nothing),
-    ("mid_block_scale_factor", Only::Number(1.0)),
-    ("mid_block_type", Only::Text("UNetMidBlock2DCrossAttn")),
-    ("num_attention_heads", Only::Nothing),
-    ("num_class_embeds", Only::Nothing),
-    ("only_cross_attention", Only::Bool(false)),
-    ("resnet_out_scale_factor", Only::Number(1.0)),
-    ("resnet_skip_time_act", Only::Bool(false)),
-    ("resnet_time_scale_shift", Only::Text("default")),
-    ("time_cond_proj_dim", Only::Nothing),
-    ("time_embedding_act_fn", Only::Nothing),
-    ("time_embedding_type", Only::Text("positional")),
-    ("timestep_post_act", Only::Nothing),
+const SUPPORTED: [(&str, Supported); 24] = [
+    ("act_fn", Supported::Text("silu")),
+    ("addition_embed_type", Supported::Unset),
+    ("attention_type", Supported::Text("default")),
+    ("center_input_sample", Supported::Bool(false)),
+    ("class_embed_type", Supported::Unset),
+    ("class_embeddings_concat", Supported::Bool(false)),
+    ("conv_in_kernel", Supported::Number(3.0)),
+    ("conv_out_kernel", Supported::Number(3.0)),
+    ("cross_attention_norm", Supported::Unset),
+    ("downsample_padding", Supported::Number(1.0)),
+    ("dual_cross_attention", Supported::Bool(false)),
+    ("encoder_hid_dim_type", Supported::Unset),
+    ("mid_block_scale_factor", Supported::Number(1.0)),
+    ("mid_block_type", Supported::Text("UNetMidBlock2DCrossAttn")),
+    ("num_attention_heads", Supported::Unset),
+    ("num_class_embeds", Supported::Unset),
+    ("only_cross_attention", Supported::Bool(false)),
+    ("resnet_out_scale_factor", Supported::Number(1.0)),
+    ("resnet_skip_time_act", Supported::Bool(false)),
+    ("resnet_time_scale_shift", Supported::Text("default")),
+    ("time_cond_proj_dim", Supported::Unset),
+    ("time_embedding_act_fn", Supported::Unset),
+    ("time_embedding_type", Supported::Text("positional")),
+    ("timestep_post_act", Supported::Unset),
 ];
 
 // %% notebooks/33_unet_conditional.ipynb un-lists
 /// A size for each level, where the file has a list of them, or one for all.
-fn numbers(config: &Config, key: &str, default: usize, levels: usize) -> Result<Vec<usize>, StateError> {
+fn numbers(config: &Config, key: &str, default: usize, levels: usize) -> Result<Vec<usize>, FileError> {
     match (config.usize_or(key, default), config.usizes(key)) {
         (Ok(number), _) => Ok(vec![number; levels]),
         (_, Ok(list)) => check_length(config, key, list, levels),
@@ -167,7 +139,7 @@ fn numbers(config: &Config, key: &str, default: usize, levels: usize) -> Result<
     }
 }
 
-fn check_length<T>(config: &Config, key: &str, list: Vec<T>, levels: usize) -> Result<Vec<T>, StateError> {
+fn check_length<T>(config: &Config, key: &str, list: Vec<T>, levels: usize) -> Result<Vec<T>, FileError> {
     match list.len() == levels {
         true => Ok(list),
         false => {
@@ -177,7 +149,7 @@ fn check_length<T>(config: &Config, key: &str, list: Vec<T>, levels: usize) -> R
 }
 
 /// The kinds of the levels, by their names in the file: the plain one's and the other's.
-fn kinds(config: &Config, key: &str, names: [&str; 2], levels: usize) -> Result<Vec<BlockKind>, StateError> {
+fn kinds(config: &Config, key: &str, names: [&str; 2], levels: usize) -> Result<Vec<BlockKind>, FileError> {
     let kind = |name: &String| match name {
         name if name == names[0] => Ok(BlockKind::Plain),
         name if name == names[1] => Ok(BlockKind::CrossAttention),
@@ -187,17 +159,64 @@ fn kinds(config: &Config, key: &str, names: [&str; 2], levels: usize) -> Result<
     list.iter().map(kind).collect()
 }
 
-// %% notebooks/33_unet_conditional.ipynb un-from
+// %% notebooks/33_unet_conditional.ipynb un-check
 /// The most levels, layers or heads that are accepted.
-const MOST: usize = 64;
+const LIMIT: usize = 64;
 
+/// Why this many levels, layers or heads are too few or too many, if they are.
+fn check_counts(config: &UNetConfig) -> Result<(), (&'static str, String)> {
+    let levels = config.block_out_channels.len();
+    if !(1..=LIMIT).contains(&levels) {
+        return Err(("block_out_channels", format!("has {levels} entries, and 1 to {LIMIT} are possible")));
+    }
+    let layers = vec![config.transformer_layers];
+    let counts = [
+        ("layers_per_block", &config.layers_per_block),
+        ("attention_head_dim", &config.heads),
+        ("transformer_layers_per_block", &layers),
+    ];
+    for (key, list) in counts {
+        if let Some(count) = list.iter().find(|count| !(1..=LIMIT).contains(count)) {
+            return Err((key, format!("is {count}, and 1 to {LIMIT} are possible")));
+        }
+    }
+    Ok(())
+}
+
+// %% notebooks/33_unet_conditional.ipynb un-check-divisors
+/// The key whose value does not fit the others, if there is one, and why.
+fn check_fit(config: &UNetConfig) -> Result<(), (&'static str, String)> {
+    check_counts(config)?;
+    if !(0.0..1.0).contains(&config.norm_eps) {
+        return Err(("norm_eps", format!("is {}, and 0 to 1 is possible", config.norm_eps)));
+    }
+    if !config.freq_shift.is_finite() {
+        return Err(("freq_shift", format!("is {}, where a finite number belongs", config.freq_shift)));
+    }
+    let groups = config.norm_num_groups;
+    let divides =
+        |divisor: usize, channels: usize| channels > 0 && divisor > 0 && channels.is_multiple_of(divisor);
+    for (&channels, &heads) in config.block_out_channels.iter().zip(&config.heads) {
+        for (key, divisor) in [("norm_num_groups", groups), ("attention_head_dim", heads)] {
+            if !divides(divisor, channels) {
+                return Err((key, format!("is {divisor}, which does not divide {channels} channels")));
+            }
+        }
+    }
+    match [config.in_channels, config.out_channels, config.cross_attention_dim].contains(&0) {
+        true => Err(("in_channels", "or `out_channels` or `cross_attention_dim` is 0".into())),
+        false => Ok(()),
+    }
+}
+
+// %% notebooks/33_unet_conditional.ipynb un-from
 impl UNetConfig {
     /// From diffusers' `unet/config.json`.
     ///
     /// # Errors
     /// If a key is missing or says something that this U-Net does not do: the error names the key and what it says.
-    pub fn from_config(config: &Config) -> Result<Self, StateError> {
-        check_fixed(config)?;
+    pub fn from_config(config: &Config) -> Result<Self, FileError> {
+        config.check(&SUPPORTED, UNKNOWN)?;
         let block_out_channels = config.usizes("block_out_channels")?;
         let levels = block_out_channels.len();
         let each = |key: &str, default: usize| numbers(config, key, default, levels);
@@ -217,44 +236,8 @@ impl UNetConfig {
             use_linear_projection: config.bool_or("use_linear_projection", false)?,
             block_out_channels,
         };
-        this.check().map_err(|(key, what)| config.error(key, &what))?;
+        check_fit(&this).map_err(|(key, what)| config.error(key, &what))?;
         Ok(this)
-    }
-
-    /// The entry that does not fit the others, if there is one, and why.
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        let (levels, groups) = (self.block_out_channels.len(), self.norm_num_groups);
-        if !(1..=MOST).contains(&levels) {
-            return Err((
-                "block_out_channels",
-                format!("has {levels} entries, and 1 to {MOST} are possible"),
-            ));
-        }
-        let counts = [("layers_per_block", &self.layers_per_block), ("attention_head_dim", &self.heads)];
-        let layers = vec![self.transformer_layers];
-        for (key, list) in counts.into_iter().chain([("transformer_layers_per_block", &layers)]) {
-            if let Some(count) = list.iter().find(|count| !(1..=MOST).contains(count)) {
-                return Err((key, format!("is {count}, and 1 to {MOST} are possible")));
-            }
-        }
-        for (&channels, &heads) in self.block_out_channels.iter().zip(&self.heads) {
-            if channels == 0 || groups == 0 || !channels.is_multiple_of(groups) {
-                return Err((
-                    "norm_num_groups",
-                    format!("is {groups}, which does not divide {channels} channels"),
-                ));
-            }
-            if !channels.is_multiple_of(heads) {
-                return Err((
-                    "attention_head_dim",
-                    format!("is {heads}, which does not divide {channels} channels"),
-                ));
-            }
-        }
-        match [self.in_channels, self.out_channels, self.cross_attention_dim].contains(&0) {
-            true => Err(("in_channels", "or `out_channels` or `cross_attention_dim` is 0".into())),
-            false => Ok(()),
-        }
     }
 }
 

@@ -1,10 +1,10 @@
 // Owned by notebooks/34_autoencoder_kl.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 01218d032db64b7a
+// nbs:hash 77606a765c27f04f
 //! AutoencoderKL: from images to latents, an eighth as high and wide, and back.
 
 // %% notebooks/34_autoencoder_kl.ipynb va-config
-use minai::state::StateError;
-use minai::weights::{Config, size_or};
+use minai::io::config::{Config, Supported};
+use minai::io::file::FileError;
 
 /// The sizes of an autoencoder, as `vae/config.json` gives them.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,19 +39,57 @@ impl VaeConfig {
         }
     }
 
+    /// How many pixels of an image, down or across, become one of the latents.
+    pub fn factor(&self) -> usize {
+        1 << (self.channels.len() - 1)
+    }
+}
+
+// %% notebooks/34_autoencoder_kl.ipynb va-kinds
+const UNKNOWN: &str =
+    "this autoencoder does not do; it reads the configs of Stable Diffusion v1 and their like";
+
+/// What the files may also say, and the only value of each that this autoencoder knows.
+const SUPPORTED: [(&str, Supported); 7] = [
+    ("act_fn", Supported::Text("silu")),
+    ("mid_block_add_attention", Supported::Bool(true)),
+    ("use_quant_conv", Supported::Bool(true)),
+    ("use_post_quant_conv", Supported::Bool(true)),
+    ("latents_mean", Supported::Unset),
+    ("latents_std", Supported::Unset),
+    ("shift_factor", Supported::Unset),
+];
+
+/// An error, if a stage is of a kind that is not built here.
+fn check_kinds(config: &Config, stages: usize) -> Result<(), FileError> {
+    for (key, kind) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {
+        let kinds = config.texts(key)?;
+        if let Some(other) = kinds.iter().find(|&found| found != kind) {
+            return Err(config.error(key, &format!("has `{other:.80}`; only `{kind}` can be built here")));
+        }
+        if kinds.len() != stages {
+            let what =
+                format!("has {} entries, `block_out_channels` has {stages}; correct the file", kinds.len());
+            return Err(config.error(key, &what));
+        }
+    }
+    Ok(())
+}
+
+// %% notebooks/34_autoencoder_kl.ipynb va-from
+impl VaeConfig {
     /// Reads the sizes; what the file leaves out is as in Stable Diffusion v1.
     ///
     /// # Errors
     /// When a value is of a wrong type, is out of range, or asks for what is not supported: with its key.
-    pub fn from_config(config: &Config) -> Result<Self, StateError> {
-        let size = |key: &str, default, most| size_or(config, key, default, most);
+    pub fn from_config(config: &Config) -> Result<Self, FileError> {
         let this = VaeConfig {
-            in_channels: size("in_channels", 3, 1 << 10)?,
-            out_channels: size("out_channels", 3, 1 << 10)?,
-            latent_channels: size("latent_channels", 4, 1 << 10)?,
+            in_channels: config.size_or("in_channels", 3, 1 << 10)?,
+            out_channels: config.size_or("out_channels", 3, 1 << 10)?,
+            latent_channels: config.size_or("latent_channels", 4, 1 << 10)?,
             channels: config.usizes("block_out_channels")?,
-            layers: size("layers_per_block", 2, 1 << 10)?,
-            groups: size("norm_num_groups", 32, 1 << 16)?,
+            layers: config.size_or("layers_per_block", 2, 1 << 10)?,
+            groups: config.size_or("norm_num_groups", 32, 1 << 16)?,
             scaling_factor: config.f64_or("scaling_factor", 0.18215)? as f32,
         };
         let (channels, groups) = (&this.channels, this.groups);
@@ -66,40 +104,8 @@ impl VaeConfig {
             return Err(config.error("scaling_factor", &what));
         }
         check_kinds(config, this.channels.len())?;
+        config.check(&SUPPORTED, UNKNOWN)?;
         Ok(this)
-    }
-
-    /// How many pixels of an image, down or across, become one of the latents.
-    pub fn factor(&self) -> usize {
-        1 << (self.channels.len() - 1)
-    }
-}
-
-/// An error, if the config asks for what is not built here.
-fn check_kinds(config: &Config, stages: usize) -> Result<(), StateError> {
-    for (key, kind) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {
-        let kinds = config.texts(key)?;
-        if let Some(other) = kinds.iter().find(|&found| found != kind) {
-            return Err(config.error(key, &format!("has `{other:.80}`; only `{kind}` can be built here")));
-        }
-        if kinds.len() != stages {
-            let what =
-                format!("has {} entries, `block_out_channels` has {stages}; correct the file", kinds.len());
-            return Err(config.error(key, &what));
-        }
-    }
-    let act = config.text_or("act_fn", "silu")?;
-    if act != "silu" {
-        return Err(config.error("act_fn", &format!("is `{act:.80}`; only `silu` can be built here")));
-    }
-    for key in ["mid_block_add_attention", "use_quant_conv", "use_post_quant_conv"] {
-        if !config.bool_or(key, true)? {
-            return Err(config.error(key, "is false; only `true` can be built here"));
-        }
-    }
-    match ["latents_mean", "latents_std", "shift_factor"].into_iter().find(|key| config.has(key)) {
-        Some(key) => Err(config.error(key, "is there; latents are only scaled here, by `scaling_factor`")),
-        None => Ok(()),
     }
 }
 
