@@ -135,9 +135,8 @@ mod progress {
         let model = Linear::new(&mut rng, 2, 2);
         let optimizer = Optimizer::new(&model, Sgd::default());
         let mut learner = Learner::new("test", Classifier { model }, optimizer, rng);
-        learner.checkpoint = None;
         let mut metrics = Metrics::new();
-        learner.fit(40, &loaders, &mut [&mut progress, &mut metrics]).expect("training");
+        learner.fit(40, &loaders, (&mut progress, &mut metrics)).expect("training");
     }
 
     /// One display, whose last state says how training ended.

@@ -17,7 +17,7 @@ fn the_prelude_is_enough_for_a_training() {
     let mut learner = Learner::new("fashion", Classifier { model }, optimizer, rng);
     let mut metrics = Metrics::new().add("accuracy", |scores, (_, y)| accuracy(scores, y));
     learner
-        .fit(2, &loaders, &mut [&mut Schedule::OneCycle(OneCycle::new(0.01)), &mut metrics])
+        .fit(2, &loaders, (OneCycle::new(0.01), &mut metrics))
         .expect("training");
     let right = evaluate(&learner.task.model, &loaders.valid).accuracy;
     assert!(right > 0.5, "{right} of the answers are right after two epochs on 500 images");

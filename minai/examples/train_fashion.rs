@@ -9,14 +9,15 @@ use minai::conv::{Conv2d, ConvOptions};
 use minai::datasets::{DataLoaders, Fashion, ImageBatch, KNOWN_SPLITS, fashion_mnist, load_fashion};
 use minai::ensemble::{View, probabilities};
 use minai::generator::Generator;
-use minai::learner::{Checkpoint, Classifier, Learner};
+use minai::checkpoint::Checkpoint;
+use minai::learner::{Classifier, Learner};
 use minai::loader::LoaderOptions;
 use minai::nn::{Flatten, Linear, Relu, Sequential, parameter_count};
 use minai::optim::AdamW;
 use minai::optimizer::Optimizer;
 use minai::progress::Progress;
 use minai::resnet::resnet;
-use minai::schedule::{OneCycle, Schedule};
+use minai::schedule::OneCycle;
 use minai::state::{Metadata, save, state_dict};
 use minai::tensor::{Tensor, elements};
 use minai::training::accuracy;
@@ -120,10 +121,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let loaders = DataLoaders::new(images, test, options);
 
-    let mut schedule = Schedule::OneCycle(OneCycle::new(arguments.lr));
     let mut metrics =
         Metrics::new().add("accuracy", |scores: &Tensor, (_, y): &ImageBatch| accuracy(scores, y));
-    learner.fit(arguments.epochs, &loaders, &mut [&mut schedule, &mut metrics, &mut Progress::new()])?;
+    learner.fit(arguments.epochs, &loaders, (OneCycle::new(arguments.lr), &mut metrics, Progress::new()))?;
 
     let report = |views: &[View]| {
         let (answers, classes) = probabilities(&learner.task.model, &loaders.valid, views);

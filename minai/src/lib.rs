@@ -34,6 +34,7 @@ pub mod augment;
 pub mod backprop;
 pub mod blocks;
 pub mod callbacks;
+pub mod checkpoint;
 pub mod clip;
 pub mod conv;
 pub mod data;
@@ -42,11 +43,13 @@ pub mod denoiser;
 #[cfg(feature = "download")]
 pub mod download;
 pub mod dropout;
+pub mod ema;
 pub mod embedding;
 pub mod ensemble;
 #[cfg(feature = "download")]
 pub mod fashion_download;
 pub mod generator;
+pub mod gradients;
 pub mod hooks;
 pub mod init;
 pub mod iter;
@@ -71,6 +74,8 @@ pub mod plot;
 pub mod pool;
 #[cfg(feature = "progress")]
 pub mod progress;
+#[cfg(feature = "plot")]
+pub mod rate_search;
 pub mod resnet;
 pub mod rng;
 pub mod samplers;
