@@ -3,6 +3,7 @@
 //! Each test starts itself as a process of its own, whose environment names a file, as the course's kernel does; the
 //! parent writes the byte.
 
+use minai::array::Array;
 use minai::callbacks::{Metrics, Recorder};
 use minai::datasets::DataLoaders;
 use minai::generator::Generator;
@@ -204,7 +205,14 @@ fn loaders_and_plain_loops_end() {
     let model = learner(1).task.model;
     let mut optimizer = Optimizer::new(&model, AdamW::default());
     let loader = DataLoader::new(data, LoaderOptions { batch_size: 10, ..LoaderOptions::default() });
+    let images = minai::datasets::Images::new(Array::new(vec![0.0; 40], &[10, 1, 2, 2]), Array::new(vec![0; 10], &[10]));
+    let images = DataLoader::new(images, LoaderOptions::default());
     ask();
+    // Not even a first batch comes.
+    let (answers, classes) = minai::ensemble::probabilities(&model, &images, &[minai::ensemble::View::default()]);
+    assert!(minai::training::accuracy(&answers.into(), &classes).is_nan());
+    let (predictions, targets): (_, Array<i64>) = learner(1).predict(&loader);
+    assert!(predictions.shape() == [0] && targets.is_empty());
     let both = (&loader, &loader);
     let scores = minai::training::fit(3, &model, &mut optimizer, both, &mut Generator::manual_seed(1));
     assert!(scores.is_empty() && optimizer.steps() == 0);

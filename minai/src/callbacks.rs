@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 4ef26a29a42d1dda
+// nbs:hash a93f31cff641e103
 //! Callbacks for every day: metrics, a recorder, a learning-rate finder, a single batch.
 
 use crate::learner::{Callback, Flow, Learner, Task};
@@ -297,11 +297,16 @@ pub struct Recorder<T: Task> {
 }
 
 // %% notebooks/10_learner.ipynb cb-recorder-new
+/// Nothing is written down yet.
+fn blank<T: Task>(measures: Vec<(String, Measure<T>)>) -> Recorder<T> {
+    let (losses, rates, momenta, values) = Default::default();
+    Recorder { measures, losses, rates, momenta, values }
+}
+
 impl<T: Task> Recorder<T> {
     /// Loss, rate and momentum.
     pub fn new() -> Self {
-        let (losses, rates, momenta, values) = Default::default();
-        Recorder { measures: Vec::new(), losses, rates, momenta, values }
+        blank(Vec::new())
     }
 
     /// One value more, measured after the backward pass, when the gradients are there:
@@ -336,6 +341,7 @@ fn lists_from(state: &StateDict) -> Lists {
     state.iter().filter_map(list).collect()
 }
 
+// %% notebooks/10_learner.ipynb cb-recorder-equal
 /// All lists of a recorder; those of closures with `values/` before their names.
 fn lists<T: Task>(recorder: &Recorder<T>) -> Lists {
     let Recorder { losses, rates, momenta, values, .. } = recorder;
@@ -344,7 +350,6 @@ fn lists<T: Task>(recorder: &Recorder<T>) -> Lists {
     own.chain(values.iter().map(|(name, list)| (format!("values/{name}"), list.clone()))).collect()
 }
 
-// %% notebooks/10_learner.ipynb cb-recorder-equal
 /// Whether both have written down the same.
 impl<T: Task> PartialEq for Recorder<T> {
     fn eq(&self, other: &Self) -> bool {
@@ -358,29 +363,39 @@ impl<T: Task> fmt::Debug for Recorder<T> {
     }
 }
 
+// %% notebooks/10_learner.ipynb cb-recorder-restore
 /// The recorder with lists from a checkpoint.
 fn restore<T: Task>(recorder: &mut Recorder<T>, mut lists: Lists) {
     let [losses, rates, momenta] =
         ["losses", "rates", "momenta"].map(|name| lists.remove(name).unwrap_or_default());
-    let values = lists.into_iter().filter_map(|(name, list)| Some((name.strip_prefix("values/")?.into(), list)));
-    recorder.values = values.collect();
+    let value = |(name, list): (String, Vec<f32>)| Some((name.strip_prefix("values/")?.to_owned(), list));
+    recorder.values = lists.into_iter().filter_map(value).collect();
     (recorder.losses, recorder.rates, recorder.momenta) = (losses, rates, momenta);
 }
 
+/// Writes down what a step was made with.
+fn write_step<T: Task>(recorder: &mut Recorder<T>, learner: &mut Learner<T>) {
+    recorder.losses.push(learner.loss_value());
+    recorder.rates.push(*learner.optimizer.rule.lr());
+    recorder.momenta.extend(learner.optimizer.rule.momentum().copied());
+}
+
 // %% notebooks/10_learner.ipynb cb-recorder-callback
+fn write_measures<T: Task>(recorder: &mut Recorder<T>, learner: &Learner<T>) {
+    for (name, measure) in &recorder.measures {
+        recorder.values.entry(name.clone()).or_default().push(measure(learner));
+    }
+}
+
 impl<T: Task> Callback<T> for Recorder<T> {
     fn after_backward(&mut self, learner: &mut Learner<T>) -> Flow {
-        for (name, measure) in &self.measures {
-            self.values.entry(name.clone()).or_default().push(measure(learner));
-        }
+        write_measures(self, learner);
         Flow::Continue
     }
 
     fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
         if learner.mode == Mode::Train {
-            self.losses.push(learner.loss_value());
-            self.rates.push(*learner.optimizer.rule.lr());
-            self.momenta.extend(learner.optimizer.rule.momentum().copied());
+            write_step(self, learner);
         }
         Flow::Continue
     }
@@ -418,6 +433,12 @@ impl Default for RateFinder {
 }
 
 // %% notebooks/10_learner.ipynb cb-finder-callback
+/// Whether a loss at this rate is the end: the loss is three times its best, or the rate is high enough.
+fn is_over(finder: &RateFinder, loss: f32, rate: f32) -> bool {
+    let best = finder.losses.iter().copied().fold(f32::INFINITY, f32::min);
+    !loss.is_finite() || loss > 3.0 * best || rate > finder.last
+}
+
 impl<T: Task> Callback<T> for RateFinder {
     fn before_fit(&mut self, learner: &mut Learner<T>) -> Flow {
         *learner.optimizer.rule.lr() = self.first;
@@ -430,8 +451,7 @@ impl<T: Task> Callback<T> for RateFinder {
 
     fn after_loss(&mut self, learner: &mut Learner<T>) -> Flow {
         let (loss, rate) = (learner.loss_value(), *learner.optimizer.rule.lr());
-        let best = self.losses.iter().copied().fold(f32::INFINITY, f32::min);
-        if !loss.is_finite() || loss > 3.0 * best || rate > self.last {
+        if is_over(self, loss, rate) {
             return Flow::Stop;
         }
         self.rates.push(rate);

@@ -1,10 +1,10 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash b794c260ccb531e8
+// nbs:hash 75b032f98cba6d98
 //! A moving average of a model's parameters, which is often better than the parameters themselves.
 
 // %% notebooks/13_optimizers.ipynb st-ema
 use minai::array::Array;
-use minai::nn::{Module, named_parameters};
+use minai::nn::{Module, Parameter, named_parameters};
 use minai::state::{StateDict, Value, state_dict};
 use minai::tensor::elements_mut;
 use std::collections::BTreeMap;
@@ -52,6 +52,12 @@ fn update(ema: &mut Ema, model: &dyn Module) {
 }
 
 // %% notebooks/13_optimizers.ipynb st-ema-swap
+/// The parameter gets the values of the average, and the average those of the parameter.
+fn exchange(average: &mut Array, parameter: &Parameter) {
+    let data = parameter.data();
+    parameter.set(std::mem::replace(average, data));
+}
+
 impl Ema {
     /// Exchanges the model's parameters and the averages; a second call takes that back. Nothing happens before the first
     /// step.
@@ -66,8 +72,7 @@ impl Ema {
         for (name, parameter) in named_parameters(model) {
             let average = self.averages.get_mut(&name);
             let average = average.unwrap_or_else(|| panic!("Ema::swap: no average of the parameter `{name}`"));
-            let data = parameter.data();
-            parameter.set(std::mem::replace(average, data));
+            exchange(average, &parameter);
         }
         self.is_swapped = !self.is_swapped;
     }

@@ -1,5 +1,5 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash f13d4feeea3f8990
+// nbs:hash d4bb762c9fb05cbe
 //! What happens to gradients between the backward pass and the step: clipping, and sums over batches.
 
 // %% notebooks/13_optimizers.ipynb st-clip
@@ -123,18 +123,6 @@ fn take_gradients(accumulate: &mut Accumulate, optimizer: &Optimizer, n: usize) 
     accumulate.counts = (accumulate.counts.0 + 1, accumulate.counts.1 + n);
 }
 
-/// Gives the parameters the mean gradients over all examples, and begins anew.
-fn give_back(accumulate: &mut Accumulate, optimizer: &Optimizer) {
-    let n = accumulate.counts.1 as f32;
-    for ((_, parameter), sum) in optimizer.parameters().iter().zip(accumulate.sums.drain(..)) {
-        if let Some(sum) = sum {
-            parameter.set_grad(sum);
-            scale(parameter, 1.0 / n);
-        }
-    }
-    accumulate.counts = (0, 0);
-}
-
 // %% notebooks/13_optimizers.ipynb st-accumulate-state
 fn sums_state(accumulate: &Accumulate) -> StateDict {
     let (batches, examples) = accumulate.counts;
@@ -158,20 +146,43 @@ fn load_sums(accumulate: &mut Accumulate, state: &StateDict) {
 }
 
 // %% notebooks/13_optimizers.ipynb st-accumulate-callback
+/// Gives the parameters the mean gradients over all examples, and begins anew.
+fn give_back(accumulate: &mut Accumulate, optimizer: &Optimizer) {
+    let n = accumulate.counts.1 as f32;
+    for ((_, parameter), sum) in optimizer.parameters().iter().zip(accumulate.sums.drain(..)) {
+        if let Some(sum) = sum {
+            parameter.set_grad(sum);
+            scale(parameter, 1.0 / n);
+        }
+    }
+    accumulate.counts = (0, 0);
+}
+
+/// What happens to the gradients of the batch at hand.
+fn accumulated<T: Task>(accumulate: &mut Accumulate, learner: &mut Learner<T>) -> Flow {
+    let n = learner.batch.as_ref().map_or(0, |batch| learner.task.len(batch));
+    take_gradients(accumulate, &learner.optimizer, n);
+    if accumulate.counts.0 < accumulate.batches && learner.index + 1 < learner.batches {
+        return Flow::SkipStep;
+    }
+    give_back(accumulate, &learner.optimizer);
+    Flow::Continue
+}
+
+// %% notebooks/13_optimizers.ipynb st-accumulate-impl
+/// Forgets what an interrupted training left.
+fn forget(accumulate: &mut Accumulate) {
+    *accumulate = Accumulate::new(accumulate.batches);
+}
+
 impl<T: Task> Callback<T> for Accumulate {
     fn before_fit(&mut self, _: &mut Learner<T>) -> Flow {
-        *self = Accumulate::new(self.batches); // what an interrupted training left is not this one's
+        forget(self);
         Flow::Continue
     }
 
     fn after_backward(&mut self, learner: &mut Learner<T>) -> Flow {
-        let n = learner.batch.as_ref().map_or(0, |batch| learner.task.len(batch));
-        take_gradients(self, &learner.optimizer, n);
-        if self.counts.0 < self.batches && learner.index + 1 < learner.batches {
-            return Flow::SkipStep;
-        }
-        give_back(self, &learner.optimizer);
-        Flow::Continue
+        accumulated(self, learner)
     }
 
     fn state(&self) -> StateDict {

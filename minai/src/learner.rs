@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 5813c60bcaa733c5
+// nbs:hash 63f18b1e6e58b975
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 use crate::checkpoint::{
@@ -349,54 +349,50 @@ pub trait Callback<T: Task> {
 }
 
 // %% notebooks/10_learner.ipynb le-ask
-impl<T: Task, C: Callback<T> + ?Sized> Callback<T> for &mut C {
-    fn state(&self) -> StateDict {
-        (**self).state()
-    }
-    fn load_state(&mut self, state: &StateDict) {
-        (**self).load_state(state);
-    }
-    fn on(&mut self, event: Event, learner: &mut Learner<T>) -> Flow {
-        (**self).on(event, learner)
-    }
+/// The answer that changes most.
+fn strongest(flows: impl Iterator<Item = Flow>) -> Flow {
+    flows.max().unwrap_or(Flow::Continue)
 }
 
 impl<T: Task, C: Callback<T>> Callback<T> for [C] {
     fn state(&self) -> StateDict {
-        self.iter().enumerate().flat_map(|(i, callback)| prefixed(&format!("{i}/"), callback.state())).collect()
+        let state = |(i, callback): (usize, &C)| prefixed(&format!("{i}/"), callback.state());
+        self.iter().enumerate().flat_map(state).collect()
     }
     fn load_state(&mut self, state: &StateDict) {
         let load = |(i, callback): (usize, &mut C)| callback.load_state(&inside(state, &format!("{i}/")));
         self.iter_mut().enumerate().for_each(load);
     }
     fn on(&mut self, event: Event, learner: &mut Learner<T>) -> Flow {
-        self.iter_mut().map(|callback| callback.on(event, learner)).max().unwrap_or(Flow::Continue)
+        strongest(self.iter_mut().map(|callback| callback.on(event, learner)))
     }
 }
 
 // %% notebooks/10_learner.ipynb le-ask-few
-impl<T: Task, C: Callback<T>, const N: usize> Callback<T> for [C; N] {
-    fn state(&self) -> StateDict {
-        self.as_slice().state()
-    }
-    fn load_state(&mut self, state: &StateDict) {
-        self.as_mut_slice().load_state(state);
-    }
-    fn on(&mut self, event: Event, learner: &mut Learner<T>) -> Flow {
-        self.as_mut_slice().on(event, learner)
-    }
-}
+mod passed_on {
+    use super::*;
 
-impl<T: Task, C: Callback<T>> Callback<T> for Option<C> {
-    fn state(&self) -> StateDict {
-        self.as_slice().state()
+    macro_rules! passed_on {
+        ([$($generic:tt)*] $C:ty, $list:ident => $shared:expr, $mutable:expr) => {
+            impl<T: Task, $($generic)*> Callback<T> for $C {
+                fn state(&self) -> StateDict {
+                    let $list = self;
+                    $shared.state()
+                }
+                fn load_state(&mut self, state: &StateDict) {
+                    let $list = self;
+                    $mutable.load_state(state);
+                }
+                fn on(&mut self, event: Event, learner: &mut Learner<T>) -> Flow {
+                    let $list = self;
+                    $mutable.on(event, learner)
+                }
+            }
+        };
     }
-    fn load_state(&mut self, state: &StateDict) {
-        self.as_mut_slice().load_state(state);
-    }
-    fn on(&mut self, event: Event, learner: &mut Learner<T>) -> Flow {
-        self.as_mut_slice().on(event, learner)
-    }
+    passed_on!([C: Callback<T> + ?Sized] &mut C, c => (**c), (**c));
+    passed_on!([C: Callback<T>, const N: usize] [C; N], c => c.as_slice(), c.as_mut_slice());
+    passed_on!([C: Callback<T>] Option<C>, c => c.as_slice(), c.as_mut_slice());
 }
 
 // %% notebooks/10_learner.ipynb le-ask-tuple
@@ -415,7 +411,7 @@ mod tuples {
                 }
                 fn on(&mut self, _event: Event, _learner: &mut Learner<T>) -> Flow {
                     let flows: [Flow; _] = [$(self.$i.on(_event, _learner)),*];
-                    flows.into_iter().max().unwrap_or(Flow::Continue)
+                    strongest(flows.into_iter())
                 }
             }
         };
@@ -520,6 +516,8 @@ fn ask<T: Task>(training: &mut Training<T>, event: Event) -> ControlFlow<()> {
     if flow == Flow::Continue { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
+// %% notebooks/10_learner.ipynb le-diverged
+/// The error that a loss which is not finite becomes.
 fn diverged<T: Task>(learner: &mut Learner<T>) -> FitError {
     let (task, batch) = (&learner.task, learner.batch.as_ref().expect("the batch that went wrong"));
     let origin = first_not_finite(&mut learner.pass, &mut |pass| drop(task.predict(batch, pass)));
@@ -528,10 +526,12 @@ fn diverged<T: Task>(learner: &mut Learner<T>) -> FitError {
 }
 
 // %% notebooks/10_learner.ipynb le-step
+const NO_BATCH: &str = "a callback took the batch: put one back";
+
 impl<T: Task> Step<T> for Training<'_, T> {
     fn forward(&mut self) -> ControlFlow<()> {
         let Learner { task, batch, pass, .. } = self.learner;
-        let batch = batch.as_ref().expect("a callback took the batch: put one back");
+        let batch = batch.as_ref().expect(NO_BATCH);
         let predictions = task.predict(batch, pass);
         self.learner.loss = Some(task.loss(&predictions, batch));
         self.learner.predictions = Some(predictions);
@@ -555,7 +555,7 @@ impl<T: Task> Step<T> for Training<'_, T> {
 
     fn parts(&mut self) -> (&mut T, &mut Optimizer, &mut Pass, &T::Batch) {
         let Learner { task, optimizer, pass, batch, .. } = self.learner;
-        (task, optimizer, pass, batch.as_ref().expect("a callback took the batch: put one back"))
+        (task, optimizer, pass, batch.as_ref().expect(NO_BATCH))
     }
 }
 

@@ -1,5 +1,5 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 8176165a62f26467
+// nbs:hash e3a77ef412d19ca2
 //! Learning rates that change from step to step, as PyTorch's schedulers compute them.
 
 // %% notebooks/13_optimizers.ipynb sc-schedules
@@ -107,13 +107,14 @@ impl From<Cosine> for Schedule {
     }
 }
 
+/// Rate and momentum, which always changes.
+fn both((lr, momentum): (f64, f64)) -> (f64, Option<f64>) {
+    (lr, Some(momentum))
+}
+
 impl From<OneCycle> for Schedule {
     fn from(cycle: OneCycle) -> Self {
-        let rates = move |step, steps| {
-            let (lr, momentum) = cycle.at(step, steps);
-            (lr, Some(momentum))
-        };
-        Schedule(Box::new(rates))
+        Schedule(Box::new(move |step, steps| both(cycle.at(step, steps))))
     }
 }
 
@@ -139,8 +140,7 @@ impl<T: Task> Callback<T> for Cosine {
 
 impl<T: Task> Callback<T> for OneCycle {
     fn before_batch(&mut self, learner: &mut Learner<T>) -> Flow {
-        let two = |(lr, momentum)| (lr, Some(momentum));
-        drive(learner, |step, steps| two(self.at(step, steps)))
+        drive(learner, |step, steps| both(self.at(step, steps)))
     }
 }
 
