@@ -171,7 +171,8 @@ mod progress {
         let diverge = || {
             let mut rng = Generator::manual_seed(1);
             let data = Labelled::new(rng.randn(&[64, 2]), minai::array::Array::new(vec![0; 64], &[64]));
-            let loaders = DataLoaders::new(data.clone(), data, LoaderOptions { batch_size: 8, ..Default::default() });
+            let loaders =
+                DataLoaders::new(data.clone(), data, LoaderOptions { batch_size: 8, ..Default::default() });
             let model = Linear::new(&mut rng, 2, 2);
             let optimizer = Optimizer::new(&model, Sgd { lr: f32::INFINITY, ..Sgd::default() });
             let mut learner = Learner::new("test", Classifier { model }, optimizer, rng);

@@ -15,9 +15,9 @@ use minai::loss::{
     binary_cross_entropy_with_logits, cross_entropy, log_softmax, logsumexp, mse_loss, softmax,
 };
 use minai::norm::{Running, batch_norm, batch_norm_eval, group_norm, layer_norm};
-use minai::pool::{Pool, avg_pool2d, max_pool2d, upsample_nearest};
 use minai::optim::{Adam, AdamW, RmsProp, Sgd};
 use minai::optimizer::Rule;
+use minai::pool::{Pool, avg_pool2d, max_pool2d, upsample_nearest};
 use minai::schedule::{Cosine, OneCycle, Schedule};
 use minai::tensor::{Tensor, cat};
 use ndarray::s;

@@ -5,10 +5,10 @@
 
 use minai::array::Array;
 use minai::callbacks::{Metrics, Recorder};
+use minai::checkpoint::Checkpoint;
 use minai::datasets::DataLoaders;
 use minai::generator::Generator;
 use minai::io::interrupt;
-use minai::checkpoint::Checkpoint;
 use minai::learner::{Callback, Classifier, Flow, Learner, Task};
 use minai::loader::{DataLoader, Labelled, LoaderOptions};
 use minai::nn::{Linear, Mode, Relu, Sequential};
@@ -205,11 +205,15 @@ fn loaders_and_plain_loops_end() {
     let model = learner(1).task.model;
     let mut optimizer = Optimizer::new(&model, AdamW::default());
     let loader = DataLoader::new(data, LoaderOptions { batch_size: 10, ..LoaderOptions::default() });
-    let images = minai::datasets::Images::new(Array::new(vec![0.0; 40], &[10, 1, 2, 2]), Array::new(vec![0; 10], &[10]));
+    let images = minai::datasets::Images::new(
+        Array::new(vec![0.0; 40], &[10, 1, 2, 2]),
+        Array::new(vec![0; 10], &[10]),
+    );
     let images = DataLoader::new(images, LoaderOptions::default());
     ask();
     // Not even a first batch comes.
-    let (answers, classes) = minai::ensemble::probabilities(&model, &images, &[minai::ensemble::View::default()]);
+    let (answers, classes) =
+        minai::ensemble::probabilities(&model, &images, &[minai::ensemble::View::default()]);
     assert!(minai::training::accuracy(&answers.into(), &classes).is_nan());
     let (predictions, targets): (_, Array<i64>) = learner(1).predict(&loader);
     assert!(predictions.shape() == [0] && targets.is_empty());

@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash f4e013b49858d12e
+// nbs:hash df838177a155b541
 //! What notebooks/10_learner.ipynb claims.
 
 use minai::callbacks::{Metrics, Recorder};
@@ -80,7 +80,8 @@ fn an_interrupted_training_goes_on_to_the_same_bits() -> Result<(), Box<dyn std:
             Learner::new("test", Classifier { model }, optimizer, rng)
         };
         let recorder = || {
-            let bias = |learner: &Learner<Classifier<Sequential>>| learner.optimizer.parameters()[1].1.data().sum();
+            let bias =
+                |learner: &Learner<Classifier<Sequential>>| learner.optimizer.parameters()[1].1.data().sum();
             Recorder::new().add("bias", bias)
         };
         let (mut whole, mut rows, mut losses) = (learner(1), Metrics::new(), recorder());
@@ -90,9 +91,7 @@ fn an_interrupted_training_goes_on_to_the_same_bits() -> Result<(), Box<dyn std:
         for (every, stop) in [(Some(1), 2), (Some(2), 3), (None, 6), (Some(3), 8), (None, 14)] {
             let (mut first, mut second) = (learner(1), learner(2));
             first.checkpoint = Some(Checkpoint { path: path.clone(), every });
-            first
-                .fit(3, &loaders, (Metrics::new(), recorder(), StopAt(stop)))
-                .unwrap();
+            first.fit(3, &loaders, (Metrics::new(), recorder(), StopAt(stop))).unwrap();
             second.resume(&path).unwrap();
             let (mut some_rows, mut some_losses) = (Metrics::new(), recorder());
             second.fit(3, &loaders, (&mut some_rows, &mut some_losses)).unwrap();

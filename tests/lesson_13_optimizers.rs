@@ -1,5 +1,5 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 90033855485e688f
+// nbs:hash 3c4f4be35b16e84c
 //! What notebooks/13_optimizers.ipynb claims.
 
 use minai::ema::Ema;
@@ -82,7 +82,10 @@ fn schedules_can_change_rate_and_momentum() -> Result<(), Box<dyn std::error::Er
 fn schedules_begin_turn_and_end_where_they_should() -> Result<(), Box<dyn std::error::Error>> {
     {
         let close = |(lr, momentum): (f64, f64), expected: f64, other: f64| {
-            assert!((lr / expected - 1.0).abs() < 1e-9 && (momentum - other).abs() < 1e-9, "{lr} {momentum:?}");
+            assert!(
+                (lr / expected - 1.0).abs() < 1e-9 && (momentum - other).abs() < 1e-9,
+                "{lr} {momentum:?}"
+            );
         };
         // 0.3 · 110 - 1 = 32 and 109: whole numbers, so that the turns are steps
         let cycle = OneCycle::new(0.5);
@@ -155,7 +158,9 @@ fn a_schedule_drives_the_optimiser_of_a_learner() -> Result<(), Box<dyn std::err
         assert_eq!((recorder.rates, recorder.momenta), (rates, momenta));
 
         let mut recorder = Recorder::new();
-        learner.fit(1, &data, (Schedule::new(|step, steps| step as f64 / steps as f64), &mut recorder)).unwrap();
+        learner
+            .fit(1, &data, (Schedule::new(|step, steps| step as f64 / steps as f64), &mut recorder))
+            .unwrap();
         assert_eq!(recorder.rates, [0.0, 0.2, 0.4, 0.6, 0.8]);
     }
     println!("passed");
@@ -189,7 +194,8 @@ fn accumulated_batches_step_like_a_large_one() -> Result<(), Box<dyn std::error:
             learner.fit(3, &data, (Accumulate::new(batches), &mut recorder)).unwrap();
             assert!(learner.optimizer.parameters().iter().all(|(_, p)| p.grad().is_none()));
             let weights = named_parameters(&learner.task.model);
-            let weights: Vec<f32> = weights.iter().flat_map(|(_, p)| p.data().iter().copied().collect::<Vec<_>>()).collect();
+            let weights: Vec<f32> =
+                weights.iter().flat_map(|(_, p)| p.data().iter().copied().collect::<Vec<_>>()).collect();
             (weights, learner.optimizer.steps(), recorder.losses.len())
         };
         // 64 and 26 examples, the latter as 16 and 10
@@ -222,7 +228,8 @@ fn clipped_gradients_have_the_norm_asked_for() -> Result<(), Box<dyn std::error:
             let norm = clip_grad_norm(&optimizer, limit).unwrap();
             assert!((norm - 6.5).abs() < 1e-5, "{norm}");
             let (weight, bias) = (&gradients()[0], &gradients()[1]);
-            let off = [weight[[0, 0]] - 3.0 * factor, weight[[0, 1]] - 4.0 * factor, bias[[0]] - 4.153312 * factor];
+            let off =
+                [weight[[0, 0]] - 3.0 * factor, weight[[0, 1]] - 4.0 * factor, bias[[0]] - 4.153312 * factor];
             assert!(off.iter().all(|off| off.abs() < 1e-5), "{limit}: {weight:?} {bias:?}");
         }
     }
@@ -265,7 +272,8 @@ fn averages_are_those_of_the_formula_and_survive_a_checkpoint() -> Result<(), Bo
         }
 
         let mut rng = Generator::manual_seed(1);
-        let set = Labelled::new(rng.randn(&[50, 3, 2, 2]), Array::new((0..50).map(|i| i % 2).collect(), &[50]));
+        let set =
+            Labelled::new(rng.randn(&[50, 3, 2, 2]), Array::new((0..50).map(|i| i % 2).collect(), &[50]));
         let options = LoaderOptions { batch_size: 10, ..LoaderOptions::default() };
         let data = DataLoaders::new(set.clone(), set, options);
         let learner = |seed| {

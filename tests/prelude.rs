@@ -19,9 +19,7 @@ fn the_prelude_is_enough_for_a_training() {
     let optimizer = Optimizer::new(&model, AdamW::default());
     let mut learner = Learner::new("fashion", Classifier { model }, optimizer, rng);
     let metrics = Metrics::new().add("accuracy", |scores, (_, y)| accuracy(scores, y));
-    learner
-        .fit(2, &loaders, (OneCycle::new(0.01), metrics))
-        .expect("training");
+    learner.fit(2, &loaders, (OneCycle::new(0.01), metrics)).expect("training");
     let right = evaluate(&learner.task.model, &loaders.valid).accuracy;
     assert!(right > 0.5, "{right} of the answers are right after two epochs on 500 images");
     let folder = tempfile::tempdir().expect("a folder");

@@ -4,10 +4,10 @@
 
 use minai::augment::{Augmented, RandomCrop, RandomErase, RandomFlip};
 use minai::callbacks::{Metrics, Recorder};
+use minai::checkpoint::Checkpoint;
 use minai::datasets::{DataLoaders, ImageBatch, SAMPLE_SPLIT, load_fashion};
 use minai::dropout::Dropout;
 use minai::generator::Generator;
-use minai::checkpoint::Checkpoint;
 use minai::learner::{Callback, Classifier, Flow, Learner};
 use minai::loader::LoaderOptions;
 use minai::nn::{Linear, Sequential};
@@ -70,9 +70,7 @@ fn train(folder: &Path) {
     let mut metrics =
         Metrics::new().add("accuracy", |scores: &Tensor, (_, y): &ImageBatch| accuracy(scores, y));
     let loaders = DataLoaders::new(images, valid, options);
-    learner
-        .fit(EPOCHS, &loaders, (OneCycle::new(1e-2), &mut metrics, &mut recorder, Say))
-        .expect("training");
+    learner.fit(EPOCHS, &loaders, (OneCycle::new(1e-2), &mut metrics, &mut recorder, Say)).expect("training");
     let mut state = state_dict(&learner.task.model);
     let numbers = |numbers: Vec<f32>| Value::F32(minai::array::Array::new(numbers.clone(), &[numbers.len()]));
     state.insert("losses".into(), numbers(recorder.losses));

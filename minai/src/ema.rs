@@ -1,5 +1,5 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 75b032f98cba6d98
+// nbs:hash 8d07c61635cd5331
 //! A moving average of a model's parameters, which is often better than the parameters themselves.
 
 // %% notebooks/13_optimizers.ipynb st-ema
@@ -71,7 +71,8 @@ impl Ema {
         }
         for (name, parameter) in named_parameters(model) {
             let average = self.averages.get_mut(&name);
-            let average = average.unwrap_or_else(|| panic!("Ema::swap: no average of the parameter `{name}`"));
+            let average =
+                average.unwrap_or_else(|| panic!("Ema::swap: no average of the parameter `{name}`"));
             exchange(average, &parameter);
         }
         self.is_swapped = !self.is_swapped;
@@ -88,7 +89,8 @@ impl Ema {
 
 // %% notebooks/13_optimizers.ipynb st-ema-state
 fn ema_state(ema: &Ema) -> StateDict {
-    let average = |(name, average): (&String, &Array)| (format!("averages/{name}"), Value::F32(average.clone()));
+    let average =
+        |(name, average): (&String, &Array)| (format!("averages/{name}"), Value::F32(average.clone()));
     let counts = Value::I64(Array::new(vec![ema.updates as i64, i64::from(ema.steps)], &[2]));
     ema.averages.iter().map(average).chain([("counts".to_owned(), counts)]).collect()
 }

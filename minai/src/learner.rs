@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 63f18b1e6e58b975
+// nbs:hash 6949ac5b7df247dd
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 use crate::checkpoint::{
@@ -562,10 +562,7 @@ impl<T: Task> Step<T> for Training<'_, T> {
 // %% notebooks/10_learner.ipynb le-one-batch
 /// What happens with a batch. A callback that skips the rest after the backward pass leaves the gradients:
 /// those of the next batch are added to them.
-fn one_batch<T: Task>(
-    learner: &mut Learner<T>,
-    callbacks: &mut dyn Callback<T>,
-) -> Result<Flow, FitError> {
+fn one_batch<T: Task>(learner: &mut Learner<T>, callbacks: &mut dyn Callback<T>) -> Result<Flow, FitError> {
     let mut training = Training { learner, callbacks, end: Ok(Flow::Continue) };
     if ask(&mut training, Event::BeforeBatch).is_continue() {
         let _ = match training.learner.mode {
@@ -756,15 +753,8 @@ fn whole_training<T: Task>(
     result
 }
 
-// %% notebooks/10_learner.ipynb le-fit
-use minai::datasets::DataLoaders;
+// %% notebooks/10_learner.ipynb le-rates
 use minai::optimizer::Rule;
-
-fn sources<B, D: Dataset<Batch = B>, E: Dataset<Batch = B>>(
-    loaders: &DataLoaders<D, E>,
-) -> [&dyn Source<B>; 2] {
-    [&loaders.train, &loaders.valid]
-}
 
 /// Sets the rule's learning rate, and its momentum if there is one to set.
 pub fn set_rates(rule: &mut dyn Rule, (lr, momentum): (f32, Option<f32>)) {
@@ -772,6 +762,15 @@ pub fn set_rates(rule: &mut dyn Rule, (lr, momentum): (f32, Option<f32>)) {
     if let (Some(now), Some(momentum)) = (rule.momentum(), momentum) {
         *now = momentum;
     }
+}
+
+// %% notebooks/10_learner.ipynb le-fit
+use minai::datasets::DataLoaders;
+
+fn sources<B, D: Dataset<Batch = B>, E: Dataset<Batch = B>>(
+    loaders: &DataLoaders<D, E>,
+) -> [&dyn Source<B>; 2] {
+    [&loaders.train, &loaders.valid]
 }
 
 impl<T: Task> Learner<T> {

@@ -41,11 +41,11 @@ pub use crate::loader::{DataLoader, Dataset, Labelled, Last, LoaderOptions, Orde
 
 // Training.
 pub use crate::callbacks::{Metrics, RateFinder, Recorder, SingleBatch};
-pub use crate::hooks::ActivationStats;
 pub use crate::checkpoint::Checkpoint;
-pub use crate::learner::{Callback, Classifier, Event, FitError, Flow, Learner, Step, Task};
 pub use crate::ema::Ema;
 pub use crate::gradients::{Accumulate, ClipNorm, clip_grad_norm};
+pub use crate::hooks::ActivationStats;
+pub use crate::learner::{Callback, Classifier, Event, FitError, Flow, Learner, Step, Task};
 pub use crate::optim::{Adam, AdamW, RmsProp, Sgd};
 pub use crate::optimizer::{Optimizer, Rule};
 #[cfg(feature = "progress")]

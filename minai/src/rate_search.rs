@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 7a35b2270818f57c
+// nbs:hash 7ccb837cbcd7345d
 //! Which learning rate is right: [`Learner::find_rate`], and the figure that it draws.
 
 use crate::callbacks::{RateFinder, most_batches};
@@ -24,20 +24,8 @@ impl RateSearch {
     }
 }
 
-fn search(finder: &RateFinder) -> RateSearch {
-    let rate = finder.suggestion();
-    let title = match rate {
-        Some(rate) => format!("The loss while the rate rises; try {rate:.1e}"),
-        None => "The loss is not finite at any rate".to_owned(),
-    };
-    let frame = Axes { x_scale: Scale::Log, ..axes("learning rate", "loss") };
-    RateSearch { rate, figure: plot(&title, frame, [line("", &finder.rates, &finder.losses)]) }
-}
-
 // %% notebooks/10_learner.ipynb cb-find-rate-learner
-use minai::datasets::DataLoaders;
 use minai::generator::Generator;
-use minai::loader::Dataset;
 use minai::state::{load_optimizer_state, load_state_dict, optimizer_state, state_dict};
 
 /// Does something to a learner, and takes back what that changes in model, optimiser, task and random numbers.
@@ -54,12 +42,26 @@ fn undone<T: Task, R>(learner: &mut Learner<T>, work: impl FnOnce(&mut Learner<T
     result
 }
 
+// %% notebooks/10_learner.ipynb cb-search
+use minai::datasets::DataLoaders;
+use minai::loader::Dataset;
+
+fn search(finder: &RateFinder) -> RateSearch {
+    let rate = finder.suggestion();
+    let title = match rate {
+        Some(rate) => format!("The loss while the rate rises; try {rate:.1e}"),
+        None => "The loss is not finite at any rate".to_owned(),
+    };
+    let frame = Axes { x_scale: Scale::Log, ..axes("learning rate", "loss") };
+    RateSearch { rate, figure: plot(&title, frame, [line("", &finder.rates, &finder.losses)]) }
+}
+
 impl<T: Task> Learner<T> {
     /// Trains with higher and higher learning rates until the loss explodes, and draws the losses over the rates; see
-    /// [`RateFinder`]. Afterwards everything is as it was.
+    /// [`RateFinder`]. Afterwards everything is as it was. An interrupt ends it early.
     ///
     /// # Errors
-    /// When the loss is not finite at the lowest rate.
+    /// As for [`fit`](Self::fit).
     pub fn find_rate<D, E>(&mut self, loaders: &DataLoaders<D, E>) -> Result<RateSearch, FitError>
     where
         D: Dataset<Batch = T::Batch>,

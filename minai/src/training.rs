@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 219f54efcc821a30
+// nbs:hash eb207a5bcd62562e
 //! The training loop in its plainest form, and how good a classifier is.
 
 use crate::generator::Generator;
@@ -20,7 +20,10 @@ use minai::tensor::Tensor;
 #[track_caller]
 pub fn accuracy(scores: &Tensor, targets: &Array<i64>) -> f32 {
     let (n, shape) = (targets.len(), scores.shape());
-    assert!(shape.first() == Some(&n) && (shape.len() == 2 || n == 0), "accuracy: scores {shape:?} for {n} targets");
+    assert!(
+        shape.first() == Some(&n) && (shape.len() == 2 || n == 0),
+        "accuracy: scores {shape:?} for {n} targets"
+    );
     if n == 0 {
         return f32::NAN;
     }

@@ -213,7 +213,10 @@ fn a_module_uses_only_earlier_lessons_and_no_cell_its_own_notebook() {
     // With the feature of a later module, and only then, a module may use it: charts stand beside what they show.
     fixture.write(
         "notebooks/02_second.ipynb",
-        &notebook(&[("late", "//| export late\n//| feature extra\n/// Two.\npub fn late() -> usize {\n    2\n}")]),
+        &notebook(&[(
+            "late",
+            "//| export late\n//| feature extra\n/// Two.\npub fn late() -> usize {\n    2\n}",
+        )]),
     );
     let chart = "//| export chart\n//| feature extra\nuse minai::late::late;\n/// Two.\npub fn chart() -> usize {\n    late()\n}";
     fixture.set_cell(NB, "rows", chart);
