@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a93f31cff641e103
+// nbs:hash 3f44133a1870584e
 //! Callbacks for every day: metrics, a recorder, a learning-rate finder, a single batch.
 
 use crate::learner::{Callback, Flow, Learner, Task};
@@ -466,15 +466,15 @@ impl<T: Task> Callback<T> for RateFinder {
 }
 
 // %% notebooks/10_learner.ipynb cb-finder-rate
+/// The rate with the lowest loss.
+fn lowest(finder: &RateFinder) -> Option<f32> {
+    let pairs = finder.rates.iter().zip(&finder.losses);
+    pairs.min_by(|a, b| a.1.total_cmp(b.1)).map(|(rate, _)| *rate)
+}
+
 impl RateFinder {
     /// A tenth of the rate at which the loss was lowest; `None` if no loss was finite.
     pub fn suggestion(&self) -> Option<f32> {
-        let pairs = self.rates.iter().zip(&self.losses);
-        pairs.min_by(|a, b| a.1.total_cmp(b.1)).map(|(rate, _)| rate / 10.0)
+        lowest(self).map(|rate| rate / 10.0)
     }
-}
-
-/// The most batches from the first rate to the last.
-pub(crate) fn most_batches(finder: &RateFinder) -> usize {
-    ((finder.last / finder.first).ln() / finder.factor.ln()) as usize + 2
 }

@@ -1,12 +1,17 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 7ccb837cbcd7345d
+// nbs:hash 85fe03750618cbea
 //! Which learning rate is right: [`Learner::find_rate`], and the figure that it draws.
 
-use crate::callbacks::{RateFinder, most_batches};
+use crate::callbacks::RateFinder;
 use crate::learner::{FitError, Learner, Task};
 
 // %% notebooks/10_learner.ipynb cb-find-rate
 use minai::plot::{Axes, Figure, Scale, axes, line, plot};
+
+/// The most batches from the first rate to the last.
+fn most_batches(finder: &RateFinder) -> usize {
+    ((finder.last / finder.first).ln() / finder.factor.ln()) as usize + 2
+}
 
 /// The loss at rising learning rates. In a notebook it is shown as the figure.
 #[derive(Debug)]
