@@ -210,25 +210,24 @@ fn a_module_uses_only_earlier_lessons_and_no_cell_its_own_notebook() {
         let later = "cell `rows`, line 2: module `matrix` uses `minai::late` of the later lesson 02_second";
         fixture.fails(&[command], &[later]);
     }
-    // With the feature of a later module, and only then, a module may use it: charts stand beside what they show.
-    fixture.write(
-        "notebooks/02_second.ipynb",
-        &notebook(&[(
-            "late",
-            "//| export late\n//| feature extra\n/// Two.\npub fn late() -> usize {\n    2\n}",
-        )]),
-    );
-    let chart = "//| export chart\n//| feature extra\nuse minai::late::late;\n/// Two.\npub fn chart() -> usize {\n    late()\n}";
-    fixture.set_cell(NB, "rows", chart);
-    fixture.ok(&["export"]);
-    fixture.set_cell(NB, "rows", &chart.replace("//| feature extra\n", ""));
-    fixture.fails(&["export"], &["module `chart` uses `minai::late` of the later lesson 02_second"]);
-    let plain = "//| export late\nuse minai::matrix::rows;\n/// Uses the first lesson.\npub fn late() -> usize {\n    rows(&[], 1)\n}";
-    fixture.write("notebooks/02_second.ipynb", &notebook(&[("late", plain)]));
     // Cells that are not exported may look ahead.
     fixture.set_cell(NB, "rows", ROWS);
     fixture.set_cell(NB, "setup", "//| default_exp iter\nuse minai::late::late;");
     assert!(fixture.ok(&["export"]).contains("Nothing to export"));
+}
+
+/// Charts stand beside what they show: with the feature of a later module, and only then, a module may use it.
+#[test]
+fn a_module_behind_a_feature_uses_a_later_one_behind_the_same() {
+    let fixture = Fixture::lesson();
+    let late = "//| export late\n//| feature extra\n/// Two.\npub fn late() -> usize {\n    2\n}";
+    fixture.write("notebooks/02_second.ipynb", &notebook(&[("late", late)]));
+    let chart = "//| export chart\n//| feature extra\nuse minai::late::late;\n/// Two.\npub fn chart() -> usize {\n    late()\n}";
+    fixture.write("notebooks/01b_more.ipynb", &notebook(&[("chart", chart)]));
+    fixture.ok(&["export"]);
+    let always = chart.replace("//| feature extra\n", "");
+    fixture.write("notebooks/01b_more.ipynb", &notebook(&[("chart", &always)]));
+    fixture.fails(&["export"], &["module `chart` uses `minai::late` of the later lesson 02_second"]);
 }
 
 #[test]
