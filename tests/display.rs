@@ -135,9 +135,8 @@ mod progress {
         let model = Linear::new(&mut rng, 2, 2);
         let optimizer = Optimizer::new(&model, Sgd::default());
         let mut learner = Learner::new("test", Classifier { model }, optimizer, rng);
-        learner.checkpoint = None;
         let mut metrics = Metrics::new();
-        learner.fit(40, &loaders, &mut [&mut progress, &mut metrics]).expect("training");
+        learner.fit(40, &loaders, (&mut progress, &mut metrics)).expect("training");
     }
 
     /// One display, whose last state says how training ended.
@@ -164,6 +163,30 @@ mod progress {
             "{html}"
         );
         assert!(html.contains("src=\"data:image/svg+xml;utf8,%3Csvg"), "{html}");
+    }
+
+    /// A training that diverges ends its bar too.
+    #[test]
+    fn a_bar_says_that_training_diverged() {
+        let diverge = || {
+            let mut rng = Generator::manual_seed(1);
+            let data = Labelled::new(rng.randn(&[64, 2]), minai::array::Array::new(vec![0; 64], &[64]));
+            let loaders =
+                DataLoaders::new(data.clone(), data, LoaderOptions { batch_size: 8, ..Default::default() });
+            let model = Linear::new(&mut rng, 2, 2);
+            let optimizer = Optimizer::new(&model, Sgd { lr: f32::INFINITY, ..Sgd::default() });
+            let mut learner = Learner::new("test", Classifier { model }, optimizer, rng);
+            assert!(learner.fit(2, &loaders, Progress::new()).is_err() && learner.diverged);
+            assert!(learner.batch.is_none() && learner.predictions.is_none() && learner.loss.is_none());
+        };
+        if in_child(diverge) {
+            return;
+        }
+        let lines = lines("progress::a_bar_says_that_training_diverged", true);
+        let marked: Vec<_> = lines.into_iter().filter(|line| line.starts_with('\u{1e}')).collect();
+        let last = messages(&marked).pop().expect("a last one")["data"].clone();
+        let text = last["text/plain"].as_str().unwrap();
+        assert!(text.starts_with("epoch 1/2, batch 1 of 8: diverged after "), "{text}");
     }
 
     /// Where there is neither our kernel nor a terminal, a short training says nothing.

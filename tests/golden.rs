@@ -10,14 +10,15 @@ use minai::conv::{ConvOptions, conv_transpose2d, conv2d};
 use minai::embedding::embedding;
 use minai::generator::Generator;
 use minai::kernels::attention::Mask;
-use minai::kernels::optim::{Adam, RmsProp, Sgd};
 use minai::kernels::pool::Partial;
 use minai::loss::{
     binary_cross_entropy_with_logits, cross_entropy, log_softmax, logsumexp, mse_loss, softmax,
 };
 use minai::norm::{Running, batch_norm, batch_norm_eval, group_norm, layer_norm};
+use minai::optim::{Adam, AdamW, RmsProp, Sgd};
+use minai::optimizer::Rule;
 use minai::pool::{Pool, avg_pool2d, max_pool2d, upsample_nearest};
-use minai::schedule::{OneCycle, Schedule};
+use minai::schedule::{Cosine, OneCycle, Schedule};
 use minai::tensor::{Tensor, cat};
 use ndarray::s;
 use safetensors::{Dtype, SafeTensors};
@@ -287,35 +288,34 @@ fn optimisers_take_pytorchs_steps() {
             assert!(keys.iter().all(is_off), "{name}: one of {keys:?} is on, and none is built");
         };
         let (expected, n) = (floats(name), start.len());
-        let (mut p, mut m, mut v) = (start.clone(), vec![0.0; n], vec![0.0; n]);
-        let mut worst = 0.0_f32;
-        for (t, g) in gradients.chunks(n).enumerate() {
+        let rule: Box<dyn Rule> = {
             match name.as_str() {
                 "sgd" | "momentum" | "sgd_wd" => {
                     off(&["dampening", "nesterov", "maximize"]);
                     let (lr, momentum, weight_decay) = (real("lr"), real("momentum"), real("weight_decay"));
-                    Sgd { lr, momentum, weight_decay }.step(&mut p, g, &mut v);
+                    Box::new(Sgd { lr, momentum, weight_decay })
                 }
                 "rmsprop" => {
                     off(&["momentum", "centered", "weight_decay", "maximize"]);
-                    RmsProp { lr: real("lr"), alpha: real("alpha"), eps: real("eps") }
-                        .step(&mut p, g, &mut v);
+                    Box::new(RmsProp { lr: real("lr"), alpha: real("alpha"), eps: real("eps") })
                 }
                 "adam" | "adamw" => {
                     off(&["amsgrad", "maximize"]);
                     let [beta1, beta2] = [0, 1].map(|i| options["betas"][i].as_f64().unwrap() as f32);
                     let (lr, eps, weight_decay) = (real("lr"), real("eps"), real("weight_decay"));
                     assert!(weight_decay == 0.0 || options["decoupled_weight_decay"] == true, "{name}");
-                    Adam { lr, beta1, beta2, eps, weight_decay }.step(
-                        t as u32 + 1,
-                        &mut p,
-                        g,
-                        &mut m,
-                        &mut v,
-                    );
+                    match name.as_str() {
+                        "adam" => Box::new(Adam { lr, beta1, beta2, eps, weight_decay }),
+                        _ => Box::new(AdamW { lr, beta1, beta2, eps, weight_decay }),
+                    }
                 }
                 unknown => panic!("no such optimiser: {unknown}"),
             }
+        };
+        let (mut p, mut memory) = (start.clone(), vec![vec![0.0; n]; rule.memory().len()]);
+        let mut worst = 0.0_f32;
+        for (t, g) in gradients.chunks(n).enumerate() {
+            rule.update(t as u32 + 1, &mut p, g, &mut memory);
             let list = |floats: &[f32]| Array::new(floats.to_vec(), &[n]);
             let error = difference(name, &list(&p), &list(&expected[t * n..(t + 1) * n]));
             assert!(error <= TOLERANCE, "{name}, step {t}: off by {error:.1e} of the largest value");
@@ -338,13 +338,13 @@ fn schedules_are_pytorchs() {
         let beta1 = rates("beta1").unwrap_or_else(|| panic!("{name}: rates without beta1"));
         let real = |key: &str| options[key].as_f64().unwrap_or_else(|| panic!("{name}: no number {key}"));
         let (schedule, steps) = if options.get("T_max").is_some() {
-            (Schedule::Cosine { lr: real("lr"), least: real("eta_min") }, real("T_max"))
+            (Schedule::from(Cosine { lr: real("lr"), least: real("eta_min") }), real("T_max"))
         } else {
             assert_eq!(options["anneal"], "cos", "{name}");
             let momentum = (real("base_momentum"), real("max_momentum"));
             let (warmup, start, end) = (real("pct_start"), real("div_factor"), real("final_div_factor"));
             let cycle = OneCycle { lr: real("max_lr"), warmup, start, end, momentum };
-            (Schedule::OneCycle(cycle), real("total_steps"))
+            (Schedule::from(cycle), real("total_steps"))
         };
         assert!(!rate.is_empty() && rate.len() == beta1.len(), "{name}");
         let (mut worst, largest) = (0.0_f64, rate.iter().copied().fold(0.0, f64::max));

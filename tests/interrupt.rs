@@ -3,11 +3,13 @@
 //! Each test starts itself as a process of its own, whose environment names a file, as the course's kernel does; the
 //! parent writes the byte.
 
+use minai::array::Array;
 use minai::callbacks::{Metrics, Recorder};
+use minai::checkpoint::Checkpoint;
 use minai::datasets::DataLoaders;
 use minai::generator::Generator;
 use minai::io::interrupt;
-use minai::learner::{Callback, Checkpoint, Classifier, Flow, Learner, Task};
+use minai::learner::{Callback, Classifier, Flow, Learner, Task};
 use minai::loader::{DataLoader, Labelled, LoaderOptions};
 use minai::nn::{Linear, Mode, Relu, Sequential};
 use minai::optim::AdamW;
@@ -121,7 +123,7 @@ fn fit_ends_whole_and_can_go_on() {
     };
     let (_, loaders) = data();
     let (mut whole, mut rows, mut losses) = (learner(1), Metrics::new(), Recorder::default());
-    whole.fit(EPOCHS, &loaders, &mut [&mut rows, &mut losses]).expect("training");
+    whole.fit(EPOCHS, &loaders, (&mut rows, &mut losses)).expect("training");
     assert!(!whole.interrupted);
 
     let path = folder.join("checkpoint.safetensors");
@@ -130,7 +132,7 @@ fn fit_ends_whole_and_can_go_on() {
     let mut stop = Interrupt { at: Some((1, Mode::Train, 2)), ..Interrupt::default() };
     let (mut some_rows, mut some_losses) = (Metrics::new(), Recorder::default());
     first
-        .fit(EPOCHS, &loaders, &mut [&mut some_rows, &mut some_losses, &mut stop])
+        .fit(EPOCHS, &loaders, (&mut some_rows, &mut some_losses, &mut stop))
         .expect("an interrupted training");
     assert!(first.interrupted && first.batch.is_none() && first.loss.is_none());
     assert_eq!((stop.later, stop.ends, first.epoch), (0, 1, 1), "no batch later, but an end");
@@ -141,7 +143,7 @@ fn fit_ends_whole_and_can_go_on() {
     // As long as the request stands, nothing begins.
     let mut none = Interrupt::default();
     let mut other = learner(3);
-    other.fit(EPOCHS, &loaders, &mut [&mut none]).expect("an interrupted training");
+    other.fit(EPOCHS, &loaders, &mut none).expect("an interrupted training");
     assert!(other.interrupted && none.ends == 1 && other.optimizer.steps() == 0);
     assert_eq!(state_dict(other.task.model()), state_dict(learner(3).task.model()));
 
@@ -151,7 +153,7 @@ fn fit_ends_whole_and_can_go_on() {
     assert_eq!(state_dict(second.task.model()), state_dict(first.task.model()));
     assert_eq!(optimizer_state(&second.optimizer), optimizer_state(&first.optimizer));
     let (mut rest_rows, mut rest_losses) = (Metrics::new(), Recorder::default());
-    second.fit(EPOCHS, &loaders, &mut [&mut rest_rows, &mut rest_losses]).expect("training");
+    second.fit(EPOCHS, &loaders, (&mut rest_rows, &mut rest_losses)).expect("training");
     assert!(!second.interrupted);
     assert_eq!(state_dict(second.task.model()), state_dict(whole.task.model()));
     assert_eq!((rest_rows.rows, rest_losses), (rows.rows, losses));
@@ -170,7 +172,7 @@ fn fit_ends_in_the_validation() {
     let (_, loaders) = data();
     let mut stop = Interrupt { at: Some((0, Mode::Eval, 0)), ..Interrupt::default() };
     let (mut metrics, mut learner) = (Metrics::new(), learner(1));
-    learner.fit(EPOCHS, &loaders, &mut [&mut metrics, &mut stop]).expect("an interrupted training");
+    learner.fit(EPOCHS, &loaders, (&mut metrics, &mut stop)).expect("an interrupted training");
     assert!(learner.interrupted && metrics.rows.is_empty());
     assert_eq!((stop.later, stop.ends, learner.optimizer.steps()), (0, 1, 7));
 }
@@ -203,7 +205,18 @@ fn loaders_and_plain_loops_end() {
     let model = learner(1).task.model;
     let mut optimizer = Optimizer::new(&model, AdamW::default());
     let loader = DataLoader::new(data, LoaderOptions { batch_size: 10, ..LoaderOptions::default() });
+    let images = minai::datasets::Images::new(
+        Array::new(vec![0.0; 40], &[10, 1, 2, 2]),
+        Array::new(vec![0; 10], &[10]),
+    );
+    let images = DataLoader::new(images, LoaderOptions::default());
     ask();
+    // Not even a first batch comes.
+    let (answers, classes) =
+        minai::ensemble::probabilities(&model, &images, &[minai::ensemble::View::default()]);
+    assert!(minai::training::accuracy(&answers.into(), &classes).is_nan());
+    let (predictions, targets): (_, Array<i64>) = learner(1).predict(&loader);
+    assert!(predictions.shape() == [0] && targets.is_empty());
     let both = (&loader, &loader);
     let scores = minai::training::fit(3, &model, &mut optimizer, both, &mut Generator::manual_seed(1));
     assert!(scores.is_empty() && optimizer.steps() == 0);

@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 1c55df66b16e1d2b
+// nbs:hash f1b9d14b90f2bcf3
 //! What notebooks/06_training.ipynb claims.
 
 use minai::generator::Generator;
@@ -346,6 +346,32 @@ fn loaders_deal_every_example_once() -> Result<(), Box<dyn std::error::Error>> {
             deal(fixed, 0).iter().flat_map(|(_, y)| y.clone()).collect::<Vec<_>>(),
             (0..20).collect::<Vec<_>>()
         );
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/06_training.ipynb ld-labelled-test
+#[test]
+fn labelled_data_comes_from_arrays_of_any_kind() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use minai::array::array;
+        use minai::tensor::tensor;
+
+        let expected = Labelled::new(array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), array([0_i64, 2, 1]));
+        let turned = ndarray::array![[1.0_f32, 3.0, 5.0], [2.0, 4.0, 6.0]].reversed_axes(); // in column-major order
+        for data in [
+            Labelled::new(tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), array([0_u8, 2, 1])),
+            Labelled::new(turned, ndarray::array![0_usize, 2, 1]),
+            Labelled::new(expected.x.clone(), array([0, 2, 1])),
+        ] {
+            assert_eq!((&data.x, &data.y), (&expected.x, &expected.y));
+            let (x, y) = data.batch(&[2, 0], &mut Generator::manual_seed(0));
+            assert_eq!((x, y), (array([[5.0, 6.0], [1.0, 2.0]]), array([1, 0])));
+        }
+        let too_few = || Labelled::new(expected.x.clone(), array([0, 1]));
+        let panic = std::panic::catch_unwind(too_few).unwrap_err();
+        assert!(panic.downcast_ref::<String>().unwrap().contains("inputs [3, 2], targets [2]"));
     }
     println!("passed");
     Ok(())

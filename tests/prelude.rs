@@ -11,14 +11,15 @@ fn the_prelude_is_enough_for_a_training() {
     let (train, valid) = (fashion.train.split_at(500).0, fashion.test.split_at(100).0);
     let loaders = DataLoaders::new(train, valid, LoaderOptions { batch_size: 50, ..Default::default() });
     let mut rng = Generator::manual_seed(42);
-    let hidden = Linear::new(&mut rng, 784, 100);
-    let model = Sequential::new().add(Flatten).add(hidden).add(Relu).add(Linear::new(&mut rng, 100, 10));
+    let model = Sequential::new()
+        .add(Flatten)
+        .add(Linear::new(&mut rng, 784, 100))
+        .add(Relu)
+        .add(Linear::new(&mut rng, 100, 10));
     let optimizer = Optimizer::new(&model, AdamW::default());
     let mut learner = Learner::new("fashion", Classifier { model }, optimizer, rng);
-    let mut metrics = Metrics::new().add("accuracy", |scores, (_, y)| accuracy(scores, y));
-    learner
-        .fit(2, &loaders, &mut [&mut Schedule::OneCycle(OneCycle::new(0.01)), &mut metrics])
-        .expect("training");
+    let metrics = Metrics::new().add("accuracy", |scores, (_, y)| accuracy(scores, y));
+    learner.fit(2, &loaders, (OneCycle::new(0.01), metrics)).expect("training");
     let right = evaluate(&learner.task.model, &loaders.valid).accuracy;
     assert!(right > 0.5, "{right} of the answers are right after two epochs on 500 images");
     let folder = tempfile::tempdir().expect("a folder");

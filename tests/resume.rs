@@ -4,16 +4,17 @@
 
 use minai::augment::{Augmented, RandomCrop, RandomErase, RandomFlip};
 use minai::callbacks::{Metrics, Recorder};
+use minai::checkpoint::Checkpoint;
 use minai::datasets::{DataLoaders, ImageBatch, SAMPLE_SPLIT, load_fashion};
 use minai::dropout::Dropout;
 use minai::generator::Generator;
-use minai::learner::{Callback, Checkpoint, Classifier, Flow, Learner};
+use minai::learner::{Callback, Classifier, Flow, Learner};
 use minai::loader::LoaderOptions;
 use minai::nn::{Linear, Sequential};
 use minai::optim::AdamW;
 use minai::optimizer::Optimizer;
 use minai::resnet::{ConvNorm, GlobalAveragePool, ResBlock};
-use minai::schedule::{OneCycle, Schedule};
+use minai::schedule::OneCycle;
 use minai::state::{Metadata, Value, save, state_dict};
 use minai::tensor::Tensor;
 use minai::training::accuracy;
@@ -65,13 +66,11 @@ fn train(folder: &Path) {
         .then(RandomFlip)
         .then(RandomErase { most: 2, share: 0.2, range: (-1.0, 1.0) });
     let options = LoaderOptions { batch_size: 20, workers: 2, ..LoaderOptions::default() };
-    let (mut schedule, mut recorder) = (Schedule::OneCycle(OneCycle::new(1e-2)), Recorder::default());
+    let mut recorder = Recorder::new();
     let mut metrics =
         Metrics::new().add("accuracy", |scores: &Tensor, (_, y): &ImageBatch| accuracy(scores, y));
     let loaders = DataLoaders::new(images, valid, options);
-    learner
-        .fit(EPOCHS, &loaders, &mut [&mut schedule, &mut metrics, &mut recorder, &mut Say])
-        .expect("training");
+    learner.fit(EPOCHS, &loaders, (OneCycle::new(1e-2), &mut metrics, &mut recorder, Say)).expect("training");
     let mut state = state_dict(&learner.task.model);
     let numbers = |numbers: Vec<f32>| Value::F32(minai::array::Array::new(numbers.clone(), &[numbers.len()]));
     state.insert("losses".into(), numbers(recorder.losses));

@@ -7,12 +7,13 @@
 
 use minai::activation::leaky_relu;
 use minai::array::Array;
+use minai::callbacks::Metrics;
 use minai::conv::{Conv2d, ConvOptions};
 use minai::data::{data_folder, load_mnist};
 use minai::datasets::DataLoaders;
 use minai::generator::Generator;
 use minai::kernels::pool::Partial;
-use minai::learner::{Callback, Classifier, Flow, Learner, Task};
+use minai::learner::{Callback, Classifier, Flow, Learner, Task, set_rates};
 use minai::loader::{DataLoader, Labelled, LoaderOptions, rows};
 use minai::loss::cross_entropy;
 use minai::nn::{Flatten, Layer, Linear, Mode, Module, Parameter, Parts, Pass, Relu, Sequential};
@@ -20,7 +21,7 @@ use minai::norm::BatchNorm2d;
 use minai::optim::{AdamW, Sgd};
 use minai::optimizer::Optimizer;
 use minai::pool::{Pool, avg_pool2d};
-use minai::schedule::{OneCycle, Schedule};
+use minai::schedule::OneCycle;
 use minai::state::{Metadata, load, load_state_dict, save, state_dict};
 use minai::tensor::Tensor;
 use minai::training::evaluate;
@@ -207,10 +208,8 @@ fn optimizer(options: &Options, model: &dyn Module) -> Optimizer {
 /// Sets rate and momentum of the next step, if they change.
 fn schedule(options: &Options, optimizer: &mut Optimizer, step: usize) {
     if options.0.get("max_lr").is_some() {
-        let cycle = Schedule::OneCycle(OneCycle::new(options.real("max_lr")));
-        let (lr, momentum) = cycle.at(step, options.whole("steps"));
-        optimizer.rule.set_lr(lr as f32);
-        optimizer.rule.set_momentum(momentum.expect("one cycle changes the momentum") as f32);
+        let (lr, momentum) = OneCycle::new(options.real("max_lr")).at(step, options.whole("steps"));
+        set_rates(&mut *optimizer.rule, (lr as f32, Some(momentum as f32)));
     }
 }
 
@@ -264,7 +263,7 @@ fn train(golden: &Golden, name: &str) -> (Vec<f32>, Tensor) {
     for (step, (x, y)) in loader.batches(&plan, 0).take(options.whole("steps")).enumerate() {
         schedule(&options, &mut optimizer, step);
         let (lr, beta1) = (golden.numbers(&format!("{name}/lr")), golden.numbers(&format!("{name}/beta1")));
-        let now = (optimizer.rule.lr(), optimizer.rule.momentum());
+        let now = (*optimizer.rule.lr(), optimizer.rule.momentum().copied());
         assert_eq!(now, (lr[step] as f32, Some(beta1[step] as f32)), "{name}, step {step}");
         let loss = cross_entropy(&model.forward(&x.into(), &mut pass), &y);
         loss.backward();
@@ -320,9 +319,8 @@ fn learn(golden: &Golden, name: &str) -> Vec<f32> {
     let loaders = DataLoaders::new(train, valid, LoaderOptions { batch_size, ..LoaderOptions::default() });
     let optimizer = optimizer(&options, &model);
     let mut learner = Learner::new(name, Classifier { model }, optimizer, rng);
-    learner.checkpoint = None;
     let mut steps = FirstSteps { options, losses: vec![] };
-    learner.fit(1, &loaders, &mut [&mut steps]).unwrap();
+    learner.fit(1, &loaders, &mut steps).unwrap();
     steps.losses
 }
 
@@ -385,7 +383,7 @@ fn report<L: Layer>(model: L, linear: &Parameter) -> String {
     let loaders = DataLoaders::new(data.clone(), data, LoaderOptions::default());
     let optimizer = Optimizer::new(&model, AdamW::default());
     let mut learner = Learner::new("spoilt", Classifier { model }, optimizer, Generator::manual_seed(3));
-    learner.fit(1, &loaders, &mut []).unwrap_err().to_string()
+    learner.fit(1, &loaders, ()).unwrap_err().to_string()
 }
 
 #[test]
@@ -410,8 +408,16 @@ fn a_schedule_is_for_one_training_only() {
         DataLoaders::new(data.clone(), data, LoaderOptions { batch_size: 4, ..LoaderOptions::default() });
     let optimizer = Optimizer::new(&model, AdamW { lr: 0.125, ..AdamW::default() });
     let mut learner = Learner::new("twice", Classifier { model }, optimizer, rng);
-    learner.fit(2, &loaders, &mut [&mut Schedule::OneCycle(OneCycle::new(0.5))]).unwrap();
-    assert_eq!((learner.optimizer.rule.lr(), learner.optimizer.rule.momentum()), (0.125, Some(0.9)));
+    let means = |learner: &mut Learner<_>| learner.validate(&loaders.valid, &Metrics::new())[0].1;
+    let before = means(&mut learner);
+    learner.fit(2, &loaders, OneCycle::new(0.02)).unwrap();
+    let rule = &mut learner.optimizer.rule;
+    assert_eq!((*rule.lr(), rule.momentum().copied()), (0.125, Some(0.9)));
+    // The cycle's last rate, 8e-8, would change nothing more.
+    let between = means(&mut learner);
+    learner.fit(2, &loaders, ()).unwrap();
+    let after = means(&mut learner);
+    assert!(between < before - 0.001 && after < between - 0.1, "loss {before}, {between}, {after}");
 }
 
 #[test]
@@ -471,9 +477,7 @@ fn train_a_model_for_pytorch() {
     let loaders = DataLoaders::new(train, valid, LoaderOptions::default());
     let optimizer = Optimizer::new(&model, AdamW::default());
     let mut learner = Learner::new("trained", Classifier { model }, optimizer, rng);
-    learner.checkpoint = None;
-    let mut cycle = Schedule::OneCycle(OneCycle::new(0.01));
-    learner.fit(2, &loaders, &mut [&mut cycle]).unwrap();
+    learner.fit(2, &loaders, OneCycle::new(0.01)).unwrap();
     let score = evaluate(&learner.task.model, &loaders.valid);
     println!("{score:?}");
     assert!(score.accuracy > 0.95, "{score:?}");

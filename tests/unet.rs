@@ -152,7 +152,7 @@ fn a_divergence_in_the_middle_names_the_layer() {
     let loaders = DataLoaders::new(Noise, Noise, LoaderOptions::default());
     let optimizer = Optimizer::new(&unet, AdamW::default());
     let mut learner = Learner::new("spoilt", Denoising(unet), optimizer, Generator::manual_seed(1));
-    let error = learner.fit(1, &loaders, &mut []).unwrap_err();
+    let error = learner.fit(1, &loaders, ()).unwrap_err();
     let FitError::Diverged { epoch: 1, batch: 1, origin: Origin::Layer(layer) } = &error else {
         panic!("{error}")
     };

@@ -4,22 +4,11 @@
 
 use clap::{Parser, ValueEnum};
 use minai::augment::{Augmented, RandomCrop, RandomFlip};
-use minai::callbacks::Metrics;
-use minai::conv::{Conv2d, ConvOptions};
-use minai::datasets::{DataLoaders, Fashion, ImageBatch, KNOWN_SPLITS, fashion_mnist, load_fashion};
+use minai::datasets::{Fashion, KNOWN_SPLITS, load_fashion};
 use minai::ensemble::{View, probabilities};
-use minai::generator::Generator;
-use minai::learner::{Checkpoint, Classifier, Learner};
-use minai::loader::LoaderOptions;
-use minai::nn::{Flatten, Linear, Relu, Sequential, parameter_count};
-use minai::optim::AdamW;
-use minai::optimizer::Optimizer;
-use minai::progress::Progress;
+use minai::nn::parameter_count;
+use minai::prelude::*;
 use minai::resnet::resnet;
-use minai::schedule::{OneCycle, Schedule};
-use minai::state::{Metadata, save, state_dict};
-use minai::tensor::{Tensor, elements};
-use minai::training::accuracy;
 use std::error::Error;
 use std::path::PathBuf;
 
@@ -44,10 +33,10 @@ struct Arguments {
     /// Moves each image by up to a pixel and mirrors half of them.
     #[arg(long)]
     augment: bool,
-    /// Where to save a checkpoint behind each epoch.
+    /// Where to save a checkpoint after each epoch.
     #[arg(long)]
     checkpoint: Option<PathBuf>,
-    /// Save the checkpoint also behind each that many batches.
+    /// Save the checkpoint also after each that many batches.
     #[arg(long, requires = "checkpoint")]
     every: Option<usize>,
     /// Go on from the checkpoint, if there is one.
@@ -73,10 +62,11 @@ enum Model {
 
 fn build(model: Model, rng: &mut Generator) -> Sequential {
     match model {
-        Model::Mlp => {
-            let hidden = Sequential::new().add(Flatten).add(Linear::new(rng, 784, 50)).add(Relu);
-            hidden.add(Linear::new(rng, 50, 10))
-        }
+        Model::Mlp => Sequential::new()
+            .add(Flatten)
+            .add(Linear::new(rng, 784, 50))
+            .add(Relu)
+            .add(Linear::new(rng, 50, 10)),
         Model::Cnn => {
             let options = ConvOptions { stride: 2, padding: 1, ..ConvOptions::default() };
             let widths = [1, 4, 8, 16, 16];
@@ -113,17 +103,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let options = LoaderOptions { batch_size: arguments.batch, ..LoaderOptions::default() };
-    let background = elements(&train.images).iter().copied().fold(f32::INFINITY, f32::min);
+    let background = train.images.iter().copied().fold(f32::INFINITY, f32::min);
     let mut images = Augmented::new(train);
     if arguments.augment {
         images = images.then(RandomCrop { padding: 1, fill: background }).then(RandomFlip);
     }
     let loaders = DataLoaders::new(images, test, options);
 
-    let mut schedule = Schedule::OneCycle(OneCycle::new(arguments.lr));
-    let mut metrics =
-        Metrics::new().add("accuracy", |scores: &Tensor, (_, y): &ImageBatch| accuracy(scores, y));
-    learner.fit(arguments.epochs, &loaders, &mut [&mut schedule, &mut metrics, &mut Progress::new()])?;
+    let metrics = Metrics::new().add("accuracy", |scores, (_, y)| accuracy(scores, y));
+    learner.fit(arguments.epochs, &loaders, (OneCycle::new(arguments.lr), metrics, Progress::new()))?;
 
     let report = |views: &[View]| {
         let (answers, classes) = probabilities(&learner.task.model, &loaders.valid, views);

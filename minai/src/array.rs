@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 2a09b497bee33443
+// nbs:hash 6cc43317e80a54fa
 //! Arrays of any rank: [`Array`] wraps `ndarray`'s reference-counted array.
 
 // %% notebooks/01_foundations.ipynb ar-struct
@@ -73,6 +73,18 @@ impl<T> From<ArcArray<T, IxDyn>> for Array<T> {
 impl<T> From<Array<T>> for ArcArray<T, IxDyn> {
     fn from(array: Array<T>) -> Self {
         array.0
+    }
+}
+
+// %% notebooks/01_foundations.ipynb ar-from-ndarray
+fn shared<T, D: ndarray::Dimension>(array: ndarray::Array<T, D>) -> Array<T> {
+    Array(array.into_dyn().into())
+}
+
+/// An array of ndarray's own type, of any number of axes: nothing is copied.
+impl<T, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Array<T> {
+    fn from(array: ndarray::Array<T, D>) -> Self {
+        shared(array)
     }
 }
 

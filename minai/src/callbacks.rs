@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 24202d34c0a83361
+// nbs:hash 3f44133a1870584e
 //! Callbacks for every day: metrics, a recorder, a learning-rate finder, a single batch.
 
 use crate::learner::{Callback, Flow, Learner, Task};
@@ -11,7 +11,7 @@ use minai::state::{StateDict, Value};
 use minai::tensor::{Tensor, elements};
 use std::time::Instant;
 
-/// A number that says how good predictions for a batch are.
+/// A value that says how good predictions for a batch are.
 type Metric<T> = Box<dyn Fn(&Tensor, &<T as Task>::Batch) -> f32>;
 
 /// The means over one epoch: the loss first, then the metrics.
@@ -175,8 +175,97 @@ impl<T: Task> Default for Metrics<T> {
     }
 }
 
+// %% notebooks/10_learner.ipynb cb-predictions
+use minai::loader::Batches;
+
+/// Shows predictions for all batches, without a graph.
+fn each_prediction<T: Task>(
+    learner: &mut Learner<T>,
+    batches: Batches<T::Batch>,
+    see: &mut dyn FnMut(&T, &T::Batch, Tensor),
+) {
+    learner.pass.mode = Mode::Eval;
+    for batch in batches {
+        let predictions = learner.task.predict(&batch, &mut learner.pass);
+        see(&learner.task, &batch, predictions);
+    }
+}
+
+// %% notebooks/10_learner.ipynb cb-validate
+/// Means of the loss and of metrics over a loader: names and values.
+fn validated<T: Task>(
+    learner: &mut Learner<T>,
+    batches: Batches<T::Batch>,
+    metrics: &Metrics<T>,
+) -> Vec<(String, f32)> {
+    let mut sets = Means { names: metrics.means.names.clone(), ..Means::new() };
+    sets.clear();
+    each_prediction(learner, batches, &mut |task, batch, predictions| {
+        let loss = task.loss(&predictions, batch).item();
+        let values = metrics.metrics.iter().map(|metric| metric(&predictions, batch));
+        let values: Vec<f32> = std::iter::once(loss).chain(values).collect();
+        add_batch(&mut sets, Mode::Train, &values, task.len(batch));
+    });
+    let values = means(&sets.sums);
+    sets.names.into_iter().zip(values).collect()
+}
+
+// %% notebooks/10_learner.ipynb cb-predict
+use minai::tensor::cat;
+
+/// Predictions that belong together, one below the other; of shape (0) if there are none.
+fn stacked(batches: &[Tensor]) -> Tensor {
+    match batches {
+        [] => Array::new(Vec::new(), &[0]).into(),
+        _ => cat(&batches.iter().collect::<Vec<_>>(), 0),
+    }
+}
+
+/// Predictions (n, …) for all batches and the targets (n) that go with them.
+fn predicted<X, Y: Copy, T: Task<Batch = (X, Array<Y>)>>(
+    learner: &mut Learner<T>,
+    batches: Batches<T::Batch>,
+) -> (Tensor, Array<Y>) {
+    let (mut rows, mut targets) = (Vec::new(), Vec::new());
+    each_prediction(learner, batches, &mut |_, (_, y), predictions| {
+        rows.push(predictions);
+        targets.extend(y.iter().copied());
+    });
+    let n = targets.len();
+    (stacked(&rows), Array::new(targets, &[n]))
+}
+
+// %% notebooks/10_learner.ipynb cb-predict-learner
+use minai::loader::{DataLoader, Dataset, Plan};
+
+/// All batches of a loader, in the order of the data set.
+fn in_order<D: Dataset>(loader: &DataLoader<D>) -> Batches<D::Batch> {
+    loader.batches(&Plan { base: 0, order: None }, 0)
+}
+
+impl<T: Task> Learner<T> {
+    /// The means of the loss (`loss`) and of metrics over the examples of a loader, such as that of a test set. NaN if
+    /// it has none.
+    pub fn validate<D>(&mut self, loader: &DataLoader<D>, metrics: &Metrics<T>) -> Vec<(String, f32)>
+    where
+        D: Dataset<Batch = T::Batch>,
+    {
+        validated(self, in_order(loader), metrics)
+    }
+
+    /// The predictions (n, …) for the examples of a loader, in the order of the data set, and their targets (n). Both are
+    /// of shape (0) if it has none.
+    pub fn predict<D, X, Y: Copy>(&mut self, loader: &DataLoader<D>) -> (Tensor, Array<Y>)
+    where
+        D: Dataset<Batch = (X, Array<Y>)>,
+        T: Task<Batch = (X, Array<Y>)>,
+    {
+        predicted(self, in_order(loader))
+    }
+}
+
 // %% notebooks/10_learner.ipynb cb-single
-/// Ends training behind the first batch: enough to see whether shapes fit.
+/// Ends training after the first batch: enough to see whether shapes fit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SingleBatch;
 
@@ -187,49 +276,136 @@ impl<T: Task> Callback<T> for SingleBatch {
 }
 
 // %% notebooks/10_learner.ipynb cb-recorder
-/// Writes down the loss, the learning rate and the momentum of each training step.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Recorder {
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A value that is written down after each training step.
+type Measure<T> = Box<dyn Fn(&Learner<T>) -> f32>;
+
+/// Writes down the loss, the learning rate and the momentum of each training step, and whatever you
+/// [`add`](Recorder::add).
+pub struct Recorder<T: Task> {
+    measures: Vec<(String, Measure<T>)>,
     /// The loss of each batch.
     pub losses: Vec<f32>,
     /// The learning rate with which each step was made.
     pub rates: Vec<f32>,
     /// The momentum with which each step was made; empty if the rule has none.
     pub momenta: Vec<f32>,
+    /// What the closures gave, by the names that they were added with.
+    pub values: BTreeMap<String, Vec<f32>>,
 }
 
-/// What a checkpoint keeps of a recorder.
-fn recorder_state(recorder: &Recorder) -> StateDict {
-    let lists = [("losses", &recorder.losses), ("rates", &recorder.rates), ("momenta", &recorder.momenta)];
+// %% notebooks/10_learner.ipynb cb-recorder-new
+/// Nothing is written down yet.
+fn blank<T: Task>(measures: Vec<(String, Measure<T>)>) -> Recorder<T> {
+    let (losses, rates, momenta, values) = Default::default();
+    Recorder { measures, losses, rates, momenta, values }
+}
+
+impl<T: Task> Recorder<T> {
+    /// Loss, rate and momentum.
+    pub fn new() -> Self {
+        blank(Vec::new())
+    }
+
+    /// One value more, measured after the backward pass, when the gradients are there:
+    /// `Recorder::new().add("bias", |learner| learner.task.model.bias.data().sum())`.
+    pub fn add(mut self, name: &str, measure: impl Fn(&Learner<T>) -> f32 + 'static) -> Self {
+        self.measures.push((name.to_owned(), Box::new(measure)));
+        self
+    }
+}
+
+impl<T: Task> Default for Recorder<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// %% notebooks/10_learner.ipynb cb-recorder-lists
+type Lists = BTreeMap<String, Vec<f32>>;
+
+/// What a checkpoint keeps of lists.
+fn lists_state(lists: &Lists) -> StateDict {
     let value = |list: &Vec<f32>| Value::F32(Array::new(list.clone(), &[list.len()]));
-    lists.into_iter().map(|(name, list)| (name.to_owned(), value(list))).collect()
+    lists.iter().map(|(name, list)| (name.clone(), value(list))).collect()
+}
+
+/// The way back.
+fn lists_from(state: &StateDict) -> Lists {
+    let list = |(name, value): (&String, &Value)| match value {
+        Value::F32(list) => Some((name.clone(), elements(list).to_vec())),
+        _ => None,
+    };
+    state.iter().filter_map(list).collect()
+}
+
+// %% notebooks/10_learner.ipynb cb-recorder-equal
+/// All lists of a recorder; those of closures with `values/` before their names.
+fn lists<T: Task>(recorder: &Recorder<T>) -> Lists {
+    let Recorder { losses, rates, momenta, values, .. } = recorder;
+    let own = [("losses", losses), ("rates", rates), ("momenta", momenta)];
+    let own = own.into_iter().map(|(name, list)| (name.to_owned(), list.clone()));
+    own.chain(values.iter().map(|(name, list)| (format!("values/{name}"), list.clone()))).collect()
+}
+
+/// Whether both have written down the same.
+impl<T: Task> PartialEq for Recorder<T> {
+    fn eq(&self, other: &Self) -> bool {
+        lists(self) == lists(other)
+    }
+}
+
+impl<T: Task> fmt::Debug for Recorder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_tuple("Recorder").field(&lists(self)).finish()
+    }
+}
+
+// %% notebooks/10_learner.ipynb cb-recorder-restore
+/// The recorder with lists from a checkpoint.
+fn restore<T: Task>(recorder: &mut Recorder<T>, mut lists: Lists) {
+    let [losses, rates, momenta] =
+        ["losses", "rates", "momenta"].map(|name| lists.remove(name).unwrap_or_default());
+    let value = |(name, list): (String, Vec<f32>)| Some((name.strip_prefix("values/")?.to_owned(), list));
+    recorder.values = lists.into_iter().filter_map(value).collect();
+    (recorder.losses, recorder.rates, recorder.momenta) = (losses, rates, momenta);
+}
+
+/// Writes down what a step was made with.
+fn write_step<T: Task>(recorder: &mut Recorder<T>, learner: &mut Learner<T>) {
+    recorder.losses.push(learner.loss_value());
+    recorder.rates.push(*learner.optimizer.rule.lr());
+    recorder.momenta.extend(learner.optimizer.rule.momentum().copied());
 }
 
 // %% notebooks/10_learner.ipynb cb-recorder-callback
-fn recorder_from(state: &StateDict) -> Recorder {
-    let list = |name: &str| match state.get(name) {
-        Some(Value::F32(list)) => elements(list).to_vec(),
-        _ => Vec::new(),
-    };
-    Recorder { losses: list("losses"), rates: list("rates"), momenta: list("momenta") }
+fn write_measures<T: Task>(recorder: &mut Recorder<T>, learner: &Learner<T>) {
+    for (name, measure) in &recorder.measures {
+        recorder.values.entry(name.clone()).or_default().push(measure(learner));
+    }
 }
 
-impl<T: Task> Callback<T> for Recorder {
+impl<T: Task> Callback<T> for Recorder<T> {
+    fn after_backward(&mut self, learner: &mut Learner<T>) -> Flow {
+        write_measures(self, learner);
+        Flow::Continue
+    }
+
     fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
         if learner.mode == Mode::Train {
-            self.losses.push(learner.loss_value());
-            self.rates.push(learner.optimizer.rule.lr());
-            self.momenta.extend(learner.optimizer.rule.momentum());
+            write_step(self, learner);
         }
         Flow::Continue
     }
 
     fn state(&self) -> StateDict {
-        recorder_state(self)
+        lists_state(&lists(self))
     }
 
     fn load_state(&mut self, state: &StateDict) {
-        *self = recorder_from(state);
+        restore(self, lists_from(state));
     }
 }
 
@@ -238,6 +414,10 @@ impl<T: Task> Callback<T> for Recorder {
 /// (Smith 2015, "Cyclical learning rates"). The model is not fit for use afterwards.
 #[derive(Clone, Debug)]
 pub struct RateFinder {
+    /// The first rate; 1e-5 by default.
+    pub first: f32,
+    /// The highest rate; 10 by default.
+    pub last: f32,
     /// What the rate is multiplied by after each batch; 1.3 by default.
     pub factor: f32,
     /// The rates so far.
@@ -248,24 +428,53 @@ pub struct RateFinder {
 
 impl Default for RateFinder {
     fn default() -> Self {
-        RateFinder { factor: 1.3, rates: Vec::new(), losses: Vec::new() }
+        RateFinder { first: 1e-5, last: 10.0, factor: 1.3, rates: Vec::new(), losses: Vec::new() }
     }
 }
 
+// %% notebooks/10_learner.ipynb cb-finder-callback
+/// Whether a loss at this rate is the end: the loss is three times its best, or the rate is high enough.
+fn is_over(finder: &RateFinder, loss: f32, rate: f32) -> bool {
+    let best = finder.losses.iter().copied().fold(f32::INFINITY, f32::min);
+    !loss.is_finite() || loss > 3.0 * best || rate > finder.last
+}
+
 impl<T: Task> Callback<T> for RateFinder {
+    fn before_fit(&mut self, learner: &mut Learner<T>) -> Flow {
+        *learner.optimizer.rule.lr() = self.first;
+        Flow::Continue
+    }
+
+    fn before_batch(&mut self, learner: &mut Learner<T>) -> Flow {
+        if learner.mode == Mode::Eval { Flow::SkipEpoch } else { Flow::Continue }
+    }
+
     fn after_loss(&mut self, learner: &mut Learner<T>) -> Flow {
-        let (loss, best) = (learner.loss_value(), self.losses.iter().copied().fold(f32::INFINITY, f32::min));
-        if learner.mode == Mode::Eval || loss.is_nan() || loss > 3.0 * best {
+        let (loss, rate) = (learner.loss_value(), *learner.optimizer.rule.lr());
+        if is_over(self, loss, rate) {
             return Flow::Stop;
         }
-        self.rates.push(learner.optimizer.rule.lr());
+        self.rates.push(rate);
         self.losses.push(loss);
         Flow::Continue
     }
 
     fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
-        let lr = learner.optimizer.rule.lr();
-        learner.optimizer.rule.set_lr(lr * self.factor);
+        *learner.optimizer.rule.lr() *= self.factor;
         Flow::Continue
+    }
+}
+
+// %% notebooks/10_learner.ipynb cb-finder-rate
+/// The rate with the lowest loss.
+fn lowest(finder: &RateFinder) -> Option<f32> {
+    let pairs = finder.rates.iter().zip(&finder.losses);
+    pairs.min_by(|a, b| a.1.total_cmp(b.1)).map(|(rate, _)| *rate)
+}
+
+impl RateFinder {
+    /// A tenth of the rate at which the loss was lowest; `None` if no loss was finite.
+    pub fn suggestion(&self) -> Option<f32> {
+        lowest(self).map(|rate| rate / 10.0)
     }
 }

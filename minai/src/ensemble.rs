@@ -1,5 +1,5 @@
 // Owned by notebooks/15_augment.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 0a52a2cbf7ba93ad
+// nbs:hash fea6a750ca797196
 //! Answers that are means: over several views of a picture, and over several networks.
 
 use crate::augment::shift;
@@ -56,7 +56,7 @@ impl View {
 
 // %% notebooks/15_augment.ipynb en-probabilities
 /// The probabilities (n, classes) that a classifier gives to all examples of a loader, as means over the views; and the
-/// true classes (n).
+/// true classes (n). Interrupted, it gives those that it has; (0, 0) and (0) if there are none.
 pub fn probabilities<D: Dataset<Batch = ImageBatch>>(
     model: &dyn Layer,
     loader: &DataLoader<D>,
@@ -69,6 +69,9 @@ pub fn probabilities<D: Dataset<Batch = ImageBatch>>(
         classes.extend(y.iter());
     }
     let n = classes.len();
+    if rows.is_empty() {
+        return (Array::new(Vec::new(), &[0, 0]), Array::new(classes, &[0]));
+    }
     (cat(&rows.iter().collect::<Vec<_>>(), 0).data, Array::new(classes, &[n]))
 }
 

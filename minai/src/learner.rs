@@ -1,45 +1,79 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 65852fb3f4383531
+// nbs:hash b8170aa678c8e246
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
+
+use crate::checkpoint::{
+    Checkpoint, Position, Resumed, Whole, fits, inside, keep_unfinished, prefixed, read_checkpoint,
+    save_whole,
+};
 
 // %% notebooks/10_learner.ipynb le-task
 use minai::array::Array;
-use minai::data::data_folder;
-use minai::datasets::DataLoaders;
-use minai::generator::Generator;
-use minai::loader::{Batches, DataLoader, Dataset, Plan};
-use minai::loss::cross_entropy;
-use minai::nn::{Layer, Mode, Module, Pass};
-use minai::optimizer::{Optimizer, Rule};
-use minai::state::{
-    Metadata, StateDict, StateError, Value, load, load_optimizer_state, load_state_dict, optimizer_state,
-    save, state_dict,
-};
-use minai::tensor::{Tensor, elements};
-use std::cell::RefCell;
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use minai::nn::{Module, Pass};
+use minai::optimizer::Optimizer;
+use minai::state::{StateDict, StateError};
+use minai::tensor::Tensor;
+use std::ops::ControlFlow;
+
+/// The parts that a training step is made of, for [`Task::step`]. A part that answers `Break` ends the step: a callback
+/// wants it, or the loss is not finite.
+pub trait Step<T: Task> {
+    /// Computes predictions and loss of the batch at hand; callbacks are asked `after_loss`.
+    fn forward(&mut self) -> ControlFlow<()>;
+
+    /// Adds the gradients of that loss to those that are there; callbacks are asked `after_backward`.
+    fn backward(&mut self) -> ControlFlow<()>;
+
+    /// Lets the optimiser make its step, and forgets the gradients.
+    fn update(&mut self);
+
+    /// What a step of another kind works with, unseen by callbacks: task, optimiser, pass and batch.
+    fn parts(&mut self) -> (&mut T, &mut Optimizer, &mut Pass, &T::Batch);
+}
 
 /// What is to be learned: a model, and how a batch becomes predictions and a loss.
-pub trait Task {
+pub trait Task: Sized {
     /// What a loader makes for one step.
     type Batch: Send + 'static;
 
     /// The model whose parameters are trained.
     fn model(&self) -> &dyn Module;
 
-    /// What the model says to a batch.
+    /// The model's predictions for a batch.
     fn predict(&self, batch: &Self::Batch, pass: &mut Pass) -> Tensor;
 
-    /// How wrong that is: one number.
+    /// How wrong they are: a tensor of one value.
     fn loss(&self, predictions: &Tensor, batch: &Self::Batch) -> Tensor;
 
     /// How many examples a batch has: its weight in means.
     fn len(&self, batch: &Self::Batch) -> usize;
+
+    /// A step of training with the batch at hand.
+    fn step(step: &mut dyn Step<Self>) -> ControlFlow<()> {
+        step.forward()?;
+        step.backward()?;
+        step.update();
+        ControlFlow::Continue(())
+    }
+
+    /// What a checkpoint must keep besides model and optimiser, such as the state of a second optimiser.
+    fn state(&self) -> StateDict {
+        StateDict::new()
+    }
+
+    /// Takes back what [`state`](Self::state) gave.
+    ///
+    /// # Errors
+    /// When it is the state of another task.
+    fn load_state(&mut self, _: &StateDict) -> Result<(), StateError> {
+        Ok(())
+    }
 }
 
 // %% notebooks/10_learner.ipynb le-classifier
+use minai::loss::cross_entropy;
+use minai::nn::Layer;
+
 /// Inputs get scores, one for each class; the loss is the cross-entropy.
 #[derive(Clone, Copy, Debug)]
 pub struct Classifier<L> {
@@ -68,6 +102,8 @@ impl<L: Layer> Task for Classifier<L> {
 }
 
 // %% notebooks/10_learner.ipynb le-error
+use std::fmt;
+
 /// Where the first value that is not finite came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -127,74 +163,17 @@ impl fmt::Display for FitError {
 
 impl std::error::Error for FitError {}
 
-// %% notebooks/10_learner.ipynb le-place
-/// Where and how often a training is saved, so that it can go on after anything.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// The file. It is replaced at one stroke: there is always a whole one.
-    pub path: PathBuf,
-    /// Save behind each that many batches too, not only behind each epoch.
-    pub every: Option<usize>,
-}
-
-impl Checkpoint {
-    /// A file behind each epoch.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Checkpoint { path: path.into(), every: None }
-    }
-
-    /// In a notebook, where a crash costs every variable: `checkpoints/NAME.safetensors` in the course's data folder.
-    pub fn in_notebook(name: &str) -> Option<Self> {
-        std::env::var_os("EVCXR_IS_RUNTIME")?;
-        let folder = data_folder().unwrap_or_default().join("checkpoints");
-        Some(Checkpoint::new(folder.join(format!("{name}.safetensors"))))
-    }
-}
-
-// %% notebooks/10_learner.ipynb le-offer
-/// Says that there is an unfinished training, if there is, and keeps its file under another name.
-fn offer(checkpoint: &Checkpoint) -> Result<(), FitError> {
-    let Ok((_, metadata)) = load(&checkpoint.path) else { return Ok(()) };
-    let [epoch, epochs] = ["epoch", "epochs"].map(|key| metadata.get(key).cloned().unwrap_or_default());
-    if epoch == epochs {
-        return Ok(());
-    }
-    let kept = checkpoint.path.with_extension("unfinished.safetensors");
-    std::fs::rename(&checkpoint.path, &kept).map_err(|error| {
-        FitError::Checkpoint(StateError::new(&kept, format!("cannot be written: {error}")))
-    })?;
-    println!(
-        "An unfinished training of that name ({epoch} of {epochs} epochs) was there. This one starts anew; to go on \
-         with the other one, call `learner.resume({:?})?` before `fit`.",
-        kept.display().to_string()
-    );
-    Ok(())
-}
-
-// %% notebooks/10_learner.ipynb le-resumed
-/// What a checkpoint holds besides model, optimiser and random numbers.
-struct Resumed {
-    path: PathBuf,
-    epoch: usize,
-    epochs: usize,
-    batches: usize,
-    /// Inside an epoch: its plan, and the batch that comes next.
-    position: Option<(Plan, usize)>,
-    callbacks: StateDict,
-}
-
-impl AsRef<Resumed> for Resumed {
-    fn as_ref(&self) -> &Resumed {
-        self
-    }
-}
-
 // %% notebooks/10_learner.ipynb le-learner
+use minai::generator::Generator;
+use minai::loader::Plan;
+use minai::nn::Mode;
+use std::path::Path;
+
 /// A task in training: the loop, and where it is.
 pub struct Learner<T: Task> {
     /// What reports and checkpoints call it.
     pub name: String,
-    /// What is learned.
+    /// What is to be learned.
     pub task: T,
     /// What changes the parameters.
     pub optimizer: Optimizer,
@@ -215,16 +194,18 @@ pub struct Learner<T: Task> {
     train_batches: usize,
     /// The batch at hand. A callback may take it away to change it, but must put one back.
     pub batch: Option<T::Batch>,
-    /// What the model said to the batch.
+    /// The model's predictions for the batch.
     pub predictions: Option<Tensor>,
     /// How wrong that was.
     pub loss: Option<Tensor>,
-    /// Where checkpoints go; none if `None`. In a notebook, [`new`](Learner::new) chooses a place.
+    /// Where checkpoints go; at first `None`: no file is written.
     pub checkpoint: Option<Checkpoint>,
     /// What `Metrics` found in the last epoch: names such as `valid loss`, and means.
     pub scores: Vec<(String, f32)>,
     /// Whether the last [`fit`](Learner::fit) ended early because somebody interrupted the program.
     pub interrupted: bool,
+    /// Whether the last [`fit`](Learner::fit) ended because the loss was not finite.
+    pub diverged: bool,
     /// Boxed without its type: how it is dropped is then the library's code, not compiled in each cell.
     resumed: Option<Box<dyn AsRef<Resumed>>>,
 }
@@ -253,9 +234,10 @@ impl<T: Task> Learner<T> {
             batch: None,
             predictions: None,
             loss: None,
-            checkpoint: Checkpoint::in_notebook(name),
+            checkpoint: None,
             scores: Vec::new(),
             interrupted: false,
+            diverged: false,
             resumed: None,
         }
     }
@@ -284,6 +266,8 @@ impl<T: Task> Learner<T> {
 pub enum Flow {
     /// As usual.
     Continue,
+    /// Leave out the rest of this batch's training step. Gradients that are there stay; `after_batch` is asked.
+    SkipStep,
     /// Leave out the rest of this batch, its step included.
     SkipBatch,
     /// Leave out the rest of this epoch's training.
@@ -292,7 +276,23 @@ pub enum Flow {
     Stop,
 }
 
-/// Sees training from inside, and may change it. Every method does nothing unless you write it.
+/// The places at which callbacks are asked: the methods of [`Callback`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Event {
+    BeforeFit,
+    BeforeEpoch,
+    BeforeBatch,
+    AfterLoss,
+    AfterBackward,
+    AfterBatch,
+    AfterEpoch,
+    AfterFit,
+}
+
+// %% notebooks/10_learner.ipynb le-tell
+/// Sees training from inside, and may change it. Every method does nothing unless you write it. A tuple of callbacks is a
+/// callback, and so are `()`, an array, a slice and an `Option` of callbacks, and `&mut` of one.
 pub trait Callback<T: Task> {
     /// Before the first epoch.
     fn before_fit(&mut self, _: &mut Learner<T>) -> Flow {
@@ -332,116 +332,102 @@ pub trait Callback<T: Task> {
     }
     /// Takes back what [`state`](Self::state) gave.
     fn load_state(&mut self, _: &StateDict) {}
+    /// Calls the method of this event: what the loop does. Callbacks that hold others override it.
+    fn on(&mut self, event: Event, learner: &mut Learner<T>) -> Flow {
+        match event {
+            Event::BeforeFit => self.before_fit(learner),
+            Event::BeforeEpoch => self.before_epoch(learner),
+            Event::BeforeBatch => self.before_batch(learner),
+            Event::AfterLoss => self.after_loss(learner),
+            Event::AfterBackward => self.after_backward(learner),
+            Event::AfterBatch => self.after_batch(learner),
+            Event::AfterEpoch => self.after_epoch(learner),
+            Event::AfterFit => self.after_fit(learner),
+        }
+    }
 }
-
-// %% notebooks/10_learner.ipynb le-tell
-/// The places at which callbacks are asked: the methods of [`Callback`].
-#[derive(Clone, Copy)]
-enum Event {
-    BeforeFit,
-    BeforeEpoch,
-    BeforeBatch,
-    AfterLoss,
-    AfterBackward,
-    AfterBatch,
-    AfterEpoch,
-    AfterFit,
-}
-
-/// What [`Learner::fit`] is given.
-type Callbacks<'a, 'b, T> = &'a mut [&'b mut dyn Callback<T>];
 
 // %% notebooks/10_learner.ipynb le-ask
-/// Asks all callbacks, in order; the answer that changes most counts.
-fn tell<T: Task>(learner: &mut Learner<T>, callbacks: Callbacks<T>, event: Event) -> Flow {
-    let ask = |callback: &mut &mut dyn Callback<T>| match event {
-        Event::BeforeFit => callback.before_fit(learner),
-        Event::BeforeEpoch => callback.before_epoch(learner),
-        Event::BeforeBatch => callback.before_batch(learner),
-        Event::AfterLoss => callback.after_loss(learner),
-        Event::AfterBackward => callback.after_backward(learner),
-        Event::AfterBatch => callback.after_batch(learner),
-        Event::AfterEpoch => callback.after_epoch(learner),
-        Event::AfterFit => callback.after_fit(learner),
-    };
-    callbacks.iter_mut().map(ask).max().unwrap_or(Flow::Continue)
+/// The answer that changes most.
+fn strongest(flows: impl Iterator<Item = Flow>) -> Flow {
+    flows.max().unwrap_or(Flow::Continue)
 }
 
-// %% notebooks/10_learner.ipynb le-save
-/// The entries whose names begin so, without that beginning.
-fn inside(state: &StateDict, prefix: &str) -> StateDict {
-    let cut = |(name, value): (&String, &Value)| Some((name.strip_prefix(prefix)?.to_owned(), value.clone()));
-    state.iter().filter_map(cut).collect()
-}
-
-/// All entries, with a beginning before each name.
-fn prefixed(prefix: &str, state: StateDict) -> StateDict {
-    state.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)).collect()
-}
-
-/// Where a training is: the epochs done, how many there will be, the batches in each; inside an epoch, its plan and the
-/// next batch.
-struct Position<'a> {
-    epoch: usize,
-    epochs: usize,
-    batches: usize,
-    inside: Option<(&'a Plan, usize)>,
-}
-
-// %% notebooks/10_learner.ipynb le-write
-fn metadata(position: &Position) -> Metadata {
-    let mut metadata = Metadata::from([
-        ("epoch".to_owned(), position.epoch.to_string()),
-        ("epochs".to_owned(), position.epochs.to_string()),
-        ("batches".to_owned(), position.batches.to_string()),
-    ]);
-    if let Some((plan, next)) = position.inside {
-        metadata.insert("next".into(), next.to_string());
-        metadata.insert("base".into(), plan.base.to_string());
-        metadata.extend(plan.order.map(|seed| ("order".to_owned(), seed.to_string())));
+impl<T: Task, C: Callback<T>> Callback<T> for [C] {
+    fn state(&self) -> StateDict {
+        let state = |(i, callback): (usize, &C)| prefixed(&format!("{i}/"), callback.state());
+        self.iter().enumerate().flat_map(state).collect()
     }
-    metadata
-}
-
-// %% notebooks/10_learner.ipynb le-write-file
-/// Writes the file, in a folder that is made if need be.
-fn write(path: &Path, state: &StateDict, metadata: &Metadata) -> Result<(), FitError> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    std::fs::create_dir_all(folder)
-        .map_err(|error| FitError::Checkpoint(StateError::new(folder, format!("cannot be made: {error}"))))?;
-    save(path, state, metadata).map_err(FitError::Checkpoint)
-}
-
-// %% notebooks/10_learner.ipynb le-checkpoint
-/// Everything that a training goes on from, but for the callbacks.
-struct Whole<'a> {
-    model: &'a dyn Module,
-    optimizer: &'a Optimizer,
-    rng: &'a Generator,
-    pass: &'a Generator,
-}
-
-// %% notebooks/10_learner.ipynb le-save-whole
-fn save_whole(
-    path: &Path,
-    whole: Whole,
-    position: &Position,
-    (count, callback): (usize, &dyn Fn(usize) -> StateDict),
-) -> Result<(), FitError> {
-    let bytes = |bytes: Vec<u8>| Value::U8(Array::new(bytes.clone(), &[bytes.len()]));
-    let mut state = prefixed("model/", state_dict(whole.model));
-    state.append(&mut prefixed("optimizer/", optimizer_state(whole.optimizer)));
-    state.insert("rng".into(), bytes(whole.rng.state()));
-    state.insert("pass".into(), bytes(whole.pass.state()));
-    for i in 0..count {
-        state.append(&mut prefixed(&format!("callbacks/{i}/"), callback(i)));
+    fn load_state(&mut self, state: &StateDict) {
+        let load = |(i, callback): (usize, &mut C)| callback.load_state(&inside(state, &format!("{i}/")));
+        self.iter_mut().enumerate().for_each(load);
     }
-    write(path, &state, &metadata(position))
+    fn on(&mut self, event: Event, learner: &mut Learner<T>) -> Flow {
+        strongest(self.iter_mut().map(|callback| callback.on(event, learner)))
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-ask-few
+mod passed_on {
+    use super::*;
+
+    macro_rules! passed_on {
+        ([$($generic:tt)*] $C:ty, $list:ident => $shared:expr, $mutable:expr) => {
+            impl<T: Task, $($generic)*> Callback<T> for $C {
+                fn state(&self) -> StateDict {
+                    let $list = self;
+                    $shared.state()
+                }
+                fn load_state(&mut self, state: &StateDict) {
+                    let $list = self;
+                    $mutable.load_state(state);
+                }
+                fn on(&mut self, event: Event, learner: &mut Learner<T>) -> Flow {
+                    let $list = self;
+                    $mutable.on(event, learner)
+                }
+            }
+        };
+    }
+    passed_on!([C: Callback<T> + ?Sized] &mut C, c => (**c), (**c));
+    passed_on!([C: Callback<T>, const N: usize] [C; N], c => c.as_slice(), c.as_mut_slice());
+    passed_on!([C: Callback<T>] Option<C>, c => c.as_slice(), c.as_mut_slice());
+}
+
+// %% notebooks/10_learner.ipynb le-ask-tuple
+mod tuples {
+    use super::*;
+
+    macro_rules! callbacks {
+        ($($C:ident $i:tt),*) => {
+            impl<T: Task, $($C: Callback<T>),*> Callback<T> for ($($C,)*) {
+                fn state(&self) -> StateDict {
+                    let states: [StateDict; _] = [$(prefixed(concat!($i, "/"), self.$i.state())),*];
+                    states.into_iter().flatten().collect()
+                }
+                fn load_state(&mut self, _state: &StateDict) {
+                    $(self.$i.load_state(&inside(_state, concat!($i, "/")));)*
+                }
+                fn on(&mut self, _event: Event, _learner: &mut Learner<T>) -> Flow {
+                    let flows: [Flow; _] = [$(self.$i.on(_event, _learner)),*];
+                    strongest(flows.into_iter())
+                }
+            }
+        };
+    }
+    callbacks!();
+    callbacks!(A 0);
+    callbacks!(A 0, B 1);
+    callbacks!(A 0, B 1, C 2);
+    callbacks!(A 0, B 1, C 2, D 3);
+    callbacks!(A 0, B 1, C 2, D 3, E 4);
+    callbacks!(A 0, B 1, C 2, D 3, E 4, F 5);
 }
 
 // %% notebooks/10_learner.ipynb le-save-checkpoint
 /// Where the training is.
-fn position<'a, T: Task>(learner: &Learner<T>, inside: Option<(&'a Plan, usize)>) -> Position<'a> {
+fn position<T: Task>(learner: &Learner<T>, inside: Option<(&Plan, usize)>) -> Position {
+    let inside = inside.map(|(plan, next)| (plan.clone(), next));
     Position { epoch: learner.epoch, epochs: learner.epochs, batches: learner.train_batches, inside }
 }
 
@@ -449,69 +435,21 @@ fn position<'a, T: Task>(learner: &Learner<T>, inside: Option<(&'a Plan, usize)>
 fn save_checkpoint<T: Task>(
     learner: &Learner<T>,
     inside: Option<(&Plan, usize)>,
-    callbacks: Callbacks<T>,
+    callbacks: &mut dyn Callback<T>,
 ) -> Result<(), FitError> {
     let Some(checkpoint) = &learner.checkpoint else { return Ok(()) };
-    let (model, optimizer) = (learner.task.model(), &learner.optimizer);
-    let whole = Whole { model, optimizer, rng: &learner.rng, pass: &learner.pass.rng };
-    let states = |i: usize| callbacks[i].state();
-    save_whole(&checkpoint.path, whole, &position(learner, inside), (callbacks.len(), &states))
-}
-
-// %% notebooks/10_learner.ipynb le-generator
-/// The generator that a checkpoint holds under a name.
-fn generator(state: &StateDict, name: &str) -> Result<Generator, String> {
-    match state.get(name) {
-        Some(Value::U8(bytes)) => {
-            Generator::from_state(elements(bytes)).map_err(|error| format!("{name}: {error}"))
-        }
-        _ => Err(format!("there is no `{name}`")),
-    }
-}
-
-/// Whether this is the training that made the checkpoint.
-fn fits(resumed: &Resumed, epochs: usize, batches: usize) -> Result<(), FitError> {
-    if (resumed.epochs, resumed.batches) == (epochs, batches) {
-        return Ok(());
-    }
-    let what = format!(
-        "was made by a training of {} epochs with {} batches each, this one has {epochs} and {batches}: give the \
-         same number of epochs, data and batch size, or start anew",
-        resumed.epochs, resumed.batches
-    );
-    Err(FitError::Checkpoint(StateError::new(&resumed.path, what)))
-}
-
-// %% notebooks/10_learner.ipynb le-read
-/// What is left of a checkpoint when model and optimiser have theirs.
-type Rest = (Box<dyn AsRef<Resumed>>, [Generator; 2]);
-
-/// Reads a checkpoint into model and optimiser.
-fn read_checkpoint(path: &Path, model: &dyn Module, optimizer: &mut Optimizer) -> Result<Rest, StateError> {
-    let (state, metadata) = load(path)?;
-    let wrong = |what: String| StateError::new(path, format!("is no checkpoint of this training: {what}"));
-    let (rng, pass) = (generator(&state, "rng").map_err(wrong)?, generator(&state, "pass").map_err(wrong)?);
-    let number = |key: &str| -> Option<u64> { metadata.get(key)?.parse().ok() };
-    let needed = |key: &str| number(key).ok_or_else(|| wrong(format!("it does not say `{key}`")));
-    let [epoch, epochs, batches] =
-        [needed("epoch")?, needed("epochs")?, needed("batches")?].map(|number| number as usize);
-    let position = match number("next") {
-        Some(next) => Some((Plan { base: needed("base")?, order: number("order") }, next as usize)),
-        None => None,
+    let whole = Whole {
+        model: learner.task.model(),
+        optimizer: &learner.optimizer,
+        rng: &learner.rng,
+        pass: &learner.pass.rng,
+        task: learner.task.state(),
+        callbacks: callbacks.state(),
     };
-    load_state_dict(model, &inside(&state, "model/")).map_err(|error| error.of(path))?;
-    load_optimizer_state(optimizer, &inside(&state, "optimizer/")).map_err(|error| error.of(path))?;
-    let (path, callbacks) = (path.to_owned(), inside(&state, "callbacks/"));
-    let resumed = Resumed { path, epoch, epochs, batches, position, callbacks };
-    Ok((Box::new(resumed), [rng, pass]))
+    save_whole(&checkpoint.path, whole, &position(learner, inside)).map_err(FitError::Checkpoint)
 }
 
 // %% notebooks/10_learner.ipynb le-resume
-/// Gives `load` what the callback number `i` knew.
-fn remind(resumed: &Resumed, i: usize, load: &mut dyn FnMut(&StateDict)) {
-    load(&inside(&resumed.callbacks, &format!("{i}/")));
-}
-
 impl<T: Task> Learner<T> {
     /// Takes model, optimiser and random numbers out of a checkpoint; the next [`fit`](Self::fit) goes on where it was
     /// made. Model, data, epochs and callbacks must be those of the training that made it.
@@ -520,12 +458,30 @@ impl<T: Task> Learner<T> {
     /// When the file cannot be read, or is of another model.
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<(), StateError> {
         let (resumed, [rng, pass]) = read_checkpoint(path.as_ref(), self.task.model(), &mut self.optimizer)?;
-        (self.rng, self.pass.rng, self.resumed) = (rng, pass, Some(resumed));
+        self.task.load_state(&resumed.task)?;
+        (self.rng, self.pass.rng) = (rng, pass);
+        self.resumed = Some(Box::new(resumed));
         Ok(())
     }
 }
 
+/// Puts learner and callbacks where the checkpoint was made, if there is one to go on from.
+fn go_on<T: Task>(
+    learner: &mut Learner<T>,
+    callbacks: &mut dyn Callback<T>,
+) -> Result<Option<(Plan, usize)>, FitError> {
+    let Some(resumed) = learner.resumed.take() else { return Ok(None) };
+    let resumed = (*resumed).as_ref();
+    fits(resumed, learner.epochs, learner.train_batches).map_err(FitError::Checkpoint)?;
+    learner.epoch = resumed.position.epoch;
+    callbacks.load_state(&resumed.callbacks);
+    Ok(resumed.position.inside.clone())
+}
+
 // %% notebooks/10_learner.ipynb le-batch
+use std::cell::RefCell;
+use std::rc::Rc;
+
 /// Runs a batch that went wrong again, and finds the first layer whose output is not finite.
 fn first_not_finite(pass: &mut Pass, predict: &mut dyn FnMut(&mut Pass)) -> Origin {
     let first = Rc::new(RefCell::new(Origin::Unseen));
@@ -545,38 +501,77 @@ fn first_not_finite(pass: &mut Pass, predict: &mut dyn FnMut(&mut Pass)) -> Orig
 }
 
 // %% notebooks/10_learner.ipynb le-backward
-fn backward<T: Task>(learner: &mut Learner<T>) -> Result<(), FitError> {
-    let loss = learner.loss.as_ref().expect("a loss");
-    if loss.item().is_finite() {
-        loss.backward();
-        return Ok(());
-    }
+/// A step at work.
+struct Training<'a, T: Task> {
+    learner: &'a mut Learner<T>,
+    callbacks: &'a mut dyn Callback<T>,
+    end: Result<Flow, FitError>,
+}
+
+/// Asks the callbacks; the step goes on if they all want to continue.
+fn ask<T: Task>(training: &mut Training<T>, event: Event) -> ControlFlow<()> {
+    let flow = training.callbacks.on(event, training.learner);
+    training.end = Ok(flow);
+    if flow == Flow::Continue { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+}
+
+// %% notebooks/10_learner.ipynb le-diverged
+/// The error that a loss which is not finite becomes.
+fn diverged<T: Task>(learner: &mut Learner<T>) -> FitError {
     let (task, batch) = (&learner.task, learner.batch.as_ref().expect("the batch that went wrong"));
     let origin = first_not_finite(&mut learner.pass, &mut |pass| drop(task.predict(batch, pass)));
-    Err(FitError::Diverged { epoch: learner.epoch + 1, batch: learner.index + 1, origin })
+    learner.diverged = true;
+    FitError::Diverged { epoch: learner.epoch + 1, batch: learner.index + 1, origin }
+}
+
+// %% notebooks/10_learner.ipynb le-step
+const NO_BATCH: &str = "a callback took the batch: put one back";
+
+impl<T: Task> Step<T> for Training<'_, T> {
+    fn forward(&mut self) -> ControlFlow<()> {
+        let Learner { task, batch, pass, .. } = self.learner;
+        let batch = batch.as_ref().expect(NO_BATCH);
+        let predictions = task.predict(batch, pass);
+        self.learner.loss = Some(task.loss(&predictions, batch));
+        self.learner.predictions = Some(predictions);
+        ask(self, Event::AfterLoss)
+    }
+
+    fn backward(&mut self) -> ControlFlow<()> {
+        let loss = self.learner.loss.as_ref().expect("`forward` comes before `backward`");
+        if !loss.item().is_finite() {
+            self.end = Err(diverged(self.learner));
+            return ControlFlow::Break(());
+        }
+        loss.backward();
+        ask(self, Event::AfterBackward)
+    }
+
+    fn update(&mut self) {
+        self.learner.optimizer.step();
+        self.learner.optimizer.zero_grad();
+    }
+
+    fn parts(&mut self) -> (&mut T, &mut Optimizer, &mut Pass, &T::Batch) {
+        let Learner { task, optimizer, pass, batch, .. } = self.learner;
+        (task, optimizer, pass, batch.as_ref().expect(NO_BATCH))
+    }
 }
 
 // %% notebooks/10_learner.ipynb le-one-batch
 /// What happens with a batch. A callback that skips the rest after the backward pass leaves the gradients:
 /// those of the next batch are added to them.
-fn one_batch<T: Task>(learner: &mut Learner<T>, callbacks: Callbacks<T>) -> Result<Flow, FitError> {
-    let mut flow = tell(learner, callbacks, Event::BeforeBatch);
-    if flow == Flow::Continue {
-        let batch = learner.batch.as_ref().expect("a callback took the batch: put one back");
-        let predictions = learner.task.predict(batch, &mut learner.pass);
-        learner.loss = Some(learner.task.loss(&predictions, batch));
-        learner.predictions = Some(predictions);
-        flow = tell(learner, callbacks, Event::AfterLoss);
+fn one_batch<T: Task>(learner: &mut Learner<T>, callbacks: &mut dyn Callback<T>) -> Result<Flow, FitError> {
+    let mut training = Training { learner, callbacks, end: Ok(Flow::Continue) };
+    if ask(&mut training, Event::BeforeBatch).is_continue() {
+        let _ = match training.learner.mode {
+            Mode::Train => T::step(&mut training),
+            Mode::Eval => training.forward(),
+        };
     }
-    if flow == Flow::Continue && learner.mode == Mode::Train {
-        backward(learner)?;
-        flow = tell(learner, callbacks, Event::AfterBackward);
-        if flow == Flow::Continue {
-            learner.optimizer.step();
-            learner.optimizer.zero_grad();
-        }
-    }
-    Ok(if flow == Flow::Continue { tell(learner, callbacks, Event::AfterBatch) } else { flow })
+    let flow = training.end?;
+    let is_done = flow <= Flow::SkipStep && learner.loss.is_some();
+    Ok(if is_done { flow.max(callbacks.on(Event::AfterBatch, learner)) } else { flow })
 }
 
 // %% notebooks/10_learner.ipynb le-interrupt
@@ -585,7 +580,7 @@ use minai::io::interrupt;
 /// `interrupted in epoch 2 of 5, before batch 18 of 235`
 fn say_interrupted(position: &Position, checkpoint: Option<&Checkpoint>) {
     let Position { epoch, epochs, batches, inside } = position;
-    let place = inside.map(|(_, next)| format!("before batch {} of {batches}", next + 1));
+    let place = inside.as_ref().map(|(_, next)| format!("before batch {} of {batches}", next + 1));
     println!(
         "interrupted in epoch {} of {epochs}, {}",
         epoch + 1,
@@ -602,7 +597,7 @@ fn is_interrupted<T: Task>(
     learner: &mut Learner<T>,
     plan: &Plan,
     next: usize,
-    callbacks: Callbacks<T>,
+    callbacks: &mut dyn Callback<T>,
 ) -> Result<bool, FitError> {
     learner.interrupted = interrupt::requested();
     if learner.interrupted {
@@ -616,6 +611,8 @@ fn is_interrupted<T: Task>(
 }
 
 // %% notebooks/10_learner.ipynb le-source
+use minai::loader::{Batches, DataLoader, Dataset};
+
 /// What the loop needs of a loader.
 trait Source<B> {
     fn len(&self) -> usize;
@@ -643,7 +640,7 @@ fn all_batches<T: Task>(
     learner: &mut Learner<T>,
     source: &dyn Source<T::Batch>,
     (plan, mut next): (&Plan, usize),
-    callbacks: Callbacks<T>,
+    callbacks: &mut dyn Callback<T>,
 ) -> Result<Flow, FitError> {
     (learner.pass.mode, learner.batches) = (learner.mode, source.len());
     for batch in source.batches(plan, next) {
@@ -669,12 +666,12 @@ fn begin_epoch<T: Task>(
     learner: &mut Learner<T>,
     position: Option<(Plan, usize)>,
     train: &dyn Source<T::Batch>,
-    callbacks: Callbacks<T>,
+    callbacks: &mut dyn Callback<T>,
 ) -> Result<(Plan, usize), Flow> {
     if let Some(position) = position {
         return Ok(position);
     }
-    let flow = tell(learner, callbacks, Event::BeforeEpoch);
+    let flow = callbacks.on(Event::BeforeEpoch, learner);
     if flow >= Flow::SkipEpoch {
         return Err(flow);
     }
@@ -685,10 +682,10 @@ fn begin_epoch<T: Task>(
 
 // %% notebooks/10_learner.ipynb le-validate
 /// The batches of the validation set.
-fn validate<T: Task>(
+fn validation<T: Task>(
     learner: &mut Learner<T>,
     valid: &dyn Source<T::Batch>,
-    callbacks: Callbacks<T>,
+    callbacks: &mut dyn Callback<T>,
 ) -> Result<Flow, FitError> {
     learner.mode = Mode::Eval;
     let plan = valid.plan(&mut learner.rng);
@@ -701,7 +698,7 @@ fn one_epoch<T: Task>(
     learner: &mut Learner<T>,
     position: Option<(Plan, usize)>,
     [train, valid]: [&dyn Source<T::Batch>; 2],
-    callbacks: Callbacks<T>,
+    callbacks: &mut dyn Callback<T>,
 ) -> Result<Flow, FitError> {
     (learner.mode, learner.index, learner.batches) = (Mode::Train, 0, train.len());
     let mut flow = match begin_epoch(learner, position, train, callbacks) {
@@ -712,66 +709,67 @@ fn one_epoch<T: Task>(
         }
     };
     if flow != Flow::Stop {
-        flow = validate(learner, valid, callbacks)?;
+        flow = validation(learner, valid, callbacks)?;
     }
     if flow != Flow::Stop {
-        flow = tell(learner, callbacks, Event::AfterEpoch);
+        flow = callbacks.on(Event::AfterEpoch, learner);
         learner.epoch += 1;
         save_checkpoint(learner, None, callbacks)?;
     }
     Ok(flow)
 }
 
-// %% notebooks/10_learner.ipynb le-go-on
-/// Puts learner and callbacks where the checkpoint was made, if there is one to go on from.
-fn go_on<T: Task>(
-    learner: &mut Learner<T>,
-    callbacks: Callbacks<T>,
-) -> Result<Option<(Plan, usize)>, FitError> {
-    let Some(resumed) = learner.resumed.take() else { return Ok(None) };
-    let resumed = (*resumed).as_ref();
-    fits(resumed, learner.epochs, learner.train_batches)?;
-    learner.epoch = resumed.epoch;
-    for (i, callback) in callbacks.iter_mut().enumerate() {
-        remind(resumed, i, &mut |state| callback.load_state(state));
-    }
-    Ok(resumed.position.clone())
-}
-
 // %% notebooks/10_learner.ipynb le-all-epochs
 fn all_epochs<T: Task>(
     learner: &mut Learner<T>,
-    epochs: usize,
     sources: [&dyn Source<T::Batch>; 2],
-    callbacks: Callbacks<T>,
+    callbacks: &mut dyn Callback<T>,
 ) -> Result<(), FitError> {
-    (learner.epoch, learner.epochs, learner.index, learner.interrupted) = (0, epochs, 0, false);
-    (learner.batches, learner.train_batches) = (sources[0].len(), sources[0].len());
     if let (None, Some(checkpoint)) = (&learner.resumed, &learner.checkpoint) {
-        offer(checkpoint)?;
+        keep_unfinished(&checkpoint.path).map_err(FitError::Checkpoint)?;
     }
-    let mut flow = tell(learner, callbacks, Event::BeforeFit);
+    let mut flow = callbacks.on(Event::BeforeFit, learner);
     let mut position = go_on(learner, callbacks)?;
-    while learner.epoch < epochs && flow != Flow::Stop {
+    while learner.epoch < learner.epochs && flow != Flow::Stop {
         flow = one_epoch(learner, position.take(), sources, callbacks)?;
     }
-    let _ = tell(learner, callbacks, Event::AfterFit);
     Ok(())
 }
 
+/// A whole training: whatever ends it, callbacks hear of it.
+fn whole_training<T: Task>(
+    learner: &mut Learner<T>,
+    epochs: usize,
+    sources: [&dyn Source<T::Batch>; 2],
+    callbacks: &mut dyn Callback<T>,
+) -> Result<(), FitError> {
+    (learner.epoch, learner.epochs, learner.index) = (0, epochs, 0);
+    (learner.interrupted, learner.diverged) = (false, false);
+    (learner.batches, learner.train_batches) = (sources[0].len(), sources[0].len());
+    let result = all_epochs(learner, sources, callbacks);
+    (learner.batch, learner.predictions, learner.loss) = (None, None, None);
+    let _ = callbacks.on(Event::AfterFit, learner);
+    result
+}
+
+// %% notebooks/10_learner.ipynb le-rates
+use minai::optimizer::Rule;
+
+/// Sets the rule's learning rate, and its momentum if there is one to set.
+pub fn set_rates(rule: &mut dyn Rule, (lr, momentum): (f32, Option<f32>)) {
+    *rule.lr() = lr;
+    if let (Some(now), Some(momentum)) = (rule.momentum(), momentum) {
+        *now = momentum;
+    }
+}
+
 // %% notebooks/10_learner.ipynb le-fit
+use minai::datasets::DataLoaders;
+
 fn sources<B, D: Dataset<Batch = B>, E: Dataset<Batch = B>>(
     loaders: &DataLoaders<D, E>,
 ) -> [&dyn Source<B>; 2] {
     [&loaders.train, &loaders.valid]
-}
-
-/// Sets the rule's learning rate, and its momentum if there is one to set.
-pub fn set_rates(rule: &mut dyn Rule, (lr, momentum): (f32, Option<f32>)) {
-    rule.set_lr(lr);
-    if let Some(momentum) = momentum {
-        rule.set_momentum(momentum);
-    }
 }
 
 impl<T: Task> Learner<T> {
@@ -779,20 +777,24 @@ impl<T: Task> Learner<T> {
     /// program, it ends after the step at hand, and [`interrupted`](Self::interrupted) is true. Afterwards the optimiser
     /// has the learning rate and the momentum that it had before, whatever callbacks did to them.
     ///
+    /// Callbacks come as a tuple, by value or by `&mut` where they are wanted afterwards; `()` for none:
+    /// `learner.fit(5, &loaders, (OneCycle::new(0.01), &mut metrics))`.
+    ///
     /// # Errors
     /// When the loss is not finite any more, or a checkpoint cannot be used.
     pub fn fit<D, E>(
         &mut self,
         epochs: usize,
         loaders: &DataLoaders<D, E>,
-        callbacks: &mut [&mut dyn Callback<T>],
+        mut callbacks: impl Callback<T>,
     ) -> Result<(), FitError>
     where
         D: Dataset<Batch = T::Batch>,
         E: Dataset<Batch = T::Batch>,
     {
-        let before = (self.optimizer.rule.lr(), self.optimizer.rule.momentum());
-        let result = all_epochs(self, epochs, sources(loaders), callbacks);
+        let rule = &mut self.optimizer.rule;
+        let before = (*rule.lr(), rule.momentum().copied());
+        let result = whole_training(self, epochs, sources(loaders), &mut callbacks);
         set_rates(&mut *self.optimizer.rule, before); // what a schedule did to them was for this training only
         result
     }

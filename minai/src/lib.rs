@@ -73,9 +73,12 @@ pub mod pool;
 
 // 10_learner
 pub mod callbacks;
+pub mod checkpoint;
 pub mod learner;
 #[cfg(feature = "progress")]
 pub mod progress;
+#[cfg(feature = "plot")]
+pub mod rate_search;
 
 // 11_activations
 pub mod hooks;
@@ -86,6 +89,8 @@ pub mod init;
 pub mod norm;
 
 // 13_optimizers
+pub mod ema;
+pub mod gradients;
 pub mod optim;
 pub mod schedule;
 

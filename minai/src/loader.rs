@@ -1,11 +1,12 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 0e4579d6aca6d219
+// nbs:hash cdb79cd81975ca62
 //! Examples in batches: data sets, their order, and loaders that prepare batches in other threads.
 
 use crate::generator::Generator;
 
 // %% notebooks/06_training.ipynb lo-dataset
 use minai::array::Array;
+use minai::tensor::contiguous;
 
 /// Examples that are there by number. Threads share it.
 pub trait Dataset: Send + Sync + 'static {
@@ -48,13 +49,21 @@ pub fn rows<T: Copy>(array: &Array<T>, indices: &[usize]) -> Array<T> {
     Array::new(picked, &shape)
 }
 
+/// Classes as integers of any type, as 64-bit ones.
+#[track_caller]
+fn classes<I: Copy + TryInto<i64>>(y: &Array<I>) -> Array<i64> {
+    let class = |&class: &I| class.try_into().ok().expect("Labelled: a class beyond the range of i64");
+    Array::new(y.iter().map(class).collect(), y.shape())
+}
+
 impl Labelled {
-    /// Inputs (n, …) and targets (n).
+    /// Inputs (n, …) and targets (n), from arrays, tensors or ndarray's arrays; targets are integers of any type.
     ///
     /// # Panics
     /// If they are not equally many.
     #[track_caller]
-    pub fn new(x: Array, y: Array<i64>) -> Self {
+    pub fn new<I: Copy + TryInto<i64>>(x: impl Into<Array>, y: impl Into<Array<I>>) -> Self {
+        let (x, y) = (contiguous(&x.into()), classes(&y.into()));
         let (inputs, targets) = (x.shape(), y.shape());
         assert!(
             inputs.first() == targets.first() && targets.len() == 1,

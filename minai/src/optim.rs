@@ -1,5 +1,5 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 5c8e23fadd0fa30d
+// nbs:hash cc3ba24bdfbca82b
 //! The usual rules of optimisers: SGD with momentum, RMSProp, Adam, AdamW. All are PyTorch's, step by step.
 
 // %% notebooks/13_optimizers.ipynb op-sgd
@@ -30,24 +30,15 @@ impl Rule for Sgd {
     }
 
     fn update(&self, _: u32, p: &mut [f32], g: &[f32], memory: &mut [Vec<f32>]) {
-        let Sgd { lr, momentum, weight_decay } = *self;
-        kernels::optim::Sgd { lr, momentum, weight_decay }.step(p, g, &mut memory[0]);
+        kernels::optim::sgd(p, g, &mut memory[0], [self.lr, self.momentum, self.weight_decay]);
     }
 
-    fn lr(&self) -> f32 {
-        self.lr
+    fn lr(&mut self) -> &mut f32 {
+        &mut self.lr
     }
 
-    fn set_lr(&mut self, lr: f32) {
-        self.lr = lr;
-    }
-
-    fn momentum(&self) -> Option<f32> {
-        Some(self.momentum)
-    }
-
-    fn set_momentum(&mut self, momentum: f32) {
-        self.momentum = momentum;
+    fn momentum(&mut self) -> Option<&mut f32> {
+        Some(&mut self.momentum)
     }
 }
 
@@ -75,20 +66,17 @@ impl Rule for RmsProp {
     }
 
     fn update(&self, _: u32, p: &mut [f32], g: &[f32], memory: &mut [Vec<f32>]) {
-        let RmsProp { lr, alpha, eps } = *self;
-        kernels::optim::RmsProp { lr, alpha, eps }.step(p, g, &mut memory[0]);
+        kernels::optim::rms_prop(p, g, &mut memory[0], [self.lr, self.alpha, self.eps]);
     }
 
-    fn lr(&self) -> f32 {
-        self.lr
-    }
-
-    fn set_lr(&mut self, lr: f32) {
-        self.lr = lr;
+    fn lr(&mut self) -> &mut f32 {
+        &mut self.lr
     }
 }
 
 // %% notebooks/13_optimizers.ipynb op-adam
+use minai::kernels::optim::Decay;
+
 /// Adam (Kingma and Ba 2014), as `torch.optim.Adam`. In step t: g ← g + weight_decay · p,
 /// m ← beta1 · m + (1 - beta1) g, v ← beta2 · v + (1 - beta2) g²,
 /// p ← p - lr · m̂ / (√v̂ + eps) with m̂ = m / (1 - beta1ᵗ) and v̂ = v / (1 - beta2ᵗ).
@@ -118,30 +106,17 @@ impl Rule for Adam {
     }
 
     fn update(&self, step: u32, p: &mut [f32], g: &[f32], memory: &mut [Vec<f32>]) {
-        let Adam { lr, beta1, beta2, eps, weight_decay } = *self;
         let [m, v] = memory else { unreachable!("two lists, as `memory` says") };
-        let adam = kernels::optim::Adam { lr, beta1, beta2, eps, weight_decay: 0.0 };
-        if weight_decay == 0.0 {
-            return adam.step(step, p, g, m, v);
-        }
-        let g: Vec<f32> = p.iter().zip(g).map(|(p, g)| g + weight_decay * p).collect();
-        adam.step(step, p, &g, m, v);
+        let (betas, decay) = ([self.beta1, self.beta2], Decay::Gradient(self.weight_decay));
+        kernels::optim::adam(step, p, g, [m, v], [self.lr, self.eps], betas, decay);
     }
 
-    fn lr(&self) -> f32 {
-        self.lr
+    fn lr(&mut self) -> &mut f32 {
+        &mut self.lr
     }
 
-    fn set_lr(&mut self, lr: f32) {
-        self.lr = lr;
-    }
-
-    fn momentum(&self) -> Option<f32> {
-        Some(self.beta1)
-    }
-
-    fn set_momentum(&mut self, momentum: f32) {
-        self.beta1 = momentum;
+    fn momentum(&mut self) -> Option<&mut f32> {
+        Some(&mut self.beta1)
     }
 }
 
@@ -174,24 +149,16 @@ impl Rule for AdamW {
     }
 
     fn update(&self, step: u32, p: &mut [f32], g: &[f32], memory: &mut [Vec<f32>]) {
-        let AdamW { lr, beta1, beta2, eps, weight_decay } = *self;
         let [m, v] = memory else { unreachable!("two lists, as `memory` says") };
-        kernels::optim::Adam { lr, beta1, beta2, eps, weight_decay }.step(step, p, g, m, v);
+        let (betas, decay) = ([self.beta1, self.beta2], Decay::Parameters(self.weight_decay));
+        kernels::optim::adam(step, p, g, [m, v], [self.lr, self.eps], betas, decay);
     }
 
-    fn lr(&self) -> f32 {
-        self.lr
+    fn lr(&mut self) -> &mut f32 {
+        &mut self.lr
     }
 
-    fn set_lr(&mut self, lr: f32) {
-        self.lr = lr;
-    }
-
-    fn momentum(&self) -> Option<f32> {
-        Some(self.beta1)
-    }
-
-    fn set_momentum(&mut self, momentum: f32) {
-        self.beta1 = momentum;
+    fn momentum(&mut self) -> Option<&mut f32> {
+        Some(&mut self.beta1)
     }
 }

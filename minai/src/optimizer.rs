@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 18ce9736ee9faa91
+// nbs:hash a6f7333d45e1bd17
 //! What training does with a gradient: a [`Rule`] for one parameter, and the [`Optimizer`] that applies it to all.
 
 use crate::nn::{Module, Parameter, named_parameters};
@@ -9,7 +9,7 @@ use minai::tensor::{contiguous, elements};
 
 /// How a parameter is updated from its gradient. One rule serves all parameters; what it has to remember from step to
 /// step is kept for it.
-pub trait Rule {
+pub trait Rule: std::fmt::Debug {
     /// What is remembered for each number, zero at first: PyTorch's names, such as `momentum_buffer`.
     fn memory(&self) -> &'static [&'static str] {
         &[]
@@ -18,19 +18,13 @@ pub trait Rule {
     /// Step number `step`, from 1 on: changes `p` by its gradient `g`. `memory` has a list for each name.
     fn update(&self, step: u32, p: &mut [f32], g: &[f32], memory: &mut [Vec<f32>]);
 
-    /// The learning rate.
-    fn lr(&self) -> f32;
+    /// The learning rate, to read or to change.
+    fn lr(&mut self) -> &mut f32;
 
-    /// Changes the learning rate.
-    fn set_lr(&mut self, lr: f32);
-
-    /// The momentum (Adam's beta1), if the rule has one.
-    fn momentum(&self) -> Option<f32> {
+    /// The momentum (Adam's beta1), to read or to change, if the rule has one.
+    fn momentum(&mut self) -> Option<&mut f32> {
         None
     }
-
-    /// Changes the momentum; without effect if the rule has none.
-    fn set_momentum(&mut self, _momentum: f32) {}
 }
 
 /// Plain gradient descent: p ← p - lr · g.
@@ -47,12 +41,8 @@ impl Rule for GradientDescent {
         }
     }
 
-    fn lr(&self) -> f32 {
-        self.lr
-    }
-
-    fn set_lr(&mut self, lr: f32) {
-        self.lr = lr;
+    fn lr(&mut self) -> &mut f32 {
+        &mut self.lr
     }
 }
 
@@ -69,12 +59,8 @@ pub struct Optimizer {
 
 impl std::fmt::Debug for Optimizer {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let (lr, momentum, parameters) = (self.rule.lr(), self.rule.momentum(), self.parameters.len());
-        write!(
-            f,
-            "Optimizer {{ lr: {lr}, momentum: {momentum:?}, parameters: {parameters}, steps: {} }}",
-            self.steps
-        )
+        let (rule, parameters, steps) = (&self.rule, self.parameters.len(), self.steps);
+        write!(f, "Optimizer {{ rule: {rule:?}, parameters: {parameters}, steps: {steps} }}")
     }
 }
 
@@ -86,7 +72,9 @@ impl Optimizer {
 
     fn boxed(module: &dyn Module, rule: Box<dyn Rule>) -> Self {
         let parameters = named_parameters(module);
-        let zeros = |(_, p): &(String, Parameter)| vec![vec![0.0; p.data().len()]; rule.memory().len()];
+        let zeros = |(_, p): &(String, Parameter)| {
+            vec![vec![0.0; p.shape().iter().product()]; rule.memory().len()] // counted without reading the values
+        };
         let memory = parameters.iter().map(zeros).collect();
         Optimizer { parameters, rule, memory, steps: 0 }
     }

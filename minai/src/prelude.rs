@@ -12,7 +12,7 @@
 //! let loaders = DataLoaders::new(data.clone(), data, LoaderOptions::default());
 //! let optimizer = Optimizer::new(&model, AdamW { lr: 0.1, ..AdamW::default() });
 //! let mut learner = Learner::new("exclusive or", Classifier { model }, optimizer, rng);
-//! learner.fit(100, &loaders, &mut [])?;
+//! learner.fit(100, &loaders, ())?;
 //! assert_eq!(evaluate(&learner.task.model, &loaders.valid).accuracy, 1.0);
 //! # Ok::<(), FitError>(())
 //! ```
@@ -41,13 +41,16 @@ pub use crate::loader::{DataLoader, Dataset, Labelled, Last, LoaderOptions, Orde
 
 // Training.
 pub use crate::callbacks::{Metrics, RateFinder, Recorder, SingleBatch};
+pub use crate::checkpoint::Checkpoint;
+pub use crate::ema::Ema;
+pub use crate::gradients::{Accumulate, ClipNorm, clip_grad_norm};
 pub use crate::hooks::ActivationStats;
-pub use crate::learner::{Callback, Checkpoint, Classifier, FitError, Flow, Learner, Task};
+pub use crate::learner::{Callback, Classifier, Event, FitError, Flow, Learner, Step, Task};
 pub use crate::optim::{Adam, AdamW, RmsProp, Sgd};
 pub use crate::optimizer::{Optimizer, Rule};
 #[cfg(feature = "progress")]
 pub use crate::progress::Progress;
-pub use crate::schedule::{OneCycle, Schedule};
+pub use crate::schedule::{Cosine, OneCycle, Schedule};
 pub use crate::training::{accuracy, evaluate};
 
 // Looking.

@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 45dedad9c02e587d
+// nbs:hash 4ad8c47d3e594725
 //! Training that says how far it is: a bar in a terminal and in a notebook, single lines elsewhere.
 
 use crate::learner::{Callback, Flow, Learner, Task};
@@ -42,14 +42,14 @@ fn times(start: Instant, done: usize, left: usize) -> (f64, f64) {
 
 // %% notebooks/10_learner.ipynb pr-status-of
 /// After the batch at hand of a training that began at this time with this step.
-fn status<T: Task>(learner: &Learner<T>, (start, first): (Instant, usize)) -> Status {
+fn status<T: Task>(learner: &mut Learner<T>, (start, first): (Instant, usize)) -> Status {
     let (step, steps) = learner.step();
     Status {
         epoch: (learner.epoch + 1, learner.epochs),
         batch: (learner.index + 1, learner.batches),
         step: (step + 1, steps),
         loss: learner.loss_value(),
-        rate: learner.optimizer.rule.lr(),
+        rate: *learner.optimizer.rule.lr(),
         time: times(start, step + 1 - first, steps - step - 1),
         scores: learner.scores.clone(),
     }
@@ -208,10 +208,10 @@ fn begin(progress: &mut Progress) {
     *progress = Progress { chart: progress.chart, ..Progress::default() };
 }
 
-/// The training is done; the notebook keeps how it ended.
-fn end(progress: &mut Progress, interrupted: bool, scores: Vec<(String, f32)>) {
+/// The training is over; the notebook keeps how it ended.
+fn end(progress: &mut Progress, how: &str, scores: Vec<(String, f32)>) {
     progress.status.scores = scores;
-    show(progress, Some(if interrupted { "interrupted" } else { "done" }));
+    show(progress, Some(how));
     if let Some(View::Terminal(bar)) = &progress.view {
         bar.abandon();
     }
@@ -244,7 +244,12 @@ impl<T: Task> Callback<T> for Progress {
     }
 
     fn after_fit(&mut self, learner: &mut Learner<T>) -> Flow {
-        end(self, learner.interrupted, learner.scores.clone());
+        let how = match (learner.diverged, learner.interrupted) {
+            (true, _) => "diverged",
+            (_, true) => "interrupted",
+            _ => "done",
+        };
+        end(self, how, learner.scores.clone());
         Flow::Continue
     }
 }

@@ -1,5 +1,5 @@
 // Owned by notebooks/05_tensor.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 72b1b087d08a6f71
+// nbs:hash 52944554240e3c38
 //! Tensors that know their gradient: [`Tensor`], its operations, and [`from_op`] for new ones.
 
 // %% notebooks/05_tensor.ipynb te-types
@@ -184,6 +184,18 @@ impl fmt::Debug for Tensor {
             Some(node) => write!(f, ", {}", node.op),
             None => write!(f, ", constant"),
         }
+    }
+}
+
+// %% notebooks/05_tensor.ipynb te-into-array
+fn values(tensor: Tensor) -> Array {
+    tensor.data
+}
+
+/// The values of a tensor: the graph is left.
+impl From<Tensor> for Array {
+    fn from(tensor: Tensor) -> Self {
+        values(tensor)
     }
 }
 

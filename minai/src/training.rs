@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash fd2c318da9c02865
+// nbs:hash eb207a5bcd62562e
 //! The training loop in its plainest form, and how good a classifier is.
 
 use crate::generator::Generator;
@@ -12,14 +12,21 @@ use crate::optimizer::Optimizer;
 use minai::array::Array;
 use minai::tensor::Tensor;
 
-/// The share of rows whose highest score stands at the target. `scores`: (n, classes), `targets`: (n).
+/// The share of rows whose highest score stands at the target; NaN if there are none. `scores`: (n, classes),
+/// `targets`: (n).
 ///
 /// # Panics
 /// If the shapes are not these.
 #[track_caller]
 pub fn accuracy(scores: &Tensor, targets: &Array<i64>) -> f32 {
     let (n, shape) = (targets.len(), scores.shape());
-    assert!(shape.len() == 2 && shape[0] == n, "accuracy: scores {shape:?} for {n} targets");
+    assert!(
+        shape.first() == Some(&n) && (shape.len() == 2 || n == 0),
+        "accuracy: scores {shape:?} for {n} targets"
+    );
+    if n == 0 {
+        return f32::NAN;
+    }
     let right = scores.argmax(1).iter().zip(targets.iter()).filter(|(guess, target)| guess == target).count();
     right as f32 / n as f32
 }

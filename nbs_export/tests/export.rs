@@ -216,6 +216,20 @@ fn a_module_uses_only_earlier_lessons_and_no_cell_its_own_notebook() {
     assert!(fixture.ok(&["export"]).contains("Nothing to export"));
 }
 
+/// Charts stand beside what they show: with the feature of a later module, and only then, a module may use it.
+#[test]
+fn a_module_behind_a_feature_uses_a_later_one_behind_the_same() {
+    let fixture = Fixture::lesson();
+    let late = "//| export late\n//| feature extra\n/// Two.\npub fn late() -> usize {\n    2\n}";
+    fixture.write("notebooks/02_second.ipynb", &notebook(&[("late", late)]));
+    let chart = "//| export chart\n//| feature extra\nuse minai::late::late;\n/// Two.\npub fn chart() -> usize {\n    late()\n}";
+    fixture.write("notebooks/01b_more.ipynb", &notebook(&[("chart", chart)]));
+    fixture.ok(&["export"]);
+    let always = chart.replace("//| feature extra\n", "");
+    fixture.write("notebooks/01b_more.ipynb", &notebook(&[("chart", &always)]));
+    fixture.fails(&["export"], &["module `chart` uses `minai::late` of the later lesson 02_second"]);
+}
+
 #[test]
 fn features_gate_modules_and_their_tests() {
     let fixture = Fixture::new();

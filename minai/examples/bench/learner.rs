@@ -101,7 +101,7 @@ fn with_loader<L: Layer>(
         let (model, optimizer) = parts(&mut rng);
         let mut clock = Clock::default();
         let mut learner = Learner::new(name, Classifier { model }, optimizer, rng.split());
-        learner.fit(1, &loaders, &mut [&mut clock]).expect("a training that learns");
+        learner.fit(1, &loaders, &mut clock).expect("a training that learns");
         medians[1].push(clock.median());
     }
     for (name, mut medians) in names.into_iter().zip(medians) {

@@ -5,7 +5,7 @@ use crate::unet::UNet2D;
 use minai::activation::leaky_relu;
 use minai::conv::{ConvOptions, conv2d};
 use minai::generator::Generator;
-use minai::kernels::optim::{Adam, Sgd};
+use minai::kernels::optim::{Decay, adam, sgd as sgd_step};
 use minai::kernels::pool::Partial;
 use minai::linear::linear;
 use minai::loss::{cross_entropy, mse_loss};
@@ -121,7 +121,7 @@ fn sgd(parameters: Vec<&mut Tensor>, lr: f32) {
         let gradient = p.take_grad().expect("a gradient");
         let (data, gradient) =
             (p.data.as_slice_mut().expect("contiguous"), gradient.as_slice().expect("contiguous"));
-        Sgd { lr, momentum: 0.0, weight_decay: 0.0 }.step(data, gradient, &mut []);
+        sgd_step(data, gradient, &mut [], [lr, 0.0, 0.0]);
     }
 }
 
@@ -152,7 +152,6 @@ pub fn training(bench: &mut Bench, rng: &mut Generator) {
         .map(|c| Residual::new(rng, c[0], c[1], if c[0] == 1 { 1 } else { 2 }))
         .collect();
     let (mut head, mut norm) = (uniform(rng, &[10, 256], 256), BatchNorm::new(10));
-    let adam = Adam { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 };
     let (mut means, mut t) = (Vec::new(), 0);
     bench.time("train_resnet_8_256_b256", || {
         let hidden = blocks.iter_mut().fold(x.clone(), |x, block| block.forward(&x));
@@ -167,13 +166,9 @@ pub fn training(bench: &mut Bench, rng: &mut Generator) {
             let gradient = p.take_grad().expect("a gradient");
             m.resize(gradient.len(), 0.0);
             v.resize(gradient.len(), 0.0);
-            adam.step(
-                t,
-                p.data.as_slice_mut().expect("contiguous"),
-                gradient.as_slice().expect("contiguous"),
-                m,
-                v,
-            );
+            let (data, gradient) =
+                (p.data.as_slice_mut().expect("contiguous"), gradient.as_slice().expect("contiguous"));
+            adam(t, data, gradient, [m, v], [1e-3, 1e-8], [0.9, 0.999], Decay::Parameters(0.01));
         }
         loss.item()
     });

@@ -4,78 +4,62 @@ use super::math::{by_vectors, load, store};
 use super::simd::{Level, Simd, Work, dispatch_at, level};
 use super::threads::{Parts, for_each};
 
-/// Stochastic gradient descent, as `torch.optim.SGD`: g ← g + weight_decay · p, v ← momentum · v + g, p ← p - lr · v.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub struct Sgd {
-    pub lr: f32,
-    pub momentum: f32,
-    pub weight_decay: f32,
-}
-
-/// RMSProp, as `torch.optim.RMSprop`: v ← alpha · v + (1 - alpha) g², p ← p - lr · g / (√v + eps).
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub struct RmsProp {
-    pub lr: f32,
-    pub alpha: f32,
-    pub eps: f32,
-}
-
-/// Adam (Kingma and Ba 2014), with weight decay apart from the gradient (Loshchilov and Hutter 2017, `torch.optim.AdamW`):
-/// p ← p (1 - lr · weight_decay), m ← beta1 · m + (1 - beta1) g, v ← beta2 · v + (1 - beta2) g²,
-/// p ← p - lr · m̂ / (√v̂ + eps), where m̂ = m / (1 - beta1ᵗ) and v̂ = v / (1 - beta2ᵗ) in step t = 1, 2, ….
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub struct Adam {
-    pub lr: f32,
-    pub beta1: f32,
-    pub beta2: f32,
-    pub eps: f32,
-    pub weight_decay: f32,
-}
-
-impl Sgd {
-    /// A step with the gradient `g`. The velocity `v` begins as zeros; without momentum it may be empty.
-    ///
-    /// # Panics
-    /// If lengths differ.
-    pub fn step(&self, p: &mut [f32], g: &[f32], v: &mut [f32]) {
-        let Sgd { lr, momentum, weight_decay } = *self;
-        if momentum == 0.0 {
-            update_at(level(), Rule::Plain, [lr, weight_decay, 0.0, 0.0, 0.0], p, g, [&mut [], &mut []]);
-        } else {
-            update_at(level(), Rule::Momentum, [lr, weight_decay, momentum, 0.0, 0.0], p, g, [v, &mut []]);
-        }
+/// A step of stochastic gradient descent, as `torch.optim.SGD`: g ← g + weight_decay · p, v ← momentum · v + g,
+/// p ← p - lr · v. The velocity `v` begins as zeros; without momentum it may be empty.
+///
+/// # Panics
+/// If lengths differ.
+pub fn sgd(p: &mut [f32], g: &[f32], v: &mut [f32], [lr, momentum, weight_decay]: [f32; 3]) {
+    if momentum == 0.0 {
+        update_at(level(), Rule::Plain, [lr, weight_decay, 0.0, 0.0, 0.0], p, g, [&mut [], &mut []]);
+    } else {
+        update_at(level(), Rule::Momentum, [lr, weight_decay, momentum, 0.0, 0.0], p, g, [v, &mut []]);
     }
 }
 
-impl RmsProp {
-    /// A step with the gradient `g`. The mean of squares `v` begins as zeros.
-    ///
-    /// # Panics
-    /// If lengths differ.
-    pub fn step(&self, p: &mut [f32], g: &[f32], v: &mut [f32]) {
-        let RmsProp { lr, alpha, eps } = *self;
-        update_at(level(), Rule::RmsProp, [lr, alpha, 1.0 - alpha, eps, 0.0], p, g, [v, &mut []]);
-    }
+/// A step of RMSProp, as `torch.optim.RMSprop`: v ← alpha · v + (1 - alpha) g², p ← p - lr · g / (√v + eps). The mean of
+/// squares `v` begins as zeros.
+///
+/// # Panics
+/// If lengths differ.
+pub fn rms_prop(p: &mut [f32], g: &[f32], v: &mut [f32], [lr, alpha, eps]: [f32; 3]) {
+    update_at(level(), Rule::RmsProp, [lr, alpha, 1.0 - alpha, eps, 0.0], p, g, [v, &mut []]);
 }
 
-impl Adam {
-    /// Step number `t`, from 1 on, with the gradient `g`. The means `m` and `v` begin as zeros.
-    ///
-    /// # Panics
-    /// If lengths differ, or `t` is 0.
-    pub fn step(&self, t: u32, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-        assert!(t > 0, "Adam::step: the first step is number 1");
-        let Adam { lr, beta1, beta2, eps, weight_decay } = *self;
-        // p - lr m̂ / (√v̂ + eps) = p - rate · m / (√v · root + eps)
-        let correction = |beta: f32| 1.0 - (beta as f64).powi(t as i32);
-        let rate = lr as f64 / correction(beta1);
-        let root = 1.0 / correction(beta2).sqrt();
-        let numbers = [rate as f32, root as f32, beta1, beta2, eps];
-        update_at(level(), Rule::Adam { keep: 1.0 - lr * weight_decay }, numbers, p, g, [m, v]);
-    }
+/// What weight decay acts on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Decay {
+    /// As an L2 penalty: g ← g + weight_decay · p (`torch.optim.Adam`).
+    Gradient(f32),
+    /// Apart from the gradient: p ← p (1 - lr · weight_decay) (Loshchilov and Hutter 2017, `torch.optim.AdamW`).
+    Parameters(f32),
+}
+
+/// A step of Adam (Kingma and Ba 2014) after the weight decay: m ← beta1 · m + (1 - beta1) g,
+/// v ← beta2 · v + (1 - beta2) g², p ← p - lr · m̂ / (√v̂ + eps), where m̂ = m / (1 - beta1ᵗ) and v̂ = v / (1 - beta2ᵗ) in
+/// step t = 1, 2, …. The means `m` and `v` begin as zeros.
+///
+/// # Panics
+/// If lengths differ, or `t` is 0.
+pub fn adam(
+    t: u32,
+    p: &mut [f32],
+    g: &[f32],
+    means: [&mut [f32]; 2],
+    [lr, eps]: [f32; 2],
+    [beta1, beta2]: [f32; 2],
+    decay: Decay,
+) {
+    assert!(t > 0, "adam: the first step is number 1");
+    // p - lr m̂ / (√v̂ + eps) = p - rate · m / (√v · root + eps)
+    let correction = |beta: f32| 1.0 - (beta as f64).powi(t as i32);
+    let rate = lr as f64 / correction(beta1);
+    let root = 1.0 / correction(beta2).sqrt();
+    let (l2, keep) = match decay {
+        Decay::Gradient(weight_decay) => (weight_decay, 1.0),
+        Decay::Parameters(weight_decay) => (0.0, 1.0 - lr * weight_decay),
+    };
+    update_at(level(), Rule::Adam { l2, keep }, [rate as f32, root as f32, beta1, beta2, eps], p, g, means);
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +67,7 @@ enum Rule {
     Plain,
     Momentum,
     RmsProp,
-    Adam { keep: f32 },
+    Adam { l2: f32, keep: f32 },
 }
 
 /// Cuts all lists the same way, and updates the parts.
@@ -150,18 +134,18 @@ impl Work for Update<'_> {
                     let change = S::div(gi, S::add(S::sqrt(square), d));
                     store::<S>(p.add(i), k, S::fnma(a, change, load::<S>(p.add(i), k)));
                 }),
-                Rule::Adam { keep } => {
-                    let (keep, rest1, rest2) =
-                        (S::splat(keep), S::splat(1.0 - self.numbers[2]), S::splat(1.0 - self.numbers[3]));
+                Rule::Adam { l2, keep } => {
+                    let [l2, keep] = [l2, keep].map(|x| S::splat(x));
+                    let [rest1, rest2] = [self.numbers[2], self.numbers[3]].map(|beta| S::splat(1.0 - beta));
                     by_vectors!(S, n, |i, k| {
-                        let gi = load::<S>(g.add(i), k);
+                        let pi = load::<S>(p.add(i), k);
+                        let gi = S::fma(l2, pi, load::<S>(g.add(i), k));
                         let mean = S::fma(rest1, gi, S::mul(c, load::<S>(m.add(i), k)));
                         let square = S::fma(S::mul(rest2, gi), gi, S::mul(d, load::<S>(v.add(i), k)));
                         store::<S>(m.add(i), k, mean);
                         store::<S>(v.add(i), k, square);
                         let change = S::div(mean, S::fma(S::sqrt(square), b, e));
-                        let kept = S::mul(load::<S>(p.add(i), k), keep);
-                        store::<S>(p.add(i), k, S::fnma(a, change, kept));
+                        store::<S>(p.add(i), k, S::fnma(a, change, S::mul(pi, keep)));
                     });
                 }
             }
@@ -175,36 +159,43 @@ mod tests {
     use crate::kernels::checks::{assert_close, numbers, same_bits};
     use crate::kernels::simd::levels;
 
+    const RATES: [f32; 2] = [0.01, 1e-8];
+    const BETAS: [f32; 2] = [0.9, 0.99];
+
     /// Adam as its text says, in double precision.
-    fn adam_naive(adam: Adam, steps: u32, p: &mut [f64], g: &[f32]) {
+    fn adam_naive(decay: Decay, steps: u32, p: &mut [f64], g: &[f32]) {
         let (mut m, mut v) = (vec![0.0; p.len()], vec![0.0; p.len()]);
-        let [lr, b1, b2, eps, decay] =
-            [adam.lr, adam.beta1, adam.beta2, adam.eps, adam.weight_decay].map(|x| x as f64);
+        let ([lr, eps], [b1, b2]) = (RATES.map(f64::from), BETAS.map(f64::from));
         for t in 1..=steps as i32 {
             for i in 0..p.len() {
-                let g = g[i] as f64 * t as f64;
+                let mut g = g[i] as f64 * t as f64;
+                match decay {
+                    Decay::Gradient(decay) => g += f64::from(decay) * p[i],
+                    Decay::Parameters(decay) => p[i] *= 1.0 - lr * f64::from(decay),
+                }
                 m[i] = b1 * m[i] + (1.0 - b1) * g;
                 v[i] = b2 * v[i] + (1.0 - b2) * g * g;
                 let (m_hat, v_hat): (f64, f64) = (m[i] / (1.0 - b1.powi(t)), v[i] / (1.0 - b2.powi(t)));
-                p[i] = p[i] * (1.0 - lr * decay) - lr * m_hat / (v_hat.sqrt() + eps);
+                p[i] -= lr * m_hat / (v_hat.sqrt() + eps);
             }
         }
     }
 
     #[test]
     fn adam_is_the_naive_one() {
-        let adam = Adam { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 };
-        for n in [1, 5, 16, 40, 20_000] {
-            let (start, g) = (numbers(n, 1.0), numbers(n + 1, 1.0).split_off(1));
-            let mut p = start.clone();
-            let [mut m, mut v] = [vec![0.0; n], vec![0.0; n]];
-            for t in 1..=5 {
-                let g: Vec<f32> = g.iter().map(|g| g * t as f32).collect();
-                adam.step(t, &mut p, &g, &mut m, &mut v);
+        for decay in [Decay::Gradient(0.1), Decay::Parameters(0.1), Decay::Gradient(0.0)] {
+            for n in [1, 5, 16, 40, 20_000] {
+                let (start, g) = (numbers(n, 1.0), numbers(n + 1, 1.0).split_off(1));
+                let mut p = start.clone();
+                let [mut m, mut v] = [vec![0.0; n], vec![0.0; n]];
+                for t in 1..=5 {
+                    let g: Vec<f32> = g.iter().map(|g| g * t as f32).collect();
+                    adam(t, &mut p, &g, [&mut m, &mut v], RATES, BETAS, decay);
+                }
+                let mut expected: Vec<f64> = start.iter().map(|&p| p as f64).collect();
+                adam_naive(decay, 5, &mut expected, &g);
+                assert_close("adam", &p, &expected.iter().map(|&p| p as f32).collect::<Vec<_>>(), 1e-6);
             }
-            let mut expected: Vec<f64> = start.iter().map(|&p| p as f64).collect();
-            adam_naive(adam, 5, &mut expected, &g);
-            assert_close("adam", &p, &expected.iter().map(|&p| p as f32).collect::<Vec<_>>(), 1e-6);
         }
     }
 
@@ -246,10 +237,9 @@ mod tests {
         let (start, g) = (numbers(50_000, 1.0), numbers(50_001, 1.0).split_off(1));
         same_bits(|| {
             let [mut p, mut m, mut v] = [start.clone(), vec![0.0; 50_000], vec![0.0; 50_000]];
-            let adam = Adam { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 };
-            adam.step(1, &mut p, &g, &mut m, &mut v);
-            Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0 }.step(&mut p, &g, &mut m);
-            Sgd { lr: 0.1, momentum: 0.0, weight_decay: 0.1 }.step(&mut p, &g, &mut []);
+            adam(1, &mut p, &g, [&mut m, &mut v], RATES, BETAS, Decay::Parameters(0.1));
+            sgd(&mut p, &g, &mut m, [0.1, 0.9, 0.0]);
+            sgd(&mut p, &g, &mut [], [0.1, 0.0, 0.1]);
             [p, m, v].concat()
         });
     }
