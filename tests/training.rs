@@ -6,7 +6,7 @@
 //! as well. Ours may be off from PyTorch's by 1e-6 of their size and five times that error. `--nocapture` shows how much.
 
 use minai::activation::leaky_relu;
-use minai::array::Array;
+use minai::array::{Array, array};
 use minai::callbacks::Metrics;
 use minai::conv::{Conv2d, ConvOptions};
 use minai::data::{data_folder, load_mnist};
@@ -483,4 +483,11 @@ fn train_a_model_for_pytorch() {
     assert!(score.accuracy > 0.95, "{score:?}");
     let metadata = Metadata::from([("format".to_owned(), "pt".to_owned())]);
     save(folder().join("trained.safetensors"), &state_dict(&learner.task.model), &metadata).unwrap();
+}
+
+#[test]
+#[should_panic(expected = "inputs [3, 2], targets [2]")]
+fn labelled_data_has_as_many_targets_as_inputs() {
+    let inputs = array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
+    Labelled::new(inputs, array([0, 1]));
 }

@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 662a47fc271eda05
+// nbs:hash 3268e01478c224e7
 //! Checkpoints: files from which a training goes on as if it had never been interrupted.
 
 // %% notebooks/10_learner.ipynb le-position
@@ -86,7 +86,7 @@ fn metadata(position: &Position) -> Metadata {
 }
 
 /// The way back. `Err` is what is missing.
-fn position(metadata: &Metadata) -> Result<Position, String> {
+fn position_in(metadata: &Metadata) -> Result<Position, String> {
     let number = |key: &str| -> Option<u64> { metadata.get(key)?.parse().ok() };
     let needed = |key: &str| number(key).ok_or_else(|| format!("it does not say `{key}`"));
     let [epoch, epochs, batches] =
@@ -188,7 +188,7 @@ pub(crate) fn read_checkpoint(
     let (state, metadata) = load(path)?;
     let wrong = |what: String| StateError::new(path, format!("is no checkpoint of this training: {what}"));
     let (rng, pass) = (generator(&state, "rng").map_err(wrong)?, generator(&state, "pass").map_err(wrong)?);
-    let position = position(&metadata).map_err(wrong)?;
+    let position = position_in(&metadata).map_err(wrong)?;
     load_state_dict(model, &inside(&state, "model/")).map_err(|error| error.of(path))?;
     load_optimizer_state(optimizer, &inside(&state, "optimizer/")).map_err(|error| error.of(path))?;
     let (task, callbacks) = (inside(&state, "task/"), inside(&state, "callbacks/"));
