@@ -1,10 +1,11 @@
 //! What bad files get: a typed error that names file, place and remedy; never a panic, a hang or half a result.
 
 use flate2::{Compression, write::GzEncoder};
-use minai::data::{
-    DataError, DataFault, MnistSplits, PICKLE_DEPTH, PickleGuard, find_mnist, find_mnist_in, gunzip_from,
-    load_idx_pair, load_mnist, read_idx, read_idx_from, read_mnist_pickle,
-};
+use minai::io::data::{DataError, DataFault};
+use minai::io::gzip::{gunzip, gunzip_from};
+use minai::io::idx::{load_idx_pair, read_idx, read_idx_from};
+use minai::io::mnist::{MnistSplits, find_mnist, find_mnist_in, load_mnist, read_mnist_pickle};
+use minai::io::pickle::{PICKLE_DEPTH, PickleGuard};
 use minai_tests::files::{Digits, Rng, gzip, idx_file, mnist_pickle};
 use serde_pickle::{DeOptions, value_from_reader};
 use std::fs;
@@ -484,7 +485,7 @@ fn skeleton(pickle: &[u8], images: [u16; 3]) -> Vec<u8> {
 fn the_sample_has_the_instructions_of_the_original() {
     let unpacked = |path: &Path| {
         let mut pickle = Vec::new();
-        minai::data::gunzip(path, 1 << 28).unwrap().read_to_end(&mut pickle).unwrap();
+        gunzip(path, 1 << 28).unwrap().read_to_end(&mut pickle).unwrap();
         pickle
     };
     let (sample, full) = real_files();

@@ -2,11 +2,11 @@
 
 use md5::Md5;
 use minai::array::Array;
-use minai::data::{DataError, DataFault};
 use minai::datasets::{
     Digests, FASHION_FILES, FashionSplit, Images, OFFICIAL_SPLIT, OWN_SPLIT, SAMPLE_SPLIT, find_fashion_in,
     identify_split, load_fashion,
 };
+use minai::io::data::{DataError, DataFault};
 use minai_tests::files::{gzip, idx_file};
 use sha2::{Digest, Sha256};
 use std::fs;

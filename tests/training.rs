@@ -8,9 +8,9 @@
 use minai::activation::leaky_relu;
 use minai::array::Array;
 use minai::conv::{Conv2d, ConvOptions};
-use minai::data::{data_folder, load_mnist};
 use minai::datasets::DataLoaders;
 use minai::generator::Generator;
+use minai::io::{data::data_folder, mnist::load_mnist};
 use minai::kernels::pool::Partial;
 use minai::learner::{Callback, Classifier, Flow, Learner, Task};
 use minai::loader::{DataLoader, Labelled, LoaderOptions, rows};

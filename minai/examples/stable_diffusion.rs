@@ -8,8 +8,8 @@
 use clap::Parser;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use minai::clip::ClipConfig;
-use minai::data::data_folder;
 use minai::generator::Generator;
+use minai::io::data::data_folder;
 use minai::levels::Spacing;
 use minai::nn::parameter_count;
 use minai::sampling::Sampler;

@@ -1,5 +1,5 @@
 // Owned by notebooks/07_datasets.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 55cade914ec80cf1
+// nbs:hash 3d7a3e9b154a722e
 //! MNIST and Fashion-MNIST as [`Images`], and which split of it one has; normalisation; loaders.
 
 // %% notebooks/07_datasets.ipynb sp-files
@@ -115,7 +115,7 @@ pub const SAMPLE_SPLIT: FashionSplit = FashionSplit {
 pub const KNOWN_SPLITS: [FashionSplit; 3] = [OFFICIAL_SPLIT, OWN_SPLIT, SAMPLE_SPLIT];
 
 // %% notebooks/07_datasets.ipynb sp-identify
-use minai::data::{DataError, DataFault};
+use minai::io::data::{DataError, DataFault};
 
 fn data_fault(path: &Path, place: &str, fault: DataFault) -> DataError {
     DataError { path: path.to_path_buf(), place: place.into(), fault }
@@ -175,7 +175,7 @@ pub fn find_fashion_in(folders: &[PathBuf], full: bool) -> Result<PathBuf, DataE
 }
 
 // %% notebooks/07_datasets.ipynb im-find
-use minai::data::data_folder;
+use minai::io::data::data_folder;
 use std::env;
 
 /// Whether the environment asks for full data and long training: `MINAI_FULL=1`.
@@ -286,7 +286,7 @@ impl fmt::Display for Fashion {
 }
 
 // %% notebooks/07_datasets.ipynb im-load
-use minai::data::load_idx_pair;
+use minai::io::idx::load_idx_pair;
 
 /// Reads the four files in a folder, if they are one of the known splits.
 ///
@@ -318,7 +318,7 @@ pub fn fashion_mnist() -> Result<Fashion, DataError> {
 }
 
 // %% notebooks/07_datasets.ipynb im-mnist
-use minai::data::{find_mnist, load_mnist};
+use minai::io::mnist::{find_mnist, load_mnist};
 
 /// MNIST as lesson 1's file has it: digits from 0 (paper) to 1 (ink).
 #[derive(Clone, Debug)]

@@ -1,12 +1,12 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 65852fb3f4383531
+// nbs:hash dce5cc72bb0b1768
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 // %% notebooks/10_learner.ipynb le-task
 use minai::array::Array;
-use minai::data::data_folder;
 use minai::datasets::DataLoaders;
 use minai::generator::Generator;
+use minai::io::data::data_folder;
 use minai::loader::{Batches, DataLoader, Dataset, Plan};
 use minai::loss::cross_entropy;
 use minai::nn::{Layer, Mode, Module, Pass};

@@ -36,11 +36,8 @@ pub mod blocks;
 pub mod callbacks;
 pub mod clip;
 pub mod conv;
-pub mod data;
 pub mod datasets;
 pub mod denoiser;
-#[cfg(feature = "download")]
-pub mod download;
 pub mod dropout;
 pub mod embedding;
 pub mod ensemble;

@@ -3,7 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use minai::data::{PICKLE_DEPTH, PickleGuard, gunzip_from, read_mnist_pickle};
+use minai::io::gzip::gunzip_from;
+use minai::io::mnist::read_mnist_pickle;
+use minai::io::pickle::{PICKLE_DEPTH, PickleGuard};
 use serde_pickle::{DeOptions, HashableValue, Value, value_from_reader};
 use std::io::Read;
 use std::path::Path;

@@ -1,9 +1,12 @@
-// Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 973b455c81aaf3a0
 //! Fetching files over HTTP: once, resumably, checked.
 
-// %% notebooks/01_foundations.ipynb app-fetch-fault
-use std::io;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{error, fmt};
+use ureq::{Agent, Body, http::Response};
 
 /// What can go wrong with a download.
 #[derive(Debug)]
@@ -28,7 +31,6 @@ fn is_passing(fault: &FetchFault) -> bool {
     matches!(fault, FetchFault::CutShort(..) | FetchFault::Status(408 | 425 | 429 | 500..=599))
 }
 
-// %% notebooks/01_foundations.ipynb app-describe-fetch-fault
 fn describe_fetch_fault(fault: &FetchFault) -> (String, &'static str) {
     match fault {
         FetchFault::Offline(why) => (format!("not reached ({why})"), "check the network and try again"),
@@ -58,10 +60,6 @@ fn is_disk_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-// %% notebooks/01_foundations.ipynb app-fetch-error
-use std::path::{Path, PathBuf};
-use std::{error, fmt};
-
 /// A file that was not fetched: from where, to where, and why.
 #[derive(Debug)]
 pub struct FetchError {
@@ -89,9 +87,6 @@ impl fmt::Display for FetchError {
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-fetch-options
-use std::time::Duration;
-
 /// A digest that a file must have, in hexadecimal.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -100,7 +95,6 @@ pub enum Checksum {
     Sha256(String),
 }
 
-// %% notebooks/01_foundations.ipynb app-fetch-patience
 /// What [`fetch`] should insist on, and how patient it is.
 #[derive(Clone, Debug)]
 pub struct FetchOptions {
@@ -126,11 +120,6 @@ impl Default for FetchOptions {
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-sha256
-use sha2::{Digest, Sha256};
-use std::fs::{self, File};
-use std::io::{Read, Write};
-
 /// The SHA-256 of a file, in hexadecimal.
 ///
 /// # Errors
@@ -147,7 +136,6 @@ pub fn sha256_hex(path: &Path) -> io::Result<String> {
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-check
 /// What is wrong with the file, or `None` if it is as the options say.
 fn file_mismatch(path: &Path, options: &FetchOptions) -> io::Result<Option<String>> {
     let size = fs::metadata(path)?.len();
@@ -161,9 +149,6 @@ fn file_mismatch(path: &Path, options: &FetchOptions) -> io::Result<Option<Strin
     let same = found.eq_ignore_ascii_case(wanted);
     Ok((!same).then(|| format!("its SHA-256 is {found} where {wanted} belongs")))
 }
-
-// %% notebooks/01_foundations.ipynb app-ask
-use ureq::{Agent, Body, http::Response};
 
 fn ask_for(url: &str, from: u64, options: &FetchOptions) -> Result<Response<Body>, FetchFault> {
     let config = Agent::config_builder()
@@ -193,7 +178,6 @@ fn no_answer(error: ureq::Error, have: u64) -> FetchFault {
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-content-range
 /// Takes `bytes 100-199/200`, `bytes 100-199/*` or `bytes */200` apart into start and total.
 fn content_range(range: &str) -> Option<(Option<u64>, Option<u64>)> {
     let (span, total) = range.trim().strip_prefix("bytes ")?.split_once('/')?;
@@ -204,7 +188,6 @@ fn content_range(range: &str) -> Option<(Option<u64>, Option<u64>)> {
     Some((start, total.parse().ok()))
 }
 
-// %% notebooks/01_foundations.ipynb app-start
 /// Where an answer's body belongs in the file.
 #[derive(Debug, PartialEq)]
 enum FetchStart {
@@ -229,7 +212,6 @@ fn start_of(response: &Response<Body>, asked: u64) -> Result<FetchStart, FetchFa
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-body
 /// Called with the bytes so far and, if known, the bytes there will be.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, Option<u64>);
 
@@ -259,7 +241,6 @@ fn write_body(
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-attempt
 fn attempt_fetch(
     url: &str,
     part: &Path,
@@ -298,7 +279,6 @@ fn open_part(part: &Path, from: u64) -> io::Result<File> {
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-attempts
 /// Attempts until the part file is complete, the trouble is of the lasting kind, or the tries are used up.
 fn fill_part(url: &str, part: &Path, options: &FetchOptions, progress: Progress) -> Result<(), FetchFault> {
     let mut pause = options.pause;
@@ -312,7 +292,6 @@ fn fill_part(url: &str, part: &Path, options: &FetchOptions, progress: Progress)
     attempt_fetch(url, part, options, progress)
 }
 
-// %% notebooks/01_foundations.ipynb app-publish
 fn publish_file(part: &Path, path: &Path) -> io::Result<()> {
     fs::rename(part, path)?;
     #[cfg(unix)]
@@ -333,9 +312,6 @@ fn part_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-// %% notebooks/01_foundations.ipynb app-progress
-use std::time::Instant;
-
 /// A progress that prints a line at the start, every two seconds, and at the end.
 pub fn print_progress() -> impl FnMut(u64, Option<u64>) {
     let mut last: Option<Instant> = None;
@@ -352,7 +328,6 @@ pub fn print_progress() -> impl FnMut(u64, Option<u64>) {
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-fetch-steps
 fn fetch_steps(url: &str, path: &Path, options: &FetchOptions, progress: Progress) -> Result<(), FetchFault> {
     if path.is_file() && file_mismatch(path, options).map_err(FetchFault::Disk)?.is_none() {
         return Ok(());
@@ -372,7 +347,6 @@ fn fetch_steps(url: &str, path: &Path, options: &FetchOptions, progress: Progres
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-fetch
 /// Fetches `url` into the file `path`, once: a file that is there and as the options say is not fetched again.
 /// Progress is printed a line at a time. [`fetch_with`] is the same with a progress of your own.
 /// Let only one process at a time fetch the same file: they would share the unfinished one.
@@ -398,21 +372,4 @@ pub fn fetch_with(
         path: path.to_path_buf(),
         fault,
     })
-}
-
-// %% notebooks/01_foundations.ipynb app-fetch-mnist
-/// Where `mnist.pkl.gz` is to be had.
-pub const MNIST_ADDRESS: &str =
-    "https://github.com/mnielsen/neural-networks-and-deep-learning/raw/master/data/mnist.pkl.gz";
-
-/// Fetches the full MNIST file into a folder, once, and returns its path.
-///
-/// # Errors
-/// See [`FetchFault`]; with [`FetchError::is_offline`] one can go on with the sample.
-pub fn fetch_mnist(folder: &Path) -> Result<PathBuf, FetchError> {
-    let path = folder.join("mnist.pkl.gz");
-    let sha256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416";
-    let checksum = Some(Checksum::Sha256(sha256.into()));
-    fetch(MNIST_ADDRESS, &path, &FetchOptions { size: Some(17_051_982), checksum, ..Default::default() })?;
-    Ok(path)
 }
