@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 35d2aea0ffadf664
+// nbs:hash 13b5e78af80b9793
 //! What notebooks/35_pipeline.ipynb claims.
 
 use minai::stable_diffusion::{Picture, Request, StableDiffusion, Start, Step, guided, rescaled, slerp};

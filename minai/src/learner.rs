@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash dce5cc72bb0b1768
+// nbs:hash ca356bf1e028b40e
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 // %% notebooks/10_learner.ipynb le-task

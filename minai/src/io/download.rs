@@ -61,7 +61,6 @@ fn is_disk_full(error: &io::Error) -> bool {
 }
 
 /// A file that was not fetched: from where, to where, and why.
-#[derive(Debug)]
 pub struct FetchError {
     /// The address.
     pub url: String,
@@ -79,6 +78,13 @@ impl FetchError {
 }
 
 impl error::Error for FetchError {}
+
+// `fn main() -> Result<(), Box<dyn Error>>` prints an error by `Debug`, and so does `unwrap`. What helps there is the text.
+impl fmt::Debug for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {

@@ -1,6 +1,6 @@
 //! Gzip files that may be damaged, cut short or hostile: read as a stream, with a limit.
 
-use super::data::{DataError, DataFault, data_error};
+use super::data::{DataError, DataFault, data_error, other_format};
 use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -68,4 +68,28 @@ pub fn gunzip_from<R: Read>(packed: R, path: &Path, limit: u64) -> Result<Gunzip
 pub fn gunzip(path: &Path, limit: u64) -> Result<Gunzip<File>, DataError> {
     let fail = |error| data_error(path, "opening", DataFault::Io(error));
     gunzip_from(File::open(path).map_err(fail)?, path, limit)
+}
+
+/// The content of a file, unpacked if it is gzipped; what comes out is at most `limit` bytes long then.
+///
+/// `wanted` says what the content should be, for errors.
+///
+/// # Errors
+/// When the file cannot be opened, is empty, or is known to be of another format; later, while reading, as for [`gunzip`].
+pub(crate) fn open_unpacked(
+    path: &Path,
+    limit: u64,
+    wanted: &'static str,
+) -> Result<Box<dyn Read>, DataError> {
+    let fail = |error| data_error(path, "opening", DataFault::Io(error));
+    let mut file = BufReader::with_capacity(1 << 18, File::open(path).map_err(fail)?);
+    let fault = match file.fill_buf().map_err(fail)? {
+        [0x1f, 0x8b, ..] => return Ok(Box::new(gunzip_from(file, path, limit)?)),
+        [] | [0x1f] => Some(DataFault::CutShort),
+        head => other_format(head, wanted),
+    };
+    match fault {
+        Some(fault) => Err(data_error(path, "byte 0", fault)),
+        None => Ok(Box::new(file)),
+    }
 }

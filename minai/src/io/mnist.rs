@@ -1,9 +1,9 @@
 //! MNIST as the course has it: a gzipped pickle of numpy arrays, three pairs of images and labels.
 
-use super::data::{DataError, DataFault, data_error, data_folder};
+use super::data::{DataError, DataFault, data_error, data_folder, places_text};
 #[cfg(feature = "download")]
 use super::download::{Checksum, FetchError, FetchOptions, fetch};
-use super::gzip::gunzip;
+use super::gzip::open_unpacked;
 use super::pickle::PickleGuard;
 use ndarray::{Array1, Array2};
 use serde_pickle::{DeOptions, Value};
@@ -30,7 +30,7 @@ fn split_from(value: Value, path: &Path, name: &str) -> Result<Split, DataError>
     let labels = labels.as_chunks().0.iter().map(|eight| i64::from_le_bytes(*eight)).collect();
     let pixels = floats_from_bytes(pixels);
     check_pixels(&pixels, path, &x_place)?;
-    check_labels(&labels, path, &y_place)?;
+    check_labels(&labels, 10, path, &y_place)?;
     let images = Array2::from_shape_vec((n, 784), pixels).expect("the number of bytes was checked");
     Ok((images, labels))
 }
@@ -40,13 +40,16 @@ pub type MnistSplits = (Split, Split, Split);
 
 const MNIST_LIMIT: u64 = 256 << 20;
 
+/// For the guard, which counts a value again where `serde-pickle` may copy it: in pickles of protocol 5, all arrays.
+const MNIST_COST_LIMIT: u64 = 2 * MNIST_LIMIT;
+
 /// Reads the course's MNIST data from an unpacked pickle, wherever it comes from; `path` is what errors call it.
 ///
 /// # Errors
 /// As for [`load_mnist`].
 pub fn read_mnist_pickle(pickle: impl Read, path: &Path) -> Result<MnistSplits, DataError> {
-    let mut guard = PickleGuard::new(pickle, path, MNIST_LIMIT);
-    let options = DeOptions::new().replace_unresolved_globals();
+    let mut guard = PickleGuard::new(pickle, path, MNIST_COST_LIMIT);
+    let options = DeOptions::new().replace_unresolved_globals().keep_restore_state();
     let value = serde_pickle::value_from_reader(&mut guard, options);
     let value = value.map_err(|error| unpickle_error(error, path))?;
     if guard.dtypes() != ["f4", "i8"] {
@@ -59,27 +62,34 @@ pub fn read_mnist_pickle(pickle: impl Read, path: &Path) -> Result<MnistSplits, 
     Ok((split(train, "train")?, split(valid, "valid")?, split(test, "test")?))
 }
 
-/// Reads the course's MNIST file, `((x_train, y_train), (x_valid, y_valid), (x_test, y_test))` as a gzipped pickle.
+/// Reads the course's MNIST file, `((x_train, y_train), (x_valid, y_valid), (x_test, y_test))` as a pickle,
+/// gzipped or not.
 ///
 /// # Errors
 /// When the file is missing, damaged, hostile, or of another content; never half of it.
 pub fn load_mnist(path: &Path) -> Result<MnistSplits, DataError> {
-    read_mnist_pickle(gunzip(path, MNIST_LIMIT)?, path)
+    read_mnist_pickle(open_unpacked(path, MNIST_LIMIT, "a gzipped or plain pickle")?, path)
 }
 
-/// The MNIST file in the first of these folders that has it: the full one, or the sample.
+/// The MNIST file in the first of these folders that has it, gzipped or not: the full one, or the sample.
 ///
 /// # Errors
 /// As for [`find_mnist`].
 pub fn find_mnist_in(folders: &[PathBuf], full: bool) -> Result<PathBuf, DataError> {
     let (name, remedy) = match full {
-        true => ("mnist.pkl.gz", "run lesson 1, which fetches it, or name its folder in MINAI_DATA"),
-        false => ("mnist_sample.pkl.gz", "it is in the course's repository: name that folder in MINAI_DATA"),
+        true => ("mnist.pkl.gz", FULL_REMEDY),
+        false => ("mnist_sample.pkl.gz", SAMPLE_REMEDY),
     };
-    let found = folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
-    let missing = || data_error(Path::new(name), format!("in {folders:?}"), DataFault::Missing(remedy));
-    found.ok_or_else(missing)
+    let names = [name, name.trim_end_matches(".gz")];
+    let places = folders.iter().flat_map(|folder| names.map(|name| folder.join(name)));
+    let missing = || data_error(Path::new(name), places_text(folders), DataFault::Missing(remedy));
+    places.into_iter().find(|path| path.is_file()).ok_or_else(missing)
 }
+
+const FULL_REMEDY: &str =
+    "call minai::io::mnist::fetch_mnist or run lesson 1, which fetches it, or name its folder in MINAI_DATA";
+const SAMPLE_REMEDY: &str = "name a folder that has it in MINAI_DATA (the course's repository has one, called data), or get all of \
+    MNIST with minai::io::mnist::fetch_mnist and load the path that it returns";
 
 /// The MNIST file to use: the sample, or the full file if the environment says `MINAI_FULL=1`.
 /// The full file is looked for in the folder `MINAI_DATA` and in [`data_folder`].
@@ -122,7 +132,7 @@ fn pickled_size(value: &Value) -> Option<usize> {
     }
 }
 
-/// Whether a dtype's state, (3, byte order, …), says so. One that was pickled before arrives as `None`.
+/// Whether a dtype's state, (3, byte order, …), says so. One that was pickled before arrives without its state.
 fn is_big_endian(dtype: &Value) -> bool {
     match dtype {
         Value::Tuple(state) => match state.get(1) {
@@ -134,6 +144,25 @@ fn is_big_endian(dtype: &Value) -> bool {
     }
 }
 
+/// The shape, the element type and the bytes of a numpy array in C order, of which a pickle holds either the state
+/// (version, shape, type, whether in Fortran order, bytes) or, from protocol 5 on, the arguments of a call of
+/// `_frombuffer` (bytes, type, shape, order).
+fn array_state(value: Value) -> Option<(Vec<Value>, Value, Vec<u8>)> {
+    let Value::Tuple(parts) = value else { return None };
+    let (shape, dtype, bytes) = match <[Value; 5]>::try_from(parts) {
+        Ok([_version, shape, dtype, Value::Bool(false), bytes]) => (shape, dtype, bytes),
+        Ok(_) => return None,
+        Err(parts) => match <[Value; 4]>::try_from(parts).ok()? {
+            [bytes, dtype, shape, Value::String(order)] if order == "C" => (shape, dtype, bytes),
+            _ => return None,
+        },
+    };
+    match (shape, bytes) {
+        (Value::Tuple(shape), Value::Bytes(bytes)) => Some((shape, dtype, bytes)),
+        _ => None,
+    }
+}
+
 /// The shape and the bytes of a pickled numpy array whose elements have `size` bytes.
 fn array_parts(
     value: Value,
@@ -142,10 +171,8 @@ fn array_parts(
     place: &str,
 ) -> Result<(Vec<usize>, Vec<u8>), DataError> {
     let wrong = |what: String| data_error(path, place, DataFault::Structure(what));
-    let [_version, shape, dtype, fortran, bytes] = parts_of(value, path, place)?;
-    let (Value::Tuple(shape), Value::Bool(false), Value::Bytes(bytes)) = (shape, fortran, bytes) else {
-        return Err(wrong("not the state of a numpy array in C order".into()));
-    };
+    let state = array_state(value).ok_or_else(|| wrong("not a numpy array in C order".into()))?;
+    let (shape, dtype, bytes) = state;
     if is_big_endian(&dtype) {
         return Err(wrong("elements with the highest byte first".into()));
     }
@@ -159,7 +186,7 @@ fn array_parts(
 }
 
 /// Little-endian bytes as `f32`, in hardly more memory than the bytes already take.
-pub fn floats_from_bytes(mut bytes: Vec<u8>) -> Vec<f32> {
+fn floats_from_bytes(mut bytes: Vec<u8>) -> Vec<f32> {
     let mut floats = vec![0.0; bytes.len() / 4];
     for block in floats.chunks_mut(1 << 22).rev() {
         let start = bytes.len() - 4 * block.len();
@@ -172,10 +199,15 @@ pub fn floats_from_bytes(mut bytes: Vec<u8>) -> Vec<f32> {
     floats
 }
 
-pub(crate) fn check_labels(labels: &Array1<i64>, path: &Path, place: &str) -> Result<(), DataError> {
-    match labels.iter().enumerate().find(|(_, label)| !(0..10).contains(*label)) {
+pub(crate) fn check_labels(
+    labels: &Array1<i64>,
+    classes: usize,
+    path: &Path,
+    place: &str,
+) -> Result<(), DataError> {
+    match labels.iter().enumerate().find(|(_, label)| !(0..classes as i64).contains(*label)) {
         Some((at, &label)) => {
-            Err(data_error(path, format!("{place}, number {at}"), DataFault::BadLabel(label)))
+            Err(data_error(path, format!("{place}, number {at}"), DataFault::BadLabel { label, classes }))
         }
         None => Ok(()),
     }

@@ -241,7 +241,10 @@ fn memo_get(scan: &mut PickleScan, id: u32) -> Result<(), DataFault> {
     push_item(scan, item, cost)
 }
 
-const PICKLE_NAMES: [&str; 4] = [
+const PICKLE_NAMES: [&str; 7] = [
+    "_codecs.encode",
+    "numpy.core.numeric._frombuffer",
+    "numpy._core.numeric._frombuffer",
     "numpy.core.multiarray._reconstruct",
     "numpy._core.multiarray._reconstruct",
     "numpy.ndarray",
@@ -276,9 +279,11 @@ fn pickle_call(scan: &mut PickleScan) -> Result<(), DataFault> {
     if callee.text.as_deref() == Some("numpy.dtype") {
         scan.dtypes.push(arguments.text.as_deref().unwrap_or("?").to_owned());
     }
-    let weight = PICKLE_VALUE_COST;
-    let result = PickleItem { kind: PickleKind::Name, depth: 1, weight, text: None, memo: None };
-    push_item(scan, result, arguments.weight) // serde-pickle may copy the arguments to look at them
+    // serde-pickle leaves the arguments in place of the result, so the result is as deep and as heavy as they are. It may
+    // copy them to look at them.
+    let (depth, weight) = (arguments.depth, arguments.weight);
+    let result = PickleItem { kind: PickleKind::Name, depth, weight, text: None, memo: None };
+    push_item(scan, result, weight)
 }
 
 fn push_value(scan: &mut PickleScan, kind: PickleKind, length: u64, kept: &[u8]) -> Result<(), DataFault> {
