@@ -234,7 +234,7 @@ fn a_pickle_that_multiplies() {
     assert_helpful(&unpickle(&doubled).unwrap_err(), &["0x32 is no instruction"]);
     let long = unpickle(b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f").unwrap_err();
     assert!(matches!(long.fault, DataFault::PastLimit(_)), "{long}");
-    let marks = [b"]".to_vec(), b"(e".repeat(2_000_000), b".".to_vec()].concat();
+    let marks = [b"]".to_vec(), b"(e".repeat(3_000_000), b".".to_vec()].concat();
     assert!(
         matches!(unpickle(&marks).unwrap_err().fault, DataFault::PastLimit(_)),
         "nothing, added for ever"

@@ -140,6 +140,33 @@ fn right_digests_do_not_make_idx_files() {
 }
 
 #[test]
+fn files_with_a_dot_in_their_names_are_read_and_unpacked_ones_named() {
+    let files = four_files().map(|file| gzip(&file));
+    let (folder, mine) = folder_with(&files);
+    let dotted = |name: &str| name.replace("-idx", ".idx");
+    for name in FASHION_FILES {
+        fs::rename(folder.path().join(name), folder.path().join(dotted(name))).unwrap();
+    }
+    let place = [folder.path().to_path_buf()];
+    assert_eq!(find_fashion_in(&place, true).unwrap(), folder.path().join(""));
+    assert_eq!(load_fashion(folder.path(), &[mine]).unwrap().train.len(), 3);
+    for (name, file) in FASHION_FILES.iter().zip(four_files()) {
+        fs::remove_file(folder.path().join(dotted(name))).unwrap();
+        fs::write(folder.path().join(name.trim_end_matches(".gz")), file).unwrap();
+    }
+    assert_eq!(find_fashion_in(&place, true).unwrap(), folder.path().join(""));
+    assert_says(&load_fashion(folder.path(), &[mine]).unwrap_err(), &["were unpacked", "split of a test"]);
+}
+
+#[test]
+fn who_has_no_clothes_is_told_how_to_get_them() {
+    for full in [true, false] {
+        let error = find_fashion_in(&[], full).unwrap_err();
+        assert_says(&error, &["MINAI_DATA, which is not set", "fashion_download::fetch_fashion"]);
+    }
+}
+
+#[test]
 fn where_fashion_mnist_is_looked_for() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let folders = [first.path().to_path_buf(), second.path().to_path_buf()];
