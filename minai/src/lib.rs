@@ -17,8 +17,8 @@
 //!
 //! [`prelude`] has the names that every training program needs.
 //!
-//! The features `download`, `plot` and `nb`, on by default, each stand for the module of that name; `progress`, on too,
-//! for bars in a terminal.
+//! The features `plot` and `nb`, on by default, each stand for the module of that name; `download`, on too, for
+//! [`io`]'s `download` and what uses it, and `progress` for bars in a terminal.
 #![warn(missing_docs)]
 // One text, `use minai::…`, compiles both in a notebook's cell and inside this crate.
 extern crate self as minai;
