@@ -1,4 +1,7 @@
 //! Fetching files over HTTP: once, resumably, checked.
+//!
+//! [`fetch`] writes into a part file, goes on there when it is called again, and renames it when size and checksum are
+//! right. It tries again where that can help, and leaves an existing file alone until the new one is complete.
 
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -156,6 +159,9 @@ fn file_mismatch(path: &Path, options: &FetchOptions) -> io::Result<Option<Strin
     Ok((!same).then(|| format!("its SHA-256 is {found} where {wanted} belongs")))
 }
 
+/// Asks for all from byte `from` on. The encoding is `identity`, because checksums and ranges are about the file's bytes. There
+/// are limits for connecting and for silence, none for the whole: a large file on a slow line takes as long as it takes.
+/// A status is no error, because 416 (nothing comes after that byte) is an answer that [`start_of`] understands.
 fn ask_for(url: &str, from: u64, options: &FetchOptions) -> Result<Response<Body>, FetchFault> {
     let config = Agent::config_builder()
         .http_status_as_error(false)
@@ -205,6 +211,8 @@ enum FetchStart {
     Afresh,
 }
 
+/// A server that answers 200 sends the whole file. A 206 must begin where it was asked to. A 416 to our question for the rest
+/// means that there is none: the part is complete, or it is no part of this file.
 fn start_of(response: &Response<Body>, asked: u64) -> Result<FetchStart, FetchFault> {
     let range = response.headers().get("content-range");
     let range = range.and_then(|range| content_range(range.to_str().ok()?));
@@ -221,6 +229,8 @@ fn start_of(response: &Response<Body>, asked: u64) -> Result<FetchStart, FetchFa
 /// Called with the bytes so far and, if known, the bytes there will be.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, Option<u64>);
 
+/// Reading and writing fail for different reasons, so `io::copy` won't do. If more comes than there should be, we stop: a
+/// server must not fill the disk.
 fn write_body(
     mut body: impl Read,
     part: &mut File,
@@ -298,6 +308,7 @@ fn fill_part(url: &str, part: &Path, options: &FetchOptions, progress: Progress)
     attempt_fetch(url, part, options, progress)
 }
 
+/// On Unix the folder is synced too, or a power failure could forget the new name.
 fn publish_file(part: &Path, path: &Path) -> io::Result<()> {
     fs::rename(part, path)?;
     #[cfg(unix)]
@@ -334,6 +345,8 @@ pub fn print_progress() -> impl FnMut(u64, Option<u64>) {
     }
 }
 
+/// If a resumed file turns out wrong the old part may be to blame, for the file may have changed on the server since: it gets
+/// one fresh start. A file that came in one piece and is wrong stays wrong.
 fn fetch_steps(url: &str, path: &Path, options: &FetchOptions, progress: Progress) -> Result<(), FetchFault> {
     if path.is_file() && file_mismatch(path, options).map_err(FetchFault::Disk)?.is_none() {
         return Ok(());

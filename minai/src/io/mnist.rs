@@ -185,7 +185,8 @@ fn array_parts(
     Ok((shape, bytes))
 }
 
-/// Little-endian bytes as `f32`, in hardly more memory than the bytes already take.
+/// Little-endian bytes as `f32`, in hardly more memory than the bytes already take: from the end on, so that the pages of the
+/// new vector are taken (they are zero until they are written) as those of the old one are given back.
 fn floats_from_bytes(mut bytes: Vec<u8>) -> Vec<f32> {
     let mut floats = vec![0.0; bytes.len() / 4];
     for block in floats.chunks_mut(1 << 22).rev() {

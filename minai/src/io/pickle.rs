@@ -1,4 +1,9 @@
 //! Pickles that may be damaged or hostile: a guard that a pickle passes on its way to `serde-pickle`.
+//!
+//! `serde-pickle` runs no code, but 100,000 nested tuples overflow its stack, a string that is stored once and fetched a
+//! million times fills the memory, and a name that it does not know is left out without a word. So [`PickleGuard`] reads
+//! every byte first. It simulates the pickle machine and keeps of each value only how deep and how heavy it is. The
+//! instructions are described in Python's [`pickletools.py`](https://github.com/python/cpython/blob/main/Lib/pickletools.py).
 
 use super::data::{DataFault, data_error};
 use std::collections::{HashMap, HashSet};
@@ -47,6 +52,8 @@ enum PickleStep {
     Build,
 }
 
+// What is missing here is refused: instructions that make instances of classes, that duplicate the top of the stack, or that
+// look outside of the file. No array needs them. `INST` is here for the sake of its message, and refused in `do_step`.
 #[rustfmt::skip] // a table
 fn pickle_instruction(code: u8) -> Option<(PickleOperand, PickleStep)> {
     use PickleKind::*;
@@ -197,6 +204,8 @@ fn pickle_gather(scan: &mut PickleScan, kind: PickleKind, count: Option<usize>) 
     push_item(scan, PickleItem { kind, depth, weight, text, memo: None }, PICKLE_VALUE_COST)
 }
 
+/// Puts values into a container that is on the stack already. One that was fetched from the memo may not change any more:
+/// it could be filled with something deep after it was used, or be put into itself.
 fn pickle_extend(scan: &mut PickleScan, kind: PickleKind, count: Option<usize>) -> Result<(), DataFault> {
     let parts = take_items(scan, count)?;
     let mut whole = take_one(scan, Some(kind))?;
@@ -273,6 +282,7 @@ fn push_name_from_stack(scan: &mut PickleScan) -> Result<(), DataFault> {
     }
 }
 
+/// A call is not made. What it was given is remembered, and the type of elements, which `serde-pickle` forgets.
 fn pickle_call(scan: &mut PickleScan) -> Result<(), DataFault> {
     let arguments = take_one(scan, Some(PickleKind::Tuple))?;
     let callee = take_one(scan, Some(PickleKind::Name))?;
