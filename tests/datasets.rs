@@ -2,11 +2,11 @@
 
 use md5::Md5;
 use minai::array::Array;
-use minai::data::{DataError, DataFault};
 use minai::datasets::{
     Digests, FASHION_FILES, FashionSplit, Images, OFFICIAL_SPLIT, OWN_SPLIT, SAMPLE_SPLIT, find_fashion_in,
     identify_split, load_fashion,
 };
+use minai::io::data::{DataError, DataFault};
 use minai_tests::files::{gzip, idx_file};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -136,6 +136,33 @@ fn right_digests_do_not_make_idx_files() {
     for (files, says) in cases {
         let (folder, mine) = folder_with(&files);
         assert_says(&load_fashion(folder.path(), &[mine]).unwrap_err(), &[says]);
+    }
+}
+
+#[test]
+fn files_with_a_dot_in_their_names_are_read_and_unpacked_ones_named() {
+    let files = four_files().map(|file| gzip(&file));
+    let (folder, mine) = folder_with(&files);
+    let dotted = |name: &str| name.replace("-idx", ".idx");
+    for name in FASHION_FILES {
+        fs::rename(folder.path().join(name), folder.path().join(dotted(name))).unwrap();
+    }
+    let place = [folder.path().to_path_buf()];
+    assert_eq!(find_fashion_in(&place, true).unwrap(), folder.path().join(""));
+    assert_eq!(load_fashion(folder.path(), &[mine]).unwrap().train.len(), 3);
+    for (name, file) in FASHION_FILES.iter().zip(four_files()) {
+        fs::remove_file(folder.path().join(dotted(name))).unwrap();
+        fs::write(folder.path().join(name.trim_end_matches(".gz")), file).unwrap();
+    }
+    assert_eq!(find_fashion_in(&place, true).unwrap(), folder.path().join(""));
+    assert_says(&load_fashion(folder.path(), &[mine]).unwrap_err(), &["were unpacked", "split of a test"]);
+}
+
+#[test]
+fn who_has_no_clothes_is_told_how_to_get_them() {
+    for full in [true, false] {
+        let error = find_fashion_in(&[], full).unwrap_err();
+        assert_says(&error, &["MINAI_DATA, which is not set", "fashion_download::fetch_fashion"]);
     }
 }
 

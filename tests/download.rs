@@ -1,6 +1,6 @@
 //! Downloads against a server that misbehaves as told: nothing is lost, nothing half-written is taken for whole.
 
-use minai::download::{Checksum, FetchError, FetchFault, FetchOptions, fetch_with, sha256_hex};
+use minai::io::download::{Checksum, FetchError, FetchFault, FetchOptions, fetch_with, sha256_hex};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -2,8 +2,8 @@
 
 use md5::{Digest, Md5};
 use minai::datasets::{Digests, FASHION_FILES, FashionSplit, identify_split};
-use minai::download::{FetchError, FetchFault};
 use minai::fashion_download::fetch_fashion;
+use minai::io::download::{FetchError, FetchFault};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,9 +1,8 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 14eb7e508bf2316a
+// nbs:hash a2eba5889f9f6661
 //! What notebooks/01_foundations.ipynb claims.
 
 use minai::array::{Array, array};
-use minai::data::{PickleGuard, find_mnist, gunzip_from, load_mnist, read_idx_from};
 use minai::iter::chunks;
 use minai::matrix::Matrix;
 use minai::rng::{ForkAware, WichmannHill};
@@ -295,82 +294,11 @@ fn tables_are_shown_as_text_in_columns() -> Result<(), Box<dyn std::error::Error
     Ok(())
 }
 
-// %% notebooks/01_foundations.ipynb app-gunzip-demo
-#[test]
-fn gunzip_has_a_limit_and_wants_the_end() -> Result<(), Box<dyn std::error::Error>> {
-    use flate2::{Compression, write::GzEncoder};
-    use std::io::{Read, Write};
-    use std::path::Path;
-
-    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
-    packer.write_all(&vec![0; 10_000_000])?;
-    let bomb = packer.finish()?;
-    println!("{} bytes, packed", bomb.len());
-
-    fn unpack_all(packed: &[u8], limit: u64) -> Result<usize, Box<dyn std::error::Error>> {
-        let mut unpacked = gunzip_from(packed, Path::new("bomb.gz"), limit)?;
-        Ok(unpacked.read_to_end(&mut vec![])?)
-    }
-
-    let too_much = unpack_all(&bomb, 1_000_000).unwrap_err().to_string();
-    let cut_short = unpack_all(&bomb[..bomb.len() - 4], 20_000_000).unwrap_err().to_string();
-    println!("{} bytes\n{too_much}\n{cut_short}", unpack_all(&bomb, 20_000_000)?);
-    assert!(too_much.contains("more than 1000000 bytes"));
-    assert!(cut_short.contains("ends in the middle"));
-    Ok(())
-}
-
-// %% notebooks/01_foundations.ipynb app-guard-demo
-#[test]
-fn the_guard_stops_what_means_harm() -> Result<(), Box<dyn std::error::Error>> {
-    use serde_pickle::{DeOptions, value_from_reader};
-    use std::path::Path;
-
-    fn inspect(pickle: &[u8]) -> String {
-        let guard = PickleGuard::new(pickle, Path::new("stranger.pkl"), 1 << 20);
-        match value_from_reader(guard, DeOptions::new()) {
-            Ok(value) => format!("{value:?}"),
-            Err(error) => error.to_string(),
-        }
-    }
-
-    let system = b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x02ls\x94\x85\x94R\x94.";
-    let deep = [vec![b')'], vec![0x85; 100_000], vec![b'.']].concat();
-    let letters = [&b"(X\xe8\x03\0\0"[..], &[b'a'; 1000], b"q\0"].concat();
-    let again = [letters, b"h\0".repeat(1_000_000), b"t.".to_vec()].concat();
-    println!("{}\n{}\n{}", inspect(system), inspect(&deep), inspect(&again));
-    println!("{}\n{}", inspect(b"hello"), inspect(b"\x80\x02K\x07X\x03\0\0\0sam\x86."));
-    assert!(inspect(system).contains("posix.system (os.system), which is not allowed"));
-    assert!(inspect(&deep).contains("more than 64 levels"));
-    assert!(inspect(&again).contains("more than 1048576 bytes"));
-    Ok(())
-}
-
-// %% notebooks/01_foundations.ipynb app-idx-demo
-#[test]
-fn idx_believes_no_header() -> Result<(), Box<dyn std::error::Error>> {
-    use std::path::Path;
-
-    fn idx_or_error(idx: &[u8]) -> String {
-        match read_idx_from(idx, Path::new("x-idx2-ubyte")) {
-            Ok(array) => format!("{array}"),
-            Err(error) => error.to_string(),
-        }
-    }
-
-    let header = [0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3];
-    let whole = idx_or_error(&[&header[..], &[1, 2, 3, 4, 5, 6]].concat());
-    let cut_short = idx_or_error(&[&header[..], &[1, 2, 3, 4, 5]].concat());
-    let huge = idx_or_error(&[&[0, 0, 8, 2][..], &[255; 8]].concat());
-    println!("{whole}\n{cut_short}\n{huge}\n{}", idx_or_error(b"\x89PNG"));
-    assert!(cut_short.contains("element 5 of 6"));
-    assert!(huge.contains("more than 1073741824 elements"));
-    Ok(())
-}
-
 // %% notebooks/01_foundations.ipynb ck-mnist
 #[test]
 fn mnist_is_what_the_lesson_says() -> Result<(), Box<dyn std::error::Error>> {
+    use minai::io::mnist::{find_mnist, load_mnist};
+
     {
         let path = find_mnist()?;
         let full = path.ends_with("mnist.pkl.gz");

@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash f1b9d14b90f2bcf3
+// nbs:hash 8b0d400be59aa277
 //! What notebooks/06_training.ipynb claims.
 
 use minai::generator::Generator;
@@ -369,9 +369,6 @@ fn labelled_data_comes_from_arrays_of_any_kind() -> Result<(), Box<dyn std::erro
             let (x, y) = data.batch(&[2, 0], &mut Generator::manual_seed(0));
             assert_eq!((x, y), (array([[5.0, 6.0], [1.0, 2.0]]), array([1, 0])));
         }
-        let too_few = || Labelled::new(expected.x.clone(), array([0, 1]));
-        let panic = std::panic::catch_unwind(too_few).unwrap_err();
-        assert!(panic.downcast_ref::<String>().unwrap().contains("inputs [3, 2], targets [2]"));
     }
     println!("passed");
     Ok(())

@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 8073778771595c4a
+// nbs:hash 050b26d2271179ce
 //! What notebooks/35_pipeline.ipynb claims.
 
 use minai::stable_diffusion::{
@@ -65,7 +65,7 @@ fn slerp_keeps_to_the_circle() -> Result<(), Box<dyn std::error::Error>> {
 #[test]
 fn drawing_is_repeatable_and_stops_when_told() -> Result<(), Box<dyn std::error::Error>> {
     {
-        use minai::data::data_folder;
+        use minai::io::data::data_folder;
         use minai::weights::Precision;
         use std::ops::ControlFlow;
         let folder = data_folder().unwrap().join("tiny-sd");
@@ -101,8 +101,8 @@ fn drawing_is_repeatable_and_stops_when_told() -> Result<(), Box<dyn std::error:
 #[test]
 fn image_to_image_keeps_what_it_is_told_to() -> Result<(), Box<dyn std::error::Error>> {
     {
-        use minai::data::data_folder;
         use minai::generator::Generator;
+        use minai::io::data::data_folder;
         use minai::weights::Precision;
         use std::ops::ControlFlow;
         let model = StableDiffusion::open(data_folder().unwrap().join("tiny-sd"), Precision::Single).unwrap();
@@ -134,7 +134,7 @@ fn image_to_image_keeps_what_it_is_told_to() -> Result<(), Box<dyn std::error::E
 #[test]
 fn requests_that_cannot_be_met() -> Result<(), Box<dyn std::error::Error>> {
     {
-        use minai::data::data_folder;
+        use minai::io::data::data_folder;
         use minai::weights::Precision;
         use std::ops::ControlFlow;
         let model = StableDiffusion::open(data_folder().unwrap().join("tiny-sd"), Precision::Single).unwrap();

@@ -1,6 +1,6 @@
 //! A published model from a server: checked, gone on with, and nothing under its name that is not what it should be.
 
-use minai::download::FetchFault;
+use minai::io::download::FetchFault;
 use minai::sd_download::{Published, PublishedFile, SD15, fetch_model};
 use minai::stable_diffusion::StableDiffusion;
 use minai::weights::Precision;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use minai::data::{DataError, find_mnist, load_mnist};
+use minai::io::data::DataError;
+use minai::io::mnist::{find_mnist, load_mnist};
 
 fn main() -> Result<(), DataError> {
     let path = std::env::args_os().nth(1).map_or_else(find_mnist, |path| Ok(PathBuf::from(path)))?;

@@ -1,5 +1,5 @@
 // Owned by notebooks/07_datasets.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 55cade914ec80cf1
+// nbs:hash 009effcf026a9f13
 //! MNIST and Fashion-MNIST as [`Images`], and which split of it one has; normalisation; loaders.
 
 // %% notebooks/07_datasets.ipynb sp-files
@@ -114,40 +114,62 @@ pub const SAMPLE_SPLIT: FashionSplit = FashionSplit {
 /// The splits that [`fashion_mnist`] takes.
 pub const KNOWN_SPLITS: [FashionSplit; 3] = [OFFICIAL_SPLIT, OWN_SPLIT, SAMPLE_SPLIT];
 
-// %% notebooks/07_datasets.ipynb sp-identify
-use minai::data::{DataError, DataFault};
+// %% notebooks/07_datasets.ipynb sp-in-folder
+use minai::io::data::{DataError, DataFault};
+use minai::io::idx::find_idx;
 
 fn data_fault(path: &Path, place: &str, fault: DataFault) -> DataError {
     DataError { path: path.to_path_buf(), place: place.into(), fault }
 }
 
+/// What is wrong with file number `at` of a folder, if it should be of this split.
+fn mismatch_in(folder: &Path, at: usize, split: &FashionSplit) -> Result<Option<String>, DataError> {
+    let name = FASHION_FILES[at];
+    let path = find_idx(folder, name).unwrap_or_else(|| folder.join(name));
+    split.mismatch(at, &path).map_err(|error| data_fault(&path, "reading", DataFault::Io(error)))
+}
+
+// %% notebooks/07_datasets.ipynb sp-no-split
+/// The error for four files of no known split. What was unpacked has other digests than what was published.
+fn no_split(folder: &Path, known: &[FashionSplit]) -> DataError {
+    let names: Vec<&str> = known.iter().map(|split| split.name).collect();
+    let zipped = |path: PathBuf| path.extension().is_some_and(|end| end == "gz");
+    let hint = match find_idx(folder, FASHION_FILES[3]).is_none_or(zipped) {
+        true => "",
+        false => "; they were unpacked, and splits are known by the gzipped files (io::idx reads both)",
+    };
+    let what = format!("the four files are none of these: {}{hint}", names.join(", "));
+    data_fault(folder, "digests", DataFault::Structure(what))
+}
+
+// %% notebooks/07_datasets.ipynb sp-identify
 /// Which of the known splits the four files of a folder are: the smallest file says which, and all must agree.
 ///
 /// # Errors
 /// When a file is missing, is of no known split, or is not of the same split as the others.
 pub fn identify_split(folder: &Path, known: &[FashionSplit]) -> Result<FashionSplit, DataError> {
-    let mismatch = |split: &FashionSplit, at: usize| {
-        let path = folder.join(FASHION_FILES[at]);
-        split.mismatch(at, &path).map_err(|error| data_fault(&path, "reading", DataFault::Io(error)))
-    };
     let mut found = None;
     for split in known {
-        if found.is_none() && mismatch(split, 3)?.is_none() {
+        if found.is_none() && mismatch_in(folder, 3, split)?.is_none() {
             found = Some(*split);
         }
     }
-    let Some(split) = found else {
-        let names: Vec<&str> = known.iter().map(|split| split.name).collect();
-        let what = format!("the four files are none of these: {}", names.join(", "));
-        return Err(data_fault(folder, "digests", DataFault::Structure(what)));
-    };
+    let split = found.ok_or_else(|| no_split(folder, known))?;
     for (at, name) in FASHION_FILES.iter().enumerate() {
-        if let Some(what) = mismatch(&split, at)? {
+        if let Some(what) = mismatch_in(folder, at, &split)? {
             return Err(data_fault(&folder.join(name), "digest", DataFault::Damaged(what)));
         }
     }
     Ok(split)
 }
+
+// %% notebooks/07_datasets.ipynb im-remedies
+use minai::io::data::places_text;
+
+const FULL_REMEDY: &str = "fetch the four files with minai::fashion_download::fetch_fashion into data/fashion-mnist \
+    (lesson 7 does it), or name their folder in MINAI_DATA";
+const SAMPLE_REMEDY: &str = "name a folder that has that folder in MINAI_DATA (the course's repository has one, called data), \
+    or fetch all of it with minai::fashion_download::fetch_fashion and read it with load_fashion";
 
 // %% notebooks/07_datasets.ipynb im-find-in
 /// The first of these folders that has, in a folder of Fashion-MNIST's, all four files:
@@ -157,25 +179,19 @@ pub fn identify_split(folder: &Path, known: &[FashionSplit]) -> Result<FashionSp
 /// As for [`find_fashion`].
 pub fn find_fashion_in(folders: &[PathBuf], full: bool) -> Result<PathBuf, DataError> {
     let (inner, remedy): (&[&str], _) = match full {
-        true => (
-            &["fashion-mnist", "fashion-mnist-own", ""],
-            "fetch the four files into data/fashion-mnist (lesson 7 does it), or name their folder in MINAI_DATA",
-        ),
-        false => {
-            (&["fashion-mnist-sample"], "it is in the course's repository: name that folder in MINAI_DATA")
-        }
+        true => (&["fashion-mnist", "fashion-mnist-own", ""], FULL_REMEDY),
+        false => (&["fashion-mnist-sample"], SAMPLE_REMEDY),
     };
-    let complete = |folder: &PathBuf| FASHION_FILES.iter().all(|name| folder.join(name).is_file());
+    let complete = |folder: &PathBuf| FASHION_FILES.iter().all(|name| find_idx(folder, name).is_some());
     let places = folders.iter().flat_map(|folder| inner.iter().map(move |name| folder.join(name)));
     places.clone().find(complete).ok_or_else(|| {
-        let places: Vec<String> = places.map(|place| place.display().to_string()).collect();
-        let path = Path::new(FASHION_FILES[0]);
-        data_fault(path, &format!("with three others in {}", places.join(" or ")), DataFault::Missing(remedy))
+        let place = format!("with three others {}", places_text(&places.collect::<Vec<_>>()));
+        data_fault(Path::new(FASHION_FILES[0]), &place, DataFault::Missing(remedy))
     })
 }
 
 // %% notebooks/07_datasets.ipynb im-find
-use minai::data::data_folder;
+use minai::io::data::data_folder;
 use std::env;
 
 /// Whether the environment asks for full data and long training: `MINAI_FULL=1`.
@@ -286,7 +302,7 @@ impl fmt::Display for Fashion {
 }
 
 // %% notebooks/07_datasets.ipynb im-load
-use minai::data::load_idx_pair;
+use minai::io::idx::load_idx_pair;
 
 /// Reads the four files in a folder, if they are one of the known splits.
 ///
@@ -296,7 +312,7 @@ pub fn load_fashion(folder: &Path, known: &[FashionSplit]) -> Result<Fashion, Da
     let split = identify_split(folder, known)?;
     let [train, test] = [0, 2].map(|at| {
         let images = folder.join(FASHION_FILES[at]);
-        let (x, y) = load_idx_pair(&images, &folder.join(FASHION_FILES[at + 1]))?;
+        let (x, y) = load_idx_pair(&images, &folder.join(FASHION_FILES[at + 1]), 10)?;
         match x.shape() {
             [_, 28, 28] => Ok(images_from_bytes(&x, y)),
             shape => {
@@ -318,7 +334,7 @@ pub fn fashion_mnist() -> Result<Fashion, DataError> {
 }
 
 // %% notebooks/07_datasets.ipynb im-mnist
-use minai::data::{find_mnist, load_mnist};
+use minai::io::mnist::{find_mnist, load_mnist};
 
 /// MNIST as lesson 1's file has it: digits from 0 (paper) to 1 (ink).
 #[derive(Clone, Debug)]

@@ -1,11 +1,11 @@
 // Owned by notebooks/07_datasets.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 3b842bfd90684dc9
+// nbs:hash eb490c82537c7a45
 //! Fetching the official files of Fashion-MNIST.
 
 use crate::datasets::{FASHION_FILES, FashionSplit};
 
 // %% notebooks/07_datasets.ipynb fd-fetch
-use minai::download::{FetchError, FetchFault, FetchOptions, fetch};
+use minai::io::download::{FetchError, FetchFault, FetchOptions, fetch};
 use std::fs;
 use std::path::Path;
 

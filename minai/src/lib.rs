@@ -17,8 +17,8 @@
 //!
 //! [`prelude`] has the names that every training program needs.
 //!
-//! The features `download`, `plot` and `nb`, on by default, each stand for the module of that name; `pictures` and
-//! `progress`, on too, for picture files (`io::picture`) and for bars in a terminal.
+//! The features `plot` and `nb`, on by default, each stand for the module of that name; on too are `download`, for [`io`]'s
+//! `download` and what uses it, `pictures`, for picture files (`io::picture`), and `progress`, for bars in a terminal.
 #![warn(missing_docs)]
 // One text, `use minai::…`, compiles both in a notebook's cell and inside this crate.
 extern crate self as minai;
@@ -29,9 +29,6 @@ pub mod kernels;
 // nbs:modules begin
 // 01_foundations
 pub mod array;
-pub mod data;
-#[cfg(feature = "download")]
-pub mod download;
 pub mod iter;
 pub mod matrix;
 #[cfg(feature = "nb")]

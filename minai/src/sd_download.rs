@@ -1,11 +1,11 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 058f468a86942728
+// nbs:hash c0a6d3ae954547b1
 //! Fetching the published weights of Stable Diffusion.
 
 use crate::stable_diffusion::open_schedule;
 
 // %% notebooks/35_pipeline.ipynb do-types
-use minai::download::{Checksum, FetchError, FetchFault, FetchOptions, fetch_with};
+use minai::io::download::{Checksum, FetchError, FetchFault, FetchOptions, fetch_with};
 use minai::io::config::Config;
 use std::fs;
 use std::path::Path;

@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use minai::data::{gunzip_from, read_idx_from};
+use minai::io::gzip::gunzip_from;
+use minai::io::idx::read_idx_from;
 use std::path::Path;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -3,7 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use minai::data::{PICKLE_DEPTH, PickleGuard, gunzip_from, read_mnist_pickle};
+use minai::io::gzip::gunzip_from;
+use minai::io::mnist::read_mnist_pickle;
+use minai::io::pickle::{PICKLE_DEPTH, PickleGuard};
 use serde_pickle::{DeOptions, HashableValue, Value, value_from_reader};
 use std::io::Read;
 use std::path::Path;
@@ -25,7 +27,7 @@ fn through_the_guard(bytes: &[u8], path: &Path) {
     let mut passed = Vec::new();
     let whole = PickleGuard::new(bytes, path, LIMIT).read_to_end(&mut passed);
     assert!(bytes.starts_with(&passed), "the guard changed something");
-    let options = DeOptions::new().replace_unresolved_globals();
+    let options = DeOptions::new().replace_unresolved_globals().keep_restore_state();
     let Ok(value) = value_from_reader(PickleGuard::new(bytes, path, LIMIT), options) else { return };
     assert!(whole.is_ok(), "a value from a pickle that the guard stops");
     let (depth, weight) = measure(&value);

@@ -1,9 +1,15 @@
-// Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 973b455c81aaf3a0
 //! Fetching files over HTTP: once, resumably, checked.
+//!
+//! [`fetch`] writes into a part file, goes on there when it is called again, and renames it when size and checksum are
+//! right. It tries again where that can help, and leaves an existing file alone until the new one is complete.
 
-// %% notebooks/01_foundations.ipynb app-fetch-fault
-use std::io;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{error, fmt};
+use ureq::{Agent, Body, http::Response};
 
 /// What can go wrong with a download.
 #[derive(Debug)]
@@ -28,7 +34,6 @@ fn is_passing(fault: &FetchFault) -> bool {
     matches!(fault, FetchFault::CutShort(..) | FetchFault::Status(408 | 425 | 429 | 500..=599))
 }
 
-// %% notebooks/01_foundations.ipynb app-describe-fetch-fault
 fn describe_fetch_fault(fault: &FetchFault) -> (String, &'static str) {
     match fault {
         FetchFault::Offline(why) => (format!("not reached ({why})"), "check the network and try again"),
@@ -58,12 +63,7 @@ fn is_disk_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-// %% notebooks/01_foundations.ipynb app-fetch-error
-use std::path::{Path, PathBuf};
-use std::{error, fmt};
-
 /// A file that was not fetched: from where, to where, and why.
-#[derive(Debug)]
 pub struct FetchError {
     /// The address.
     pub url: String,
@@ -82,15 +82,19 @@ impl FetchError {
 
 impl error::Error for FetchError {}
 
+// `fn main() -> Result<(), Box<dyn Error>>` prints an error by `Debug`, and so does `unwrap`. What helps there is the text.
+impl fmt::Debug for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let (what, remedy) = describe_fetch_fault(&self.fault);
         write!(f, "{} to {}: {what}; {remedy}", self.url, self.path.display())
     }
 }
-
-// %% notebooks/01_foundations.ipynb app-fetch-options
-use std::time::Duration;
 
 /// A digest that a file must have, in hexadecimal.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +104,6 @@ pub enum Checksum {
     Sha256(String),
 }
 
-// %% notebooks/01_foundations.ipynb app-fetch-patience
 /// What [`fetch`] should insist on, and how patient it is.
 #[derive(Clone, Debug)]
 pub struct FetchOptions {
@@ -126,11 +129,6 @@ impl Default for FetchOptions {
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-sha256
-use sha2::{Digest, Sha256};
-use std::fs::{self, File};
-use std::io::{Read, Write};
-
 /// The SHA-256 of a file, in hexadecimal.
 ///
 /// # Errors
@@ -147,7 +145,6 @@ pub fn sha256_hex(path: &Path) -> io::Result<String> {
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-check
 /// What is wrong with the file, or `None` if it is as the options say.
 fn file_mismatch(path: &Path, options: &FetchOptions) -> io::Result<Option<String>> {
     let size = fs::metadata(path)?.len();
@@ -162,9 +159,9 @@ fn file_mismatch(path: &Path, options: &FetchOptions) -> io::Result<Option<Strin
     Ok((!same).then(|| format!("its SHA-256 is {found} where {wanted} belongs")))
 }
 
-// %% notebooks/01_foundations.ipynb app-ask
-use ureq::{Agent, Body, http::Response};
-
+/// Asks for all from byte `from` on. The encoding is `identity`, because checksums and ranges are about the file's bytes. There
+/// are limits for connecting and for silence, none for the whole: a large file on a slow line takes as long as it takes.
+/// A status is no error, because 416 (nothing comes after that byte) is an answer that [`start_of`] understands.
 fn ask_for(url: &str, from: u64, options: &FetchOptions) -> Result<Response<Body>, FetchFault> {
     let config = Agent::config_builder()
         .http_status_as_error(false)
@@ -193,7 +190,6 @@ fn no_answer(error: ureq::Error, have: u64) -> FetchFault {
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-content-range
 /// Takes `bytes 100-199/200`, `bytes 100-199/*` or `bytes */200` apart into start and total.
 fn content_range(range: &str) -> Option<(Option<u64>, Option<u64>)> {
     let (span, total) = range.trim().strip_prefix("bytes ")?.split_once('/')?;
@@ -204,7 +200,6 @@ fn content_range(range: &str) -> Option<(Option<u64>, Option<u64>)> {
     Some((start, total.parse().ok()))
 }
 
-// %% notebooks/01_foundations.ipynb app-start
 /// Where an answer's body belongs in the file.
 #[derive(Debug, PartialEq)]
 enum FetchStart {
@@ -216,6 +211,8 @@ enum FetchStart {
     Afresh,
 }
 
+/// A server that answers 200 sends the whole file. A 206 must begin where it was asked to. A 416 to our question for the rest
+/// means that there is none: the part is complete, or it is no part of this file.
 fn start_of(response: &Response<Body>, asked: u64) -> Result<FetchStart, FetchFault> {
     let range = response.headers().get("content-range");
     let range = range.and_then(|range| content_range(range.to_str().ok()?));
@@ -229,10 +226,11 @@ fn start_of(response: &Response<Body>, asked: u64) -> Result<FetchStart, FetchFa
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-body
 /// Called with the bytes so far and, if known, the bytes there will be.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, Option<u64>);
 
+/// Reading and writing fail for different reasons, so `io::copy` won't do. If more comes than there should be, we stop: a
+/// server must not fill the disk.
 fn write_body(
     mut body: impl Read,
     part: &mut File,
@@ -259,7 +257,6 @@ fn write_body(
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-attempt
 fn attempt_fetch(
     url: &str,
     part: &Path,
@@ -298,7 +295,6 @@ fn open_part(part: &Path, from: u64) -> io::Result<File> {
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-attempts
 /// Attempts until the part file is complete, the trouble is of the lasting kind, or the tries are used up.
 fn fill_part(url: &str, part: &Path, options: &FetchOptions, progress: Progress) -> Result<(), FetchFault> {
     let mut pause = options.pause;
@@ -312,7 +308,7 @@ fn fill_part(url: &str, part: &Path, options: &FetchOptions, progress: Progress)
     attempt_fetch(url, part, options, progress)
 }
 
-// %% notebooks/01_foundations.ipynb app-publish
+/// On Unix the folder is synced too, or a power failure could forget the new name.
 fn publish_file(part: &Path, path: &Path) -> io::Result<()> {
     fs::rename(part, path)?;
     #[cfg(unix)]
@@ -333,9 +329,6 @@ fn part_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-// %% notebooks/01_foundations.ipynb app-progress
-use std::time::Instant;
-
 /// A progress that prints a line at the start, every two seconds, and at the end.
 pub fn print_progress() -> impl FnMut(u64, Option<u64>) {
     let mut last: Option<Instant> = None;
@@ -352,7 +345,8 @@ pub fn print_progress() -> impl FnMut(u64, Option<u64>) {
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-fetch-steps
+/// If a resumed file turns out wrong the old part may be to blame, for the file may have changed on the server since: it gets
+/// one fresh start. A file that came in one piece and is wrong stays wrong.
 fn fetch_steps(url: &str, path: &Path, options: &FetchOptions, progress: Progress) -> Result<(), FetchFault> {
     if path.is_file() && file_mismatch(path, options).map_err(FetchFault::Disk)?.is_none() {
         return Ok(());
@@ -372,7 +366,6 @@ fn fetch_steps(url: &str, path: &Path, options: &FetchOptions, progress: Progres
     }
 }
 
-// %% notebooks/01_foundations.ipynb app-fetch
 /// Fetches `url` into the file `path`, once: a file that is there and as the options say is not fetched again.
 /// Progress is printed a line at a time. [`fetch_with`] is the same with a progress of your own.
 /// Let only one process at a time fetch the same file: they would share the unfinished one.
@@ -398,21 +391,4 @@ pub fn fetch_with(
         path: path.to_path_buf(),
         fault,
     })
-}
-
-// %% notebooks/01_foundations.ipynb app-fetch-mnist
-/// Where `mnist.pkl.gz` is to be had.
-pub const MNIST_ADDRESS: &str =
-    "https://github.com/mnielsen/neural-networks-and-deep-learning/raw/master/data/mnist.pkl.gz";
-
-/// Fetches the full MNIST file into a folder, once, and returns its path.
-///
-/// # Errors
-/// See [`FetchFault`]; with [`FetchError::is_offline`] one can go on with the sample.
-pub fn fetch_mnist(folder: &Path) -> Result<PathBuf, FetchError> {
-    let path = folder.join("mnist.pkl.gz");
-    let sha256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416";
-    let checksum = Some(Checksum::Sha256(sha256.into()));
-    fetch(MNIST_ADDRESS, &path, &FetchOptions { size: Some(17_051_982), checksum, ..Default::default() })?;
-    Ok(path)
 }
