@@ -64,6 +64,7 @@ pub mod nb;
 pub mod nn;
 pub mod noise;
 pub mod norm;
+pub mod ops;
 pub mod optim;
 pub mod optimizer;
 #[cfg(feature = "plot")]
