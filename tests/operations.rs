@@ -121,7 +121,9 @@ fn results_and_gradients_are_pytorchs() {
             _ => panic!("{name}: floats expected"),
         };
         let inputs: Vec<Tensor> = (0..)
-            .map_while(|i| golden.contains_key(&name("in", i)).then(|| Tensor::parameter(floats(&name("in", i)))))
+            .map_while(|i| {
+                golden.contains_key(&name("in", i)).then(|| Tensor::parameter(floats(&name("in", i))))
+            })
             .collect();
         let Given(results, positions) = f(&inputs);
         for (i, result) in results.iter().enumerate() {
@@ -162,9 +164,30 @@ fn gradients_agree_with_finite_differences() {
         ("repeat", |x| x[0].repeat((3, 1, 2)).powi(2) * &x[1], &[&[2, 2], &[3, 2, 4]]),
         ("flip", |x| x[0].flip(&[1]) * &x[0], &[&[2, 3]]),
         ("roll", |x| x[0].roll(2, -1) * &x[0], &[&[2, 3]]),
-        ("chunk", |x| { let c = x[0].chunk(2, 1); &c[0] * &c[1] }, &[&[3, 4]]),
-        ("split", |x| { let c = x[0].split(2, 0); c[0].sum(0) * &c[2] }, &[&[5, 2]]),
-        ("unbind", |x| { let c = x[0].unbind(1); &c[0] * &c[2] }, &[&[2, 3]]),
+        (
+            "chunk",
+            |x| {
+                let c = x[0].chunk(2, 1);
+                &c[0] * &c[1]
+            },
+            &[&[3, 4]],
+        ),
+        (
+            "split",
+            |x| {
+                let c = x[0].split(2, 0);
+                c[0].sum(0) * &c[2]
+            },
+            &[&[5, 2]],
+        ),
+        (
+            "unbind",
+            |x| {
+                let c = x[0].unbind(1);
+                &c[0] * &c[2]
+            },
+            &[&[2, 3]],
+        ),
         ("pad", |x| x[0].pad((1, 0, 2, 1), 3.0).powi(2), &[&[2, 2, 3]]),
         ("nearest", |x| x[0].interpolate((3, 4), Interpolation::Nearest).powi(2), &[&[1, 2, 3]]),
         ("bilinear", |x| x[0].interpolate((5, 2), Interpolation::Bilinear).powi(2), &[&[2, 3, 4]]),
@@ -206,14 +229,23 @@ fn edges_are_pytorchs() {
     assert_eq!((x.grad(), p.grad()), (Some(array([0.0, 0.0])), Some(array([0.0, 2.0_f32.ln()]))));
     assert_eq!(Tensor::arange(0.0, 0.0, 1.0).shape(), [0]);
     assert_eq!(Tensor::arange(3.0, 0.0, -1.5).to_vec(), [3.0, 1.5]);
-    assert_eq!((Tensor::linspace(5.0, 9.0, 1).to_vec(), Tensor::eye(2).to_vec()), (vec![5.0], vec![1.0, 0.0, 0.0, 1.0]));
+    assert_eq!(
+        (Tensor::linspace(5.0, 9.0, 1).to_vec(), Tensor::eye(2).to_vec()),
+        (vec![5.0], vec![1.0, 0.0, 0.0, 1.0])
+    );
     assert_eq!(Tensor::zeros((0, 3)).split(2, 0).len(), 1);
     assert_eq!(Tensor::zeros((0, 3)).sort(0).0.shape(), [0, 3]);
     assert_eq!(Tensor::zeros((2, 0)).cumsum(1).shape(), [2, 0]);
     let x = tensor([[1.0, 5.0], [3.0, f32::NAN]]);
     assert_eq!(x.lt(&tensor([2.0, 6.0])), array([[true, true], [false, false]]));
-    assert_eq!((x.eq(&x), x.ne(&x)), (array([[true, true], [true, false]]), array([[false, false], [false, true]])));
-    assert_eq!((x.le(3.0), x.gt(3.0)), (array([[true, false], [true, false]]), array([[false, true], [false, false]])));
+    assert_eq!(
+        (x.eq(&x), x.ne(&x)),
+        (array([[true, true], [true, false]]), array([[false, false], [false, true]]))
+    );
+    assert_eq!(
+        (x.le(3.0), x.gt(3.0)),
+        (array([[true, false], [true, false]]), array([[false, true], [false, false]]))
+    );
 }
 
 #[test]
@@ -242,7 +274,11 @@ fn gradients_are_clipped_together() {
 /// The panic's text.
 fn complaint(f: &dyn Fn()) -> String {
     let payload = catch_unwind(AssertUnwindSafe(f)).expect_err("should have panicked");
-    payload.downcast_ref::<String>().cloned().or(payload.downcast_ref::<&str>().map(|&text| text.into())).unwrap()
+    payload
+        .downcast_ref::<String>()
+        .cloned()
+        .or(payload.downcast_ref::<&str>().map(|&text| text.into()))
+        .unwrap()
 }
 
 #[test]
@@ -294,7 +330,13 @@ fn shapes_and_parts_are_written_in_many_ways() {
     let x = arange(0.0, 24.0, 1.0);
     let (n, list) = (2_usize, vec![2_usize, 3, 4]);
     let expected = x.reshape(&[2, 3, 4]).data;
-    for y in [x.reshape((n, -1, 4)), x.reshape((n, (), 4_i64)), x.reshape(&list), x.reshape(list.clone()), x.reshape(&list[..])] {
+    for y in [
+        x.reshape((n, -1, 4)),
+        x.reshape((n, (), 4_i64)),
+        x.reshape(&list),
+        x.reshape(list.clone()),
+        x.reshape(&list[..]),
+    ] {
         assert_eq!(y.data, expected);
     }
     let x = x.reshape((n, 3, 4));
@@ -321,15 +363,24 @@ fn shapes_and_parts_are_written_in_many_ways() {
 fn tensors_are_printed_as_pytorch_does() {
     let shown = |x: &Tensor, text: &str| assert_eq!(x.to_string(), text);
     shown(&tensor([1.0, 2.0, -3.0]), "tensor([ 1.,  2., -3.])");
-    shown(&tensor([[1.5, -2.25], [1000.0, 3.0]]), "tensor([[   1.5000,   -2.2500],\n        [1000.0000,    3.0000]])");
+    shown(
+        &tensor([[1.5, -2.25], [1000.0, 3.0]]),
+        "tensor([[   1.5000,   -2.2500],\n        [1000.0000,    3.0000]])",
+    );
     shown(&tensor([1e-5, 1.0]), "tensor([1.0000e-05, 1.0000e+00])");
     shown(&tensor([1e9, 1.0]), "tensor([1.0000e+09, 1.0000e+00])");
-    shown(&tensor([f32::NAN, 1.0, f32::INFINITY, -f32::INFINITY, 2.5]), "tensor([   nan, 1.0000,    inf,   -inf, 2.5000])");
+    shown(
+        &tensor([f32::NAN, 1.0, f32::INFINITY, -f32::INFINITY, 2.5]),
+        "tensor([   nan, 1.0000,    inf,   -inf, 2.5000])",
+    );
     shown(&tensor([5e-5, 0.0]), "tensor([5.0000e-05, 0.0000e+00])");
     shown(&tensor(3.5), "tensor(3.5000)");
     shown(&Tensor::zeros(0), "tensor([])");
     shown(&Tensor::zeros((0, 3)), "tensor([], size=(0, 3))");
-    shown(&(arange(0.0, 14.0, 1.0) / 3.0).slice(..11), "tensor([0.0000, 0.3333, 0.6667, 1.0000, 1.3333, 1.6667, 2.0000, 2.3333, 2.6667,\n        3.0000, 3.3333])");
+    shown(
+        &(arange(0.0, 14.0, 1.0) / 3.0).slice(..11),
+        "tensor([0.0000, 0.3333, 0.6667, 1.0000, 1.3333, 1.6667, 2.0000, 2.3333, 2.6667,\n        3.0000, 3.3333])",
+    );
     shown(
         &arange(0.0, 12.0, 1.0).reshape((2, 2, 3)),
         "tensor([[[ 0.,  1.,  2.],\n         [ 3.,  4.,  5.]],\n\n        [[ 6.,  7.,  8.],\n         [ 9., 10., 11.]]])",

@@ -1,5 +1,5 @@
 // Owned by notebooks/05_tensor.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash aa90deba5e632489
+// nbs:hash 4105a66dd1c6413f
 //! Tensors that know their gradient: [`Tensor`], its operations, and [`from_op`] for new ones.
 
 // %% notebooks/05_tensor.ipynb te-types
@@ -144,7 +144,7 @@ impl Tensor {
     /// If a size is negative.
     #[track_caller]
     pub fn zeros(shape: impl Into<Shape>) -> Self {
-        Tensor::full(shape, 0.0)
+        Tensor::full(shape.into().exact("zeros"), 0.0)
     }
 
     /// A constant of ones.
@@ -153,7 +153,7 @@ impl Tensor {
     /// If a size is negative.
     #[track_caller]
     pub fn ones(shape: impl Into<Shape>) -> Self {
-        Tensor::full(shape, 1.0)
+        Tensor::full(shape.into().exact("ones"), 1.0)
     }
 
     /// The size of each axis.

@@ -119,7 +119,8 @@ fn nested(shape: &[usize], short: bool, indent: usize, texts: &mut impl Iterator
         });
     }
     let new_line = format!("{}{}", "\n".repeat(inner.len().max(1)), " ".repeat(indent + 1));
-    let in_a_line = if is_row { (WIDTH - indent.min(WIDTH)) / (parts.first().map_or(0, String::len) + 2) } else { 1 };
+    let in_a_line =
+        if is_row { (WIDTH - indent.min(WIDTH)) / (parts.first().map_or(0, String::len) + 2) } else { 1 };
     let lines: Vec<String> = parts.chunks(in_a_line.max(1)).map(|line| line.join(", ")).collect();
     format!("[{}]", lines.join(&format!(",{new_line}")))
 }
@@ -136,7 +137,8 @@ pub fn write<T: Element>(
 ) -> String {
     let len: usize = shape.iter().product();
     let short = len > MOST;
-    let elements: Vec<T> = if len == 0 { vec![] } else { places(shape, short).iter().map(|place| at(place)).collect() };
+    let elements: Vec<T> =
+        if len == 0 { vec![] } else { places(shape, short).iter().map(|place| at(place)).collect() };
     let floats: Vec<f64> = elements.iter().filter_map(|x| x.float()).collect();
     let style = Style::of(&floats);
     let text = |x: &T| x.float().map_or_else(|| x.plain(), |x| style.write(x, digits));
@@ -157,7 +159,8 @@ pub fn write<T: Element>(
 fn finish(mut text: String, indent: usize, notes: &[String]) -> String {
     for note in notes {
         let last = text.len() - text.rfind('\n').map_or(0, |at| at + 1);
-        let separator = if last + note.len() + 2 > WIDTH { format!(",\n{}", " ".repeat(indent)) } else { ", ".into() };
+        let separator =
+            if last + note.len() + 2 > WIDTH { format!(",\n{}", " ".repeat(indent)) } else { ", ".into() };
         text += &format!("{separator}{note}");
     }
     text + ")"
