@@ -310,7 +310,7 @@ fn mistakes_are_answered_with_operation_and_shapes() {
         (&["arange", "0 to 1"], |_| drop(arange(0.0, 1.0, -1.0))),
         (&["zeros", "[2, -1]"], |_| drop(Tensor::zeros((2, -1)))),
         (&["index", "(0, 3)", "[2, 3]"], |x| drop(Tensor::from(x[(0, 3)]))),
-        (&["add_assign", "[2, 3]", "[2]"], |x| {
+        (&["add", "[2, 3]", "[2]"], |x| {
             let mut sum = x.clone();
             sum += tensor([1.0, 2.0]);
         }),
