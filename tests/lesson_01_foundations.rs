@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a2eba5889f9f6661
+// nbs:hash 96ef68a921414fc2
 //! What notebooks/01_foundations.ipynb claims.
 
 use minai::array::{Array, array};
@@ -86,7 +86,11 @@ fn reshape_finds_the_missing_size() -> Result<(), Box<dyn std::error::Error>> {
             assert!(reshaped.iter().eq(a.iter()));
         }
         assert_eq!(array(Vec::<i32>::new()).reshape(&[0, 7]).shape(), [0, 7]);
-        assert!(Array::new(vec![3], &[1]).reshape(&[]).shape().is_empty());
+        let (rows, columns) = (6_usize, -1_isize);
+        assert_eq!(a.reshape((rows, columns)).shape(), [6, 4]);
+        assert_eq!((a.reshape((2, (), 3)).shape(), a.reshape(-1).shape()), (&[2, 4, 3][..], &[24][..]));
+        assert_eq!(a.reshape(a.reshape([2, 12]).shape()), a.reshape(vec![2, 12]));
+        assert!(Array::new(vec![3], &[1]).reshape(()).shape().is_empty());
     }
     println!("passed");
     Ok(())
@@ -125,6 +129,28 @@ fn reshape_reads_a_transposed_array_in_its_own_order() -> Result<(), Box<dyn std
     }
     println!("passed");
     Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb ar-test-index
+#[test]
+fn elements_by_place() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let mut a = array([[1, 2, 3], [4, 5, 6]]);
+        let (row, column) = (1_usize, -1_i64);
+        assert_eq!((a[[1, 2]], a[(1, 2)], a[(row, column)], a[(-2, -3)]), (6, 6, 6, 1));
+        a[(0, -1)] = 7;
+        assert_eq!((a[[0, 2]], array([8, 9])[(1,)], array(5)[[]]), (7, 9, 5));
+        assert_eq!(a.to_string(), "array([[1, 2, 7],\n       [4, 5, 6]])");
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/01_foundations.ipynb ar-test-outside
+#[test]
+#[should_panic]
+fn an_index_outside_is_named_with_the_shape() {
+    let _ = array([[1, 2, 3], [4, 5, 6]])[(0, -4)];
 }
 
 // %% notebooks/01_foundations.ipynb rn-wh-test

@@ -353,7 +353,7 @@ fn empty_tensors_have_sums_means_and_gradients() {
 #[test]
 fn a_single_number_is_a_tensor_of_rank_0() {
     let x = Tensor::parameter(array(3.0));
-    let y = (&x * &x).sum(..).mean(-1).amax(0).reshape(&[1, 1]).reshape(&[]);
+    let y = (&x * &x).sum(..).mean(-1).amax(0).reshape((1, 1)).reshape(());
     assert_eq!((y.shape(), y.item()), (&[][..], 9.0));
     y.backward();
     assert_eq!(x.grad().unwrap(), array(6.0));

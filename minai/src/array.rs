@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 6cc43317e80a54fa
+// nbs:hash 0a1aec7be429fa24
 //! Arrays of any rank: [`Array`] wraps `ndarray`'s reference-counted array.
 
 // %% notebooks/01_foundations.ipynb ar-struct
@@ -88,7 +88,157 @@ impl<T, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Array<T> {
     }
 }
 
+// %% notebooks/01_foundations.ipynb ar-display
+use minai::kernels::text;
+
+fn text_of<T: text::Element>(array: &Array<T>, digits: usize) -> String {
+    text::write("array(", array.shape(), |place| array.0[place], digits, &[])
+}
+
+/// As PyTorch prints a tensor; `{:.2}` asks for two digits after the point. Of more than 1000 elements the middle is
+/// left out, and the shape given.
+impl<T: text::Element> fmt::Display for Array<T> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&text_of(self, f.precision().unwrap_or(4)))
+    }
+}
+
+// %% notebooks/01_foundations.ipynb ar-size
+/// An integer of any of the usual types.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an integer",
+    note = "sizes and indices are of type `usize`, `isize`, `i32` or `i64`"
+)]
+pub trait Integer: Copy {
+    /// The same integer, or the nearest that there is.
+    fn signed(self) -> isize;
+}
+
+macro_rules! integers {
+    ($($integer:ty),*) => {
+        $(impl Integer for $integer {
+            fn signed(self) -> isize {
+                self.try_into().unwrap_or(isize::MAX)
+            }
+        })*
+    };
+}
+
+integers!(usize, isize, i32, i64);
+
 // %% notebooks/01_foundations.ipynb ar-fit
+/// The sizes of an array's axes. One may be -1, which stands for whatever fits.
+///
+/// It is made from an array, a slice, a vector or a tuple of integers; in a tuple, `()` is another way to write -1.
+///
+/// ```
+/// use minai::array::array;
+///
+/// let a = array([1, 2, 3, 4, 5, 6]);
+/// let rows = 2_usize;
+/// assert_eq!(a.reshape([2, -1]), a.reshape((rows, ())));
+/// assert_eq!(a.reshape(-1).shape(), [6]);
+/// ```
+#[derive(Clone, PartialEq)]
+pub struct Shape(Vec<isize>);
+
+/// Shows the list of sizes.
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// %% notebooks/01_foundations.ipynb ar-size-any
+/// A size in a [`Shape`]: an integer, or `()` for whatever fits.
+pub trait Size: Copy {
+    /// The size, -1 for whatever fits.
+    fn size(self) -> isize;
+}
+
+impl<T: Integer> Size for T {
+    fn size(self) -> isize {
+        self.signed()
+    }
+}
+
+impl Size for () {
+    fn size(self) -> isize {
+        -1
+    }
+}
+
+// %% notebooks/01_foundations.ipynb ar-shape
+fn shape_of<T: Size>(sizes: &[T]) -> Shape {
+    Shape(sizes.iter().map(|&size| size.size()).collect())
+}
+
+impl<T: Size, const N: usize> From<[T; N]> for Shape {
+    fn from(sizes: [T; N]) -> Self {
+        shape_of(&sizes)
+    }
+}
+
+impl<T: Size, const N: usize> From<&[T; N]> for Shape {
+    fn from(sizes: &[T; N]) -> Self {
+        shape_of(sizes)
+    }
+}
+
+impl<T: Size> From<&[T]> for Shape {
+    fn from(sizes: &[T]) -> Self {
+        shape_of(sizes)
+    }
+}
+
+// %% notebooks/01_foundations.ipynb ar-shape-more
+/// A shape from a single size, and from vectors.
+macro_rules! shapes {
+    ($($integer:ty),*) => {
+        $(impl From<$integer> for Shape {
+            fn from(size: $integer) -> Self {
+                shape_of(&[size])
+            }
+        })*
+    };
+}
+
+shapes!(usize, isize, i32);
+
+impl<T: Size> From<Vec<T>> for Shape {
+    fn from(sizes: Vec<T>) -> Self {
+        shape_of(&sizes)
+    }
+}
+
+impl<T: Size> From<&Vec<T>> for Shape {
+    fn from(sizes: &Vec<T>) -> Self {
+        shape_of(sizes)
+    }
+}
+
+// %% notebooks/01_foundations.ipynb ar-shape-tuples
+/// A shape from a tuple, whose sizes may be of different types. The empty tuple is the shape of a single number.
+macro_rules! tuples {
+    ($($name:ident)*) => {
+        impl<$($name: Size),*> From<($($name,)*)> for Shape {
+            #[allow(non_snake_case)] // a variable has the name of its type
+            fn from(($($name,)*): ($($name,)*)) -> Self {
+                Shape(vec![$($name.size()),*])
+            }
+        }
+    };
+}
+
+tuples!();
+tuples!(A);
+tuples!(A B);
+tuples!(A B C);
+tuples!(A B C D);
+tuples!(A B C D E);
+tuples!(A B C D E F);
+
+// %% notebooks/01_foundations.ipynb ar-shape-fit
 /// `shape` with its -1, if it has one, replaced such that it holds `len` elements; `None` if that cannot be.
 fn fitting_shape(len: usize, shape: &[isize]) -> Option<Vec<usize>> {
     let mut product = 1_usize;
@@ -101,6 +251,32 @@ fn fitting_shape(len: usize, shape: &[isize]) -> Option<Vec<usize>> {
         _ => return None,
     };
     Some(shape.iter().map(|&size| if size == -1 { missing } else { size as usize }).collect())
+}
+
+// %% notebooks/01_foundations.ipynb ar-shape-exact
+/// Where a size must be known, and is not.
+const OPEN: &str = "has a negative size";
+
+impl Shape {
+    /// The sizes, -1 for whatever fits.
+    pub fn sizes(&self) -> &[isize] {
+        &self.0
+    }
+
+    /// The sizes for `len` elements, with -1 filled in; `None` if there are none such.
+    pub fn fit(&self, len: usize) -> Option<Vec<usize>> {
+        fitting_shape(len, &self.0)
+    }
+
+    /// The sizes of an array that is yet to be made, so that none can be left open.
+    ///
+    /// # Panics
+    /// If a size is negative, with the operation's name.
+    #[track_caller]
+    pub fn exact(&self, op: &str) -> Vec<usize> {
+        let exact: Result<_, _> = self.0.iter().map(|&size| size.try_into()).collect();
+        exact.unwrap_or_else(|_| panic!("{op}: shape {self:?} {OPEN}"))
+    }
 }
 
 // %% notebooks/01_foundations.ipynb ar-reshape
@@ -119,11 +295,102 @@ impl<T: Clone> Array<T> {
     /// # Panics
     /// If the new shape does not hold as many elements, or has more than one -1.
     #[track_caller]
-    pub fn reshape(&self, shape: &[isize]) -> Self {
-        match fitting_shape(self.len(), shape) {
+    pub fn reshape(&self, shape: impl Into<Shape>) -> Self {
+        let shape = shape.into();
+        match shape.fit(self.len()) {
             Some(sizes) => reshaped(&self.0, &sizes),
             None => panic!("reshape: {:?} holds {} elements, {shape:?} cannot", self.shape(), self.len()),
         }
+    }
+}
+
+// %% notebooks/01_foundations.ipynb ar-place
+/// Where an element is: indices along all axes, as `[1, 2]` or as a tuple; in a tuple, -1 is the last.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no place of an element",
+    note = "write `a[(1, 2)]` or `a[[1, 2]]`; parts of arrays come from `slice`"
+)]
+pub trait Place {
+    /// The indices counted from the front, `None` if the place is outside.
+    fn place(self, shape: &[usize]) -> Option<IxDyn>;
+}
+
+impl<const N: usize> Place for [usize; N] {
+    fn place(self, shape: &[usize]) -> Option<IxDyn> {
+        self.as_slice().place(shape)
+    }
+}
+
+impl Place for &[usize] {
+    fn place(self, shape: &[usize]) -> Option<IxDyn> {
+        let inside = self.len() == shape.len() && self.iter().zip(shape).all(|(i, size)| i < size);
+        inside.then(|| IxDyn(self))
+    }
+}
+
+// %% notebooks/01_foundations.ipynb ar-place-one
+/// A single integer is a place in a list.
+macro_rules! single_places {
+    ($($integer:ty),*) => {
+        $(impl Place for $integer {
+            fn place(self, shape: &[usize]) -> Option<IxDyn> {
+                counted_place(&[self.signed()], shape)
+            }
+        })*
+    };
+}
+
+single_places!(usize, isize, i32);
+
+// %% notebooks/01_foundations.ipynb ar-place-tuples
+/// Indices along axes, some perhaps from the end.
+fn counted_place(indices: &[isize], shape: &[usize]) -> Option<IxDyn> {
+    let from_front =
+        |(&i, &size): (&isize, &usize)| if i < 0 { size.checked_add_signed(i) } else { Some(i as usize) };
+    let place: Option<Vec<usize>> = indices.iter().zip(shape).map(from_front).collect();
+    place.filter(|_| indices.len() == shape.len()).and_then(|place| place[..].place(shape))
+}
+
+macro_rules! places {
+    ($($name:ident)*) => {
+        impl<$($name: Integer),*> Place for ($($name,)*) {
+            #[allow(non_snake_case)] // a variable has the name of its type
+            fn place(self, shape: &[usize]) -> Option<IxDyn> {
+                let ($($name,)*) = self;
+                counted_place(&[$($name.signed()),*], shape)
+            }
+        }
+    };
+}
+places!(A);
+places!(A B);
+places!(A B C);
+places!(A B C D);
+places!(A B C D E);
+
+// %% notebooks/01_foundations.ipynb ar-index
+use std::ops::{Index, IndexMut};
+
+/// The place in an array of this shape.
+#[track_caller]
+fn checked_place(place: impl Place + Copy + fmt::Debug, shape: &[usize]) -> IxDyn {
+    place.place(shape).unwrap_or_else(|| panic!("index: {place:?} is outside of shape {shape:?}"))
+}
+
+impl<T, P: Place + Copy + fmt::Debug> Index<P> for Array<T> {
+    type Output = T;
+
+    #[track_caller]
+    fn index(&self, place: P) -> &T {
+        &self.0[checked_place(place, self.shape())]
+    }
+}
+
+impl<T: Clone, P: Place + Copy + fmt::Debug> IndexMut<P> for Array<T> {
+    #[track_caller]
+    fn index_mut(&mut self, place: P) -> &mut T {
+        let place = checked_place(place, self.shape());
+        &mut self.0[place]
     }
 }
 

@@ -1,5 +1,5 @@
 // Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash b9b3368a3bc637d1
+// nbs:hash 27a60dd8c65fe278
 //! Scaled dot product attention.
 
 // %% notebooks/32_clip_text.ipynb at-sdpa
@@ -63,8 +63,7 @@ fn split_heads(x: &Tensor, heads: usize) -> Tensor {
         panic!("multi_head: (n, length, width) expected, shape {:?}", x.shape())
     };
     assert!(heads > 0 && width.is_multiple_of(heads), "multi_head: {heads} heads for shape {:?}", x.shape());
-    let shape = [n, length, heads, width / heads].map(|size| size as isize);
-    x.reshape(&shape).transpose(1, 2)
+    x.reshape((n, length, heads, width / heads)).transpose(1, 2)
 }
 
 /// [`scaled_dot_product_attention`] in `heads` parts of the width, each on its own: from queries (n, queries, width), keys
@@ -77,7 +76,7 @@ pub fn multi_head(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: Mask) 
     let [q, k, v] = [split_heads(q, heads), split_heads(k, heads), split_heads(v, heads)];
     let y = scaled_dot_product_attention(&q, &k, &v, mask);
     let [n, heads, queries, width] = [0, 1, 2, 3].map(|axis| y.shape()[axis]);
-    y.transpose(1, 2).reshape(&[n, queries, heads * width].map(|size| size as isize))
+    y.transpose(1, 2).reshape((n, queries, heads * width))
 }
 
 // %% notebooks/32_clip_text.ipynb at-layer

@@ -1,5 +1,5 @@
 // Owned by notebooks/33_unet_conditional.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9d6a6457d35a2a01
+// nbs:hash 5f76864fcce3b518
 //! Blocks of networks for images: what the U-Net and the autoencoder of Stable Diffusion share.
 
 // %% notebooks/33_unet_conditional.ipynb bl-parts
@@ -139,7 +139,7 @@ pub fn image_to_sequence(x: &Tensor) -> Tensor {
     let &[n, c, h, w] = x.shape() else {
         panic!("image_to_sequence: (n, c, h, w) expected, shape {:?}", x.shape())
     };
-    x.reshape(&[n, c, h * w].map(|size| size as isize)).transpose(1, 2)
+    x.reshape((n, c, h * w)).transpose(1, 2)
 }
 
 /// A sequence of places (n, h · w, c) as an image (n, c, h, w): the way back.
@@ -152,5 +152,5 @@ pub fn sequence_to_image(x: &Tensor, (h, w): (usize, usize)) -> Tensor {
         panic!("sequence_to_image: (n, places, c) expected, shape {:?}", x.shape())
     };
     assert!(places == h * w, "sequence_to_image: shape {:?} for an image of {h} by {w}", x.shape());
-    x.transpose(1, 2).reshape(&[n, c, h, w].map(|size| size as isize))
+    x.transpose(1, 2).reshape((n, c, h, w))
 }

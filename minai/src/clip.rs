@@ -1,5 +1,5 @@
 // Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 33a0db040c41c141
+// nbs:hash 5e49bafd9bc11bd2
 //! CLIP's text encoder: from 77 tokens to 77 vectors that say what each means where it stands.
 
 use crate::attention::multi_head;
@@ -253,7 +253,7 @@ impl ClipText {
         assert!(fits, "ClipText: (n, up to {most}) tokens expected, shape {shape:?}");
         let positions = Array::new((0..shape[1] as i64).collect(), &[shape[1]]);
         let mut x = look_up("embeddings.token_embedding", &self.token_embedding, tokens, pass);
-        x = x + look_up("embeddings.position_embedding", &self.position_embedding, &positions, pass);
+        x += look_up("embeddings.position_embedding", &self.position_embedding, &positions, pass);
         for (i, layer) in self.layers.iter().enumerate() {
             x = pass.call(&format!("encoder.layers.{i}"), layer, &x);
         }

@@ -1,5 +1,5 @@
 // Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 73aff629c2d4adb3
+// nbs:hash 4841ef2410929745
 //! The exact denoiser of a data set: what a network that is trained to remove noise would say if it learned perfectly.
 
 // %% notebooks/16_samplers.ipynb de-exact
@@ -9,7 +9,7 @@ use minai::tensor::{Tensor, elements};
 
 /// Images (n, …) as rows of pixels (n, pixels).
 fn rows(images: &Tensor) -> Tensor {
-    images.reshape(&[images.shape()[0] as isize, -1])
+    images.reshape((images.shape()[0], -1))
 }
 
 /// All images of a data set, and for any noisy image what it must have been, on average.
@@ -42,9 +42,7 @@ impl ExactDenoiser {
 
     /// Rows of pixels as images.
     fn like(&self, rows: &Tensor) -> Tensor {
-        let sizes: Vec<isize> =
-            rows.shape()[..1].iter().chain(&self.shape).map(|&size| size as isize).collect();
-        rows.reshape(&sizes)
+        rows.reshape([&rows.shape()[..1], &self.shape].concat())
     }
 }
 

@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 50edf63a0326e84d
+// nbs:hash dbd766b2ae265cef
 //! Random numbers that PyTorch gives too: the Mersenne Twister, and what is made from its bits.
 
 // %% notebooks/06_training.ipynb ge-twist
@@ -128,6 +128,8 @@ impl Generator {
 }
 
 // %% notebooks/06_training.ipynb ge-normal
+use minai::ops::Random;
+
 /// A number in [0, 1) from 53 bits, as many as a double's mantissa holds.
 fn unit_of_64(bits: u64) -> f64 {
     (bits & ((1 << 53) - 1)) as f64 / (1_u64 << 53) as f64
@@ -166,6 +168,17 @@ impl Generator {
     /// Normal numbers with mean 0 and standard deviation 1: as `torch.randn`, within 1e-6 of the largest.
     pub fn randn(&mut self, shape: &[usize]) -> Array {
         self.normal(shape, 0.0, 1.0)
+    }
+}
+
+/// `Tensor::randn(&mut rng, (2, 3))` takes its elements here.
+impl Random for Generator {
+    fn rand(&mut self, shape: &[usize]) -> Array {
+        Generator::rand(self, shape)
+    }
+
+    fn randn(&mut self, shape: &[usize]) -> Array {
+        Generator::randn(self, shape)
     }
 }
 

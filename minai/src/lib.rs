@@ -47,6 +47,9 @@ pub mod backprop;
 // 05_tensor
 pub mod tensor;
 
+// 05b_tensor_operations
+pub mod ops;
+
 // 06_training
 pub mod generator;
 pub mod linear;

@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash d80e5037457702e4
+// nbs:hash 85916f123d3db5e1
 //! Networks: parameters in handles, modules that name them, layers, and what a forward pass carries along.
 
 use crate::generator::Generator;
@@ -552,7 +552,7 @@ impl Module for Flatten {
 
 impl Layer for Flatten {
     fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
-        x.reshape(&[x.shape()[0] as isize, -1])
+        x.reshape((x.shape()[0], -1))
     }
 }
 

@@ -19,7 +19,8 @@
 
 pub use crate::array::{Array, array};
 pub use crate::generator::Generator;
-pub use crate::tensor::{Tensor, tensor};
+pub use crate::ops::{Interpolation, TensorOps, einsum};
+pub use crate::tensor::{Tensor, cat, stack, tensor, where_};
 
 // Networks.
 pub use crate::activation::{Approximate, Gelu, GeneralRelu, LeakyRelu, Sigmoid, Silu, Tanh};

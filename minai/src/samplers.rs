@@ -1,5 +1,5 @@
 // Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ff2ad6563a2c48d0
+// nbs:hash 4cb4166a27666236
 //! Samplers: from noise to an image, step by step, by asking a network again and again what is noise.
 //!
 //! All of them solve one equation. Where x = x₀ + σ n, and the network's answer is the noise eps in x, the path of x
@@ -98,7 +98,7 @@ pub fn lms<E>(
     for (i, (from, _)) in steps(sigmas).enumerate() {
         d.insert(0, eps(&x, from)?);
         d.truncate(4);
-        x = x + weighted_sum(&lms_weights(sigmas, i, d.len()), &d);
+        x += weighted_sum(&lms_weights(sigmas, i, d.len()), &d);
     }
     Ok(x)
 }

@@ -1,12 +1,12 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash c0a6d3ae954547b1
+// nbs:hash 31bbc25ce31f88de
 //! Fetching the published weights of Stable Diffusion.
 
 use crate::stable_diffusion::open_schedule;
 
 // %% notebooks/35_pipeline.ipynb do-types
-use minai::io::download::{Checksum, FetchError, FetchFault, FetchOptions, fetch_with};
 use minai::io::config::Config;
+use minai::io::download::{Checksum, FetchError, FetchFault, FetchOptions, fetch_with};
 use std::fs;
 use std::path::Path;
 

@@ -1,10 +1,10 @@
 // Owned by notebooks/05_tensor.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 52944554240e3c38
+// nbs:hash 5aa753680a40c26e
 //! Tensors that know their gradient: [`Tensor`], its operations, and [`from_op`] for new ones.
 
 // %% notebooks/05_tensor.ipynb te-types
-use minai::array::{Array, Nested, array};
-use ndarray::{ArcArray, Axis, Dimension, IxDyn, SliceInfoElem};
+use minai::array::{Array, Nested, Place, Shape, array};
+use ndarray::{ArcArray, Axis, Dimension, IxDyn, SliceInfo, SliceInfoElem};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -69,14 +69,40 @@ impl Drop for Node {
 /// # Panics
 /// If lists at the same depth differ in length.
 #[track_caller]
-pub fn tensor(numbers: impl Nested<Number = f32>) -> Tensor {
-    array(numbers).into()
+pub fn tensor<N: Nested>(numbers: N) -> Tensor
+where
+    N::Number: Float,
+{
+    Float::constant(array(numbers))
+}
+
+/// What [`tensor()`] takes: `f32`.
+#[diagnostic::on_unimplemented(
+    message = "a tensor holds `f32`, not `{Self}`",
+    note = "write `1.0` or `1.` instead of `1`; lists of whole numbers are made with `array`"
+)]
+pub trait Float: Sized {
+    /// A constant with these elements.
+    fn constant(elements: Array<Self>) -> Tensor;
+}
+
+impl Float for f32 {
+    fn constant(elements: Array) -> Tensor {
+        elements.into()
+    }
 }
 
 /// A constant: no gradient goes there.
 impl From<Array> for Tensor {
     fn from(data: Array) -> Self {
         Tensor { data, node: None }
+    }
+}
+
+/// A constant of rank 0.
+impl From<f32> for Tensor {
+    fn from(number: f32) -> Self {
+        array(number).into()
     }
 }
 
@@ -103,18 +129,31 @@ impl Tensor {
     }
 
     /// A constant of the given shape with all elements equal.
-    pub fn full(shape: &[usize], value: f32) -> Self {
-        Array::new(vec![value; shape.iter().product()], shape).into()
+    ///
+    /// # Panics
+    /// If a size is negative.
+    #[track_caller]
+    pub fn full(shape: impl Into<Shape>, value: f32) -> Self {
+        let shape = shape.into().exact("full");
+        Array::new(vec![value; shape.iter().product()], &shape).into()
     }
 
     /// A constant of zeros.
-    pub fn zeros(shape: &[usize]) -> Self {
-        Tensor::full(shape, 0.0)
+    ///
+    /// # Panics
+    /// If a size is negative.
+    #[track_caller]
+    pub fn zeros(shape: impl Into<Shape>) -> Self {
+        Tensor::full(shape.into().exact("zeros"), 0.0)
     }
 
     /// A constant of ones.
-    pub fn ones(shape: &[usize]) -> Self {
-        Tensor::full(shape, 1.0)
+    ///
+    /// # Panics
+    /// If a size is negative.
+    #[track_caller]
+    pub fn ones(shape: impl Into<Shape>) -> Self {
+        Tensor::full(shape.into().exact("ones"), 1.0)
     }
 
     /// The size of each axis.
@@ -196,6 +235,38 @@ fn values(tensor: Tensor) -> Array {
 impl From<Tensor> for Array {
     fn from(tensor: Tensor) -> Self {
         values(tensor)
+    }
+}
+
+// %% notebooks/05_tensor.ipynb te-display
+use minai::kernels::text;
+use std::ops::Index;
+
+/// What a printed tensor says of its node.
+fn origin(tensor: &Tensor) -> Option<String> {
+    let node = tensor.node.as_ref()?;
+    Some(if node.height == 0 { "requires_grad=True".into() } else { format!("grad_fn=<{}>", node.op) })
+}
+
+/// As PyTorch prints it; `{:.2}` asks for two digits after the point. Of more than 1000 elements the middle is left
+/// out, and the shape given.
+impl fmt::Display for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (digits, notes) = (f.precision().unwrap_or(4), Vec::from_iter(origin(self)));
+        f.write_str(&text::write("tensor(", self.shape(), |place| self.data[place], digits, &notes))
+    }
+}
+/// An element's value: `x[(0, -1)]`. An index gives a reference, and only the value exists; to let gradients through,
+/// use [`Tensor::slice`], which makes a new tensor.
+impl<P> Index<P> for Tensor
+where
+    P: Place + Copy + fmt::Debug,
+{
+    type Output = f32;
+
+    #[track_caller]
+    fn index(&self, place: P) -> &f32 {
+        &self.data[place]
     }
 }
 
@@ -577,8 +648,8 @@ fn number_div(number: f32, x: Tensor) -> Tensor {
 }
 
 mod operators {
-    use super::{Tensor, add, div, mul, number_div, sub, with_number};
-    use std::ops::{Add, Div, Mul, Neg, Sub};
+    use super::{Array, Tensor, add, div, mul, number_div, sub, with_number};
+    use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
     macro_rules! operator {
         ($trait:ident, $method:ident, $tensors:expr, $right:expr, $left:expr) => {
@@ -631,6 +702,40 @@ mod operators {
     });
     operator!(Div, div, div, |x: Tensor, n: f32| with_number("div", x, |x| x / n, 1.0 / n), number_div);
 
+    /// Takes a tensor out of its variable, so that the operation can work in its memory.
+    #[track_caller]
+    fn taken(op: &str, x: &mut Tensor) -> Tensor {
+        let is_parameter = x.node.as_ref().is_some_and(|node| node.height == 0);
+        assert!(
+            !is_parameter,
+            "{op}: a parameter is changed through its `data`; for a new tensor write `x + y`"
+        );
+        std::mem::replace(x, Tensor::from(Array::new(vec![], &[0])))
+    }
+
+    macro_rules! assignment {
+        ($trait:ident, $method:ident, $operator:ident, $function:ident) => {
+            /// A new tensor in the old one's variable.
+            ///
+            /// # Panics
+            /// If it is a parameter, or the shapes cannot be broadcast.
+            impl<T> $trait<T> for Tensor
+            where
+                Tensor: $operator<T, Output = Tensor>,
+            {
+                #[track_caller]
+                fn $method(&mut self, other: T) {
+                    *self = $operator::$function(taken(stringify!($method), self), other);
+                }
+            }
+        };
+    }
+
+    assignment!(AddAssign, add_assign, Add, add);
+    assignment!(SubAssign, sub_assign, Sub, sub);
+    assignment!(MulAssign, mul_assign, Mul, mul);
+    assignment!(DivAssign, div_assign, Div, div);
+
     impl Neg for Tensor {
         type Output = Tensor;
 
@@ -661,22 +766,19 @@ fn permuted(array: &Array, axes: &[usize]) -> Array {
     ArcArray::from(array.clone()).permuted_axes(axes).into()
 }
 
-fn sizes(shape: &[usize]) -> Vec<isize> {
-    shape.iter().map(|&size| size as isize).collect()
-}
-
 /// Other shapes for the same numbers.
 impl Tensor {
-    /// The same elements, in row-major order, in another shape; at most one size may be -1, and is what fits.
+    /// The same elements, in row-major order, in another shape, given as a list or tuple of integers; at most one size
+    /// may be -1 (or `()` in a tuple), and is what fits.
     /// Copies only what does not lie in that order.
     ///
     /// # Panics
     /// If the shape does not hold as many elements.
     #[track_caller]
-    pub fn reshape(&self, shape: &[isize]) -> Tensor {
-        let before = sizes(self.shape());
+    pub fn reshape(&self, shape: impl Into<Shape>) -> Tensor {
+        let before = self.data.raw_dim();
         let reshaped = contiguous(&self.data).reshape(shape);
-        from_op("reshape", reshaped, &[self], move |g, _| vec![Some(g.reshape(&before))])
+        from_op("reshape", reshaped, &[self], move |g, _| vec![Some(g.reshape(before.slice()))])
     }
 
     /// The axes in another order: axis `i` of the result is axis `axes[i]`. Nothing is copied.
@@ -750,7 +852,9 @@ impl Tensor {
     /// # Panics
     /// If another size than 1 would have to change.
     #[track_caller]
-    pub fn expand(&self, shape: &[isize]) -> Tensor {
+    pub fn expand(&self, shape: impl Into<Shape>) -> Tensor {
+        let shape = shape.into();
+        let shape = shape.sizes();
         let before = self.data.raw_dim();
         let missing = shape.len().wrapping_sub(before.ndim());
         let size = |axis: usize| before.slice().get(axis.wrapping_sub(missing)).copied();
@@ -831,14 +935,13 @@ impl Tensor {
         let fits = matches!(inner, (Some(x), Some(y)) if x == y);
         assert!(fits, "matmul: shapes {x:?} and {y:?} do not fit");
         match (x.len(), y.len()) {
-            (1, 1) => self.unsqueeze(0).matmul(&other.unsqueeze(1)).reshape(&[]),
+            (1, 1) => self.unsqueeze(0).matmul(&other.unsqueeze(1)).reshape(()),
             (1, _) => self.unsqueeze(0).matmul(other).squeeze(-2),
             (_, 1) => self.matmul(&other.unsqueeze(1)).squeeze(-1),
             // One matrix on the right for all: a single product of one tall matrix.
             (rank, 2) if rank > 2 => {
-                let (tall, mut shape) = (x[..rank - 1].iter().product::<usize>(), sizes(x));
-                shape[rank - 1] = y[1] as isize;
-                self.reshape(&[tall as isize, x[rank - 1] as isize]).matmul(other).reshape(&shape)
+                let tall = self.reshape(((), x[rank - 1]));
+                tall.matmul(other).reshape([&x[..rank - 1], &y[1..]].concat())
             }
             _ => batched_matmul(self, other),
         }
@@ -939,7 +1042,7 @@ impl Reduction {
 impl Reduction {
     /// A reduced tensor without its sizes of 1.
     fn drop_axes(&self, x: Tensor) -> Tensor {
-        x.reshape(&sizes(&self.kept))
+        x.reshape(&self.kept)
     }
 }
 
@@ -1059,7 +1162,7 @@ impl Tensor {
     #[track_caller]
     pub fn amax(&self, axes: impl Into<Axes>) -> Tensor {
         let over = Reduction::new("amax", self.shape(), axes);
-        let kept = sizes(&over.kept);
+        let kept = over.kept.clone();
         extreme_over("amax", self, over, reduce::max).reshape(&kept)
     }
 
@@ -1073,7 +1176,7 @@ impl Tensor {
     #[track_caller]
     pub fn amin(&self, axes: impl Into<Axes>) -> Tensor {
         let over = Reduction::new("amin", self.shape(), axes);
-        let kept = sizes(&over.kept);
+        let kept = over.kept.clone();
         extreme_over("amin", self, over, reduce::min).reshape(&kept)
     }
 
@@ -1250,26 +1353,106 @@ fn choice(op: &'static str, x: &Tensor, y: &Tensor, chosen: Array, beats: fn(f32
     })
 }
 
+// %% notebooks/05_tensor.ipynb te-part
+/// What [`Tensor::slice`] takes: an integer or a range, a tuple of these, or what ndarray's `s!` makes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no part of a tensor",
+    note = "write `x.slice((.., 1..3, 0))`: a tuple of ranges and integers, one for each axis"
+)]
+pub trait Part {
+    /// What is taken of each axis.
+    fn axes(self) -> Vec<SliceInfoElem>;
+}
+
+impl<T: AsRef<[SliceInfoElem]>, D: Dimension, E: Dimension> Part for SliceInfo<T, D, E> {
+    fn axes(self) -> Vec<SliceInfoElem> {
+        self.as_ref().to_vec()
+    }
+}
+
+impl Part for Vec<SliceInfoElem> {
+    fn axes(self) -> Vec<SliceInfoElem> {
+        self
+    }
+}
+
+impl Part for &[SliceInfoElem] {
+    fn axes(self) -> Vec<SliceInfoElem> {
+        self.to_vec()
+    }
+}
+
+impl<const N: usize> Part for [SliceInfoElem; N] {
+    fn axes(self) -> Vec<SliceInfoElem> {
+        self.to_vec()
+    }
+}
+
+// %% notebooks/05_tensor.ipynb te-parts
+use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
+
+macro_rules! parts {
+    ($($part:ty),* ; $($name:ident)*) => {
+        $(impl Part for $part {
+            fn axes(self) -> Vec<SliceInfoElem> {
+                vec![self.into()]
+            }
+        })*
+
+        impl<$($name: Into<SliceInfoElem>),*> Part for ($($name,)*) {
+            #[allow(non_snake_case)] // a variable has the name of its type
+            fn axes(self) -> Vec<SliceInfoElem> {
+                let ($($name,)*) = self;
+                vec![$($name.into()),*]
+            }
+        }
+    };
+}
+
+parts!(usize, isize, i32, RangeFull; A);
+parts!(; A B);
+parts!(; A B C);
+parts!(; A B C D);
+parts!(; A B C D E);
+parts!(; A B C D E F);
+
+// %% notebooks/05_tensor.ipynb te-part-ranges
+macro_rules! ranges {
+    ($($range:ident),*) => {
+        $(impl<T> Part for $range<T>
+        where
+            $range<T>: Into<SliceInfoElem>,
+        {
+            fn axes(self) -> Vec<SliceInfoElem> {
+                vec![self.into()]
+            }
+        })*
+    };
+}
+
+ranges!(Range, RangeFrom, RangeInclusive, RangeTo, RangeToInclusive);
+
 // %% notebooks/05_tensor.ipynb te-select
 /// Parts of tensors, and tensors from parts.
 impl Tensor {
-    /// A part, as ndarray's `s!` writes it: a number fixes an axis, `a..b` takes a range, `a..b;step` every step-th, `..`
-    /// all; negative numbers count from the end. Axes not mentioned are taken whole. Nothing is copied.
+    /// A part: a tuple that holds, for each axis, an integer, which takes the axis away, or a range. Negative integers
+    /// count from the end; axes not mentioned are taken whole. Steps are written with ndarray's `s!`. Nothing is copied.
     ///
     /// ```
     /// use minai::tensor::tensor;
     /// use ndarray::s;
     ///
     /// let x = tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
-    /// assert_eq!(x.slice(s![.., 1..]).shape(), [2, 2]);
+    /// assert_eq!(x.slice((.., 1..)).shape(), [2, 2]);
+    /// assert_eq!(x.slice(-1).shape(), [3]);
     /// assert_eq!(x.slice(s![-1, ..;2]).shape(), [2]);
     /// ```
     ///
     /// # Panics
     /// If it leads out of the shape.
     #[track_caller]
-    pub fn slice(&self, part: impl AsRef<[SliceInfoElem]>) -> Tensor {
-        let (shape, mut part) = (self.data.raw_dim(), part.as_ref().to_vec());
+    pub fn slice(&self, part: impl Part) -> Tensor {
+        let (shape, mut part) = (self.data.raw_dim(), part.axes());
         let named = part.iter().filter(|elem| !elem.is_new_axis()).count();
         part.extend((named..shape.ndim()).map(|_| SliceInfoElem::from(..)));
         let axes = part.iter().filter(|elem| !elem.is_new_axis()).zip(shape.slice());

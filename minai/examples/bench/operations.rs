@@ -53,7 +53,7 @@ pub fn operations(bench: &mut Bench, rng: &mut Generator) {
         let q = Tensor::from(rng.randn(&[2, 8, 4096, 40]));
         bench.time("attention_2x8x4096x40", || scaled_dot_product_attention(&q, &q, &q, Mask::None));
     }
-    let (weight, bias) = (Tensor::ones(&[320]), Tensor::zeros(&[320]));
+    let (weight, bias) = (Tensor::ones([320]), Tensor::zeros([320]));
     let x = Tensor::from(rng.randn(&[2, 320, 64, 64]));
     bench.time("groupnorm_silu_2x320x64x64", || group_norm_silu(&x, 32, &weight, &bias, 1e-5));
     bench.time("groupnorm_then_silu_2x320x64x64", || silu(&group_norm(&x, 32, &weight, &bias, 1e-5)));

@@ -68,7 +68,7 @@ struct BatchNorm {
 
 impl BatchNorm {
     fn new(channels: usize) -> Self {
-        let parameter = |value| Tensor::parameter(Tensor::full(&[channels], value).data);
+        let parameter = |value| Tensor::parameter(Tensor::full([channels], value).data);
         BatchNorm { weight: parameter(1.0), bias: parameter(0.0), running: Running::new(channels) }
     }
 
@@ -142,7 +142,7 @@ pub fn training(bench: &mut Bench, rng: &mut Generator) {
     bench.time("train_cnn_1_4_8_16_16_10_b256", || {
         let (last, others) = convs.split_last().expect("five");
         let hidden = others.iter().fold(x.clone(), |x, conv| conv.forward(&x).relu());
-        let loss = cross_entropy(&last.forward(&hidden).reshape(&[256, -1]), &targets);
+        let loss = cross_entropy(&last.forward(&hidden).reshape([256, -1]), &targets);
         loss.backward();
         sgd(convs.iter_mut().flat_map(|conv| [&mut conv.weight, &mut conv.bias]).collect(), 0.1);
         loss.item()
@@ -155,7 +155,7 @@ pub fn training(bench: &mut Bench, rng: &mut Generator) {
     let (mut means, mut t) = (Vec::new(), 0);
     bench.time("train_resnet_8_256_b256", || {
         let hidden = blocks.iter_mut().fold(x.clone(), |x, block| block.forward(&x));
-        let logits = norm.forward(&linear(&hidden.reshape(&[256, -1]), &head, None));
+        let logits = norm.forward(&linear(&hidden.reshape([256, -1]), &head, None));
         let loss = cross_entropy(&logits, &targets);
         loss.backward();
         let mut parameters: Vec<&mut Tensor> = blocks.iter_mut().flat_map(Residual::parameters).collect();

@@ -116,15 +116,15 @@ impl Layer for Attention {
         let [n, c, h, w] = [0, 1, 2, 3].map(|axis| x.shape()[axis] as isize);
         let head = HEAD as isize;
         // (n, c, h, w) to (n, h·w, c)
-        let y = self.group_norm.forward(x, pass).reshape(&[n, c, h * w]).transpose(1, 2);
+        let y = self.group_norm.forward(x, pass).reshape([n, c, h * w]).transpose(1, 2);
         // (n, h·w, c) to (n, heads, h·w, HEAD)
-        let split = |x: Tensor| x.reshape(&[n, h * w, c / head, head]).transpose(1, 2);
+        let split = |x: Tensor| x.reshape([n, h * w, c / head, head]).transpose(1, 2);
         let q = split(self.to_q.forward(&y, pass));
         let k = split(self.to_k.forward(&y, pass));
         let v = split(self.to_v.forward(&y, pass));
         let y = scaled_dot_product_attention(&q, &k, &v, Mask::None);
-        let y = self.to_out.forward(&y.transpose(1, 2).reshape(&[n, h * w, c]), pass);
-        y.transpose(1, 2).reshape(&[n, c, h, w]) + x
+        let y = self.to_out.forward(&y.transpose(1, 2).reshape([n, h * w, c]), pass);
+        y.transpose(1, 2).reshape([n, c, h, w]) + x
     }
 }
 

@@ -22,6 +22,7 @@ pub mod reduce;
 pub mod scratch;
 pub mod simd;
 pub mod softmax;
+pub mod text;
 pub mod threads;
 
 #[cfg(test)]
