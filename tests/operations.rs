@@ -217,6 +217,11 @@ fn gradients_agree_with_finite_differences() {
 
 #[test]
 fn edges_are_pytorchs() {
+    let nothing = |shape: &[usize]| Tensor::zeros(shape);
+    let product = nothing(&[2, 3, 0]).matmul(&nothing(&[0, 4]));
+    assert_eq!(product.data, Tensor::zeros((2, 3, 4)).data);
+    let none = nothing(&[0, 1, 2, 2]).interpolate((4, 4), Interpolation::Nearest);
+    assert_eq!(none.shape(), [0, 1, 4, 4]);
     let x = Tensor::parameter(array([0.0, 0.0]));
     x.norm(..).backward();
     assert_eq!(x.grad(), Some(array([0.0, 0.0])), "no slope where the norm is 0");

@@ -1,5 +1,5 @@
 // Owned by notebooks/05b_tensor_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9baf17516b20ce2c
+// nbs:hash 94e3dfca02dfa65f
 //! Everyday operations on tensors under PyTorch's names, as functions and as methods of [`TensorOps`].
 
 // %% notebooks/05b_tensor_operations.ipynb op-make
@@ -243,12 +243,12 @@ pub enum Interpolation {
 /// Images `x` (…, h, w) in another size (rows, columns).
 ///
 /// # Panics
-/// If `x` has fewer than two axes, or is empty where the result is not.
+/// If `x` has fewer than two axes, or its images are empty where the result's are not.
 #[track_caller]
 pub fn interpolate(x: &Tensor, size: (usize, usize), how: Interpolation) -> Tensor {
     let (shape, (rows, columns)) = (x.shape(), size);
     assert!(shape.len() >= 2, "interpolate: images expected, shape {shape:?}");
-    let is_empty = shape.contains(&0) && rows * columns > 0;
+    let is_empty = shape[shape.len() - 2..].contains(&0) && rows * columns > 0;
     assert!(!is_empty, "interpolate: shape {shape:?} has no pixels for {size:?}");
     resized(&resized(x, -2, rows, how), -1, columns, how)
 }

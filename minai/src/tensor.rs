@@ -1,5 +1,5 @@
 // Owned by notebooks/05_tensor.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 5aa753680a40c26e
+// nbs:hash ebca791209a74874
 //! Tensors that know their gradient: [`Tensor`], its operations, and [`from_op`] for new ones.
 
 // %% notebooks/05_tensor.ipynb te-types
@@ -940,7 +940,8 @@ impl Tensor {
             (_, 1) => self.matmul(&other.unsqueeze(1)).squeeze(-1),
             // One matrix on the right for all: a single product of one tall matrix.
             (rank, 2) if rank > 2 => {
-                let tall = self.reshape(((), x[rank - 1]));
+                // Not -1: of an array without elements it stands for nothing.
+                let tall = self.reshape((x[..rank - 1].iter().product::<usize>(), x[rank - 1]));
                 tall.matmul(other).reshape([&x[..rank - 1], &y[1..]].concat())
             }
             _ => batched_matmul(self, other),
