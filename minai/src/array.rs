@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 0a1aec7be429fa24
+// nbs:hash 1e1390a6b62343f5
 //! Arrays of any rank: [`Array`] wraps `ndarray`'s reference-counted array.
 
 // %% notebooks/01_foundations.ipynb ar-struct
@@ -114,17 +114,21 @@ pub trait Integer: Copy {
     fn signed(self) -> isize;
 }
 
-macro_rules! integers {
-    ($($integer:ty),*) => {
-        $(impl Integer for $integer {
-            fn signed(self) -> isize {
-                self.try_into().unwrap_or(isize::MAX)
-            }
-        })*
-    };
-}
+mod integers {
+    use super::Integer;
 
-integers!(usize, isize, i32, i64);
+    macro_rules! integers {
+        ($($integer:ty),*) => {
+            $(impl Integer for $integer {
+                fn signed(self) -> isize {
+                    self.try_into().unwrap_or(isize::MAX)
+                }
+            })*
+        };
+    }
+
+    integers!(usize, isize, i32, i64);
+}
 
 // %% notebooks/01_foundations.ipynb ar-fit
 /// The sizes of an array's axes. One may be -1, which stands for whatever fits.
@@ -192,18 +196,12 @@ impl<T: Size> From<&[T]> for Shape {
 }
 
 // %% notebooks/01_foundations.ipynb ar-shape-more
-/// A shape from a single size, and from vectors.
-macro_rules! shapes {
-    ($($integer:ty),*) => {
-        $(impl From<$integer> for Shape {
-            fn from(size: $integer) -> Self {
-                shape_of(&[size])
-            }
-        })*
-    };
+/// A shape from a single size.
+impl<T: Integer> From<T> for Shape {
+    fn from(size: T) -> Self {
+        shape_of(&[size])
+    }
 }
-
-shapes!(usize, isize, i32);
 
 impl<T: Size> From<Vec<T>> for Shape {
     fn from(sizes: Vec<T>) -> Self {
@@ -219,24 +217,28 @@ impl<T: Size> From<&Vec<T>> for Shape {
 
 // %% notebooks/01_foundations.ipynb ar-shape-tuples
 /// A shape from a tuple, whose sizes may be of different types. The empty tuple is the shape of a single number.
-macro_rules! tuples {
-    ($($name:ident)*) => {
-        impl<$($name: Size),*> From<($($name,)*)> for Shape {
-            #[allow(non_snake_case)] // a variable has the name of its type
-            fn from(($($name,)*): ($($name,)*)) -> Self {
-                Shape(vec![$($name.size()),*])
-            }
-        }
-    };
-}
+mod shapes_from_tuples {
+    use super::{Shape, Size};
 
-tuples!();
-tuples!(A);
-tuples!(A B);
-tuples!(A B C);
-tuples!(A B C D);
-tuples!(A B C D E);
-tuples!(A B C D E F);
+    macro_rules! tuples {
+        ($($name:ident)*) => {
+            impl<$($name: Size),*> From<($($name,)*)> for Shape {
+                #[allow(non_snake_case)] // a variable has the name of its type
+                fn from(($($name,)*): ($($name,)*)) -> Self {
+                    Shape(vec![$($name.size()),*])
+                }
+            }
+        };
+    }
+
+    tuples!();
+    tuples!(A);
+    tuples!(A B);
+    tuples!(A B C);
+    tuples!(A B C D);
+    tuples!(A B C D E);
+    tuples!(A B C D E F);
+}
 
 // %% notebooks/01_foundations.ipynb ar-shape-fit
 /// `shape` with its -1, if it has one, replaced such that it holds `len` elements; `None` if that cannot be.
@@ -329,20 +331,6 @@ impl Place for &[usize] {
 }
 
 // %% notebooks/01_foundations.ipynb ar-place-one
-/// A single integer is a place in a list.
-macro_rules! single_places {
-    ($($integer:ty),*) => {
-        $(impl Place for $integer {
-            fn place(self, shape: &[usize]) -> Option<IxDyn> {
-                counted_place(&[self.signed()], shape)
-            }
-        })*
-    };
-}
-
-single_places!(usize, isize, i32);
-
-// %% notebooks/01_foundations.ipynb ar-place-tuples
 /// Indices along axes, some perhaps from the end.
 fn counted_place(indices: &[isize], shape: &[usize]) -> Option<IxDyn> {
     let from_front =
@@ -351,22 +339,46 @@ fn counted_place(indices: &[isize], shape: &[usize]) -> Option<IxDyn> {
     place.filter(|_| indices.len() == shape.len()).and_then(|place| place[..].place(shape))
 }
 
-macro_rules! places {
-    ($($name:ident)*) => {
-        impl<$($name: Integer),*> Place for ($($name,)*) {
-            #[allow(non_snake_case)] // a variable has the name of its type
-            fn place(self, shape: &[usize]) -> Option<IxDyn> {
-                let ($($name,)*) = self;
-                counted_place(&[$($name.signed()),*], shape)
-            }
-        }
-    };
+/// A single integer is a place in a list.
+mod single_places {
+    use super::{Integer, Place, counted_place};
+    use ndarray::IxDyn;
+
+    macro_rules! single_places {
+        ($($integer:ty),*) => {
+            $(impl Place for $integer {
+                fn place(self, shape: &[usize]) -> Option<IxDyn> {
+                    counted_place(&[self.signed()], shape)
+                }
+            })*
+        };
+    }
+
+    single_places!(usize, isize, i32);
 }
-places!(A);
-places!(A B);
-places!(A B C);
-places!(A B C D);
-places!(A B C D E);
+
+// %% notebooks/01_foundations.ipynb ar-place-tuples
+mod places_from_tuples {
+    use super::{Integer, Place, counted_place};
+    use ndarray::IxDyn;
+
+    macro_rules! places {
+        ($($name:ident)*) => {
+            impl<$($name: Integer),*> Place for ($($name,)*) {
+                #[allow(non_snake_case)] // a variable has the name of its type
+                fn place(self, shape: &[usize]) -> Option<IxDyn> {
+                    let ($($name,)*) = self;
+                    counted_place(&[$($name.signed()),*], shape)
+                }
+            }
+        };
+    }
+    places!(A);
+    places!(A B);
+    places!(A B C);
+    places!(A B C D);
+    places!(A B C D E);
+}
 
 // %% notebooks/01_foundations.ipynb ar-index
 use std::ops::{Index, IndexMut};

@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 3f44133a1870584e
+// nbs:hash 744e2cf8f326688b
 //! Callbacks for every day: metrics, a recorder, a learning-rate finder, a single batch.
 
 use crate::learner::{Callback, Flow, Learner, Task};
@@ -436,7 +436,7 @@ impl Default for RateFinder {
 /// Whether a loss at this rate is the end: the loss is three times its best, or the rate is high enough.
 fn is_over(finder: &RateFinder, loss: f32, rate: f32) -> bool {
     let best = finder.losses.iter().copied().fold(f32::INFINITY, f32::min);
-    !loss.is_finite() || loss > 3.0 * best || rate > finder.last
+    rate > finder.last || !loss.is_finite() || loss > 3.0 * best
 }
 
 impl<T: Task> Callback<T> for RateFinder {

@@ -1,5 +1,5 @@
 // Owned by notebooks/05b_tensor_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 94e3dfca02dfa65f
+// nbs:hash d415069e7d4c946a
 //! Everyday operations on tensors under PyTorch's names, as functions and as methods of [`TensorOps`].
 
 // %% notebooks/05b_tensor_operations.ipynb op-make
@@ -144,17 +144,6 @@ pub fn flip(x: &Tensor, axes: &[isize]) -> Tensor {
     x.slice(&part[..])
 }
 
-/// The elements moved by `shift` along an axis; what leaves at the end comes in again at the start.
-///
-/// # Panics
-/// If there is no such axis.
-#[track_caller]
-pub fn roll(x: &Tensor, shift: isize, axis: isize) -> Tensor {
-    let n = x.shape()[axis_of("roll", axis, x)];
-    let shift = shift.checked_rem_euclid(n as isize).unwrap_or(0) as usize;
-    cat(&[&narrow(x, axis, n - shift, shift), &narrow(x, axis, 0, n - shift)], axis)
-}
-
 // %% notebooks/05b_tensor_operations.ipynb op-narrow
 /// `length` elements along an axis, from `start` on. Nothing is copied.
 ///
@@ -179,6 +168,18 @@ pub fn narrow(x: &Tensor, axis: isize, start: usize, length: usize) -> Tensor {
 pub fn unbind(x: &Tensor, axis: isize) -> Vec<Tensor> {
     let n = x.shape()[axis_of("unbind", axis, x)];
     (0..n).map(|i| narrow(x, axis, i, 1).squeeze(axis)).collect()
+}
+
+// %% notebooks/05b_tensor_operations.ipynb op-roll
+/// The elements moved by `shift` along an axis; what leaves at the end comes in again at the start.
+///
+/// # Panics
+/// If there is no such axis.
+#[track_caller]
+pub fn roll(x: &Tensor, shift: isize, axis: isize) -> Tensor {
+    let n = x.shape()[axis_of("roll", axis, x)];
+    let shift = shift.checked_rem_euclid(n as isize).unwrap_or(0) as usize;
+    cat(&[&narrow(x, axis, n - shift, shift), &narrow(x, axis, 0, n - shift)], axis)
 }
 
 // %% notebooks/05b_tensor_operations.ipynb op-split
@@ -229,7 +230,7 @@ pub fn pad(x: &Tensor, sides: impl Into<Shape>, value: f32) -> Tensor {
     })
 }
 
-// %% notebooks/05b_tensor_operations.ipynb op-interpolate
+// %% notebooks/05b_tensor_operations.ipynb op-interpolation
 /// How [`interpolate`] finds what lies between pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Interpolation {
@@ -238,19 +239,6 @@ pub enum Interpolation {
     Nearest,
     /// The four pixels around, by distance; PyTorch's `align_corners=False`.
     Bilinear,
-}
-
-/// Images `x` (…, h, w) in another size (rows, columns).
-///
-/// # Panics
-/// If `x` has fewer than two axes, or its images are empty where the result's are not.
-#[track_caller]
-pub fn interpolate(x: &Tensor, size: (usize, usize), how: Interpolation) -> Tensor {
-    let (shape, (rows, columns)) = (x.shape(), size);
-    assert!(shape.len() >= 2, "interpolate: images expected, shape {shape:?}");
-    let is_empty = shape[shape.len() - 2..].contains(&0) && rows * columns > 0;
-    assert!(!is_empty, "interpolate: shape {shape:?} has no pixels for {size:?}");
-    resized(&resized(x, -2, rows, how), -1, columns, how)
 }
 
 // %% notebooks/05b_tensor_operations.ipynb op-resized
@@ -268,6 +256,32 @@ fn resized(x: &Tensor, axis: isize, new: usize, how: Interpolation) -> Tensor {
     let share = Array::new(places.iter().map(|place| place.fract()).collect(), &[new]);
     let share = Tensor::from(share).reshape(if axis == -1 { vec![new] } else { vec![new, 1] });
     &before + (after - &before) * share
+}
+
+// %% notebooks/05b_tensor_operations.ipynb op-interpolate
+/// Images `x` (…, h, w) in another size (rows, columns).
+///
+/// # Panics
+/// If `x` has fewer than two axes, or its images are empty where the result's are not.
+#[track_caller]
+pub fn interpolate(x: &Tensor, size: (usize, usize), how: Interpolation) -> Tensor {
+    let (shape, (rows, columns)) = (x.shape(), size);
+    assert!(shape.len() >= 2, "interpolate: images expected, shape {shape:?}");
+    let is_empty = shape[shape.len() - 2..].contains(&0) && rows * columns > 0;
+    assert!(!is_empty, "interpolate: shape {shape:?} has no pixels for {size:?}");
+    resized(&resized(x, -2, rows, how), -1, columns, how)
+}
+
+// %% notebooks/05b_tensor_operations.ipynb op-smallest
+/// Positions of the smallest elements along an axis: the first of equals; NaN counts as smallest here.
+///
+/// # Panics
+/// If there is no such axis, or it is empty.
+#[track_caller]
+pub fn argmin(x: &Tensor, axis: isize) -> Array<i64> {
+    let n = x.shape()[axis_of("argmin", axis, x)];
+    assert!(n > 0, "argmin: no elements to choose from in shape {:?}", x.shape());
+    (-x.detach()).argmax(axis)
 }
 
 // %% notebooks/05b_tensor_operations.ipynb op-extremes
@@ -381,18 +395,7 @@ pub fn triu(x: &Tensor, diagonal: isize) -> Tensor {
     triangle("triu", x, |above| above >= diagonal)
 }
 
-// %% notebooks/05b_tensor_operations.ipynb op-argmin
-/// Positions of the smallest elements along an axis: the first of equals; NaN counts as smallest here.
-///
-/// # Panics
-/// If there is no such axis, or it is empty.
-#[track_caller]
-pub fn argmin(x: &Tensor, axis: isize) -> Array<i64> {
-    let n = x.shape()[axis_of("argmin", axis, x)];
-    assert!(n > 0, "argmin: no elements to choose from in shape {:?}", x.shape());
-    (-x.detach()).argmax(axis)
-}
-
+// %% notebooks/05b_tensor_operations.ipynb op-norm
 /// The Euclidean norm: the root of the sum of the squares, over all axes (`..`), one, or several. At 0 the slope is 0.
 ///
 /// # Panics
@@ -438,7 +441,7 @@ pub fn cumsum(x: &Tensor, axis: isize) -> Tensor {
     })
 }
 
-// %% notebooks/05b_tensor_operations.ipynb op-prod
+// %% notebooks/05b_tensor_operations.ipynb op-prod-others
 /// For each factor the product of the others.
 fn products_of_others(factors: &[f32]) -> Vec<f32> {
     let mut products = vec![1.0; factors.len()];
@@ -452,17 +455,6 @@ fn products_of_others(factors: &[f32]) -> Vec<f32> {
         after *= factors[i];
     }
     products
-}
-
-/// The product along an axis, which is taken out of the shape. Of no elements it is 1.
-///
-/// # Panics
-/// If there is no such axis.
-#[track_caller]
-pub fn prod(x: &Tensor, axis: isize) -> Tensor {
-    let (axis, rank) = (axis_of("prod", axis, x), x.shape().len() as isize);
-    let order: Vec<isize> = (0..rank).filter(|&i| i != axis as isize).chain([axis as isize]).collect();
-    product_of_rows(&x.permute(&order))
 }
 
 // %% notebooks/05b_tensor_operations.ipynb op-prod-rows
@@ -481,6 +473,18 @@ fn product_of_rows(x: &Tensor) -> Tensor {
         let dx = elements(&g).iter().enumerate().flat_map(slopes).collect();
         vec![Some(Array::new(dx, ndarray::Dimension::slice(&shape)))]
     })
+}
+
+// %% notebooks/05b_tensor_operations.ipynb op-prod
+/// The product along an axis, which is taken out of the shape. Of no elements it is 1.
+///
+/// # Panics
+/// If there is no such axis.
+#[track_caller]
+pub fn prod(x: &Tensor, axis: isize) -> Tensor {
+    let (axis, rank) = (axis_of("prod", axis, x), x.shape().len() as isize);
+    let order: Vec<isize> = (0..rank).filter(|&i| i != axis as isize).chain([axis as isize]).collect();
+    product_of_rows(&x.permute(&order))
 }
 
 // %% notebooks/05b_tensor_operations.ipynb op-waves
@@ -677,29 +681,35 @@ fn compare(op: &str, x: &Tensor, y: Tensor, f: fn(&f32, &f32) -> bool) -> Array<
 }
 
 /// Functions that compare each element with that of another tensor, broadcast, or with a number.
-macro_rules! comparisons {
-    ($($name:ident $function:ident $text:literal)*) => {
-        $(
-            #[doc = $text]
-            ///
-            /// # Panics
-            /// If the shapes cannot be broadcast.
-            #[track_caller]
-            pub fn $name(x: &Tensor, y: impl Into<Tensor>) -> Array<bool> {
-                compare(stringify!($name), x, y.into(), f32::$function)
-            }
-        )*
-    };
+mod comparisons {
+    use super::{Array, Tensor, compare};
+
+    macro_rules! comparisons {
+        ($($name:ident $function:ident $text:literal)*) => {
+            $(
+                #[doc = $text]
+                ///
+                /// # Panics
+                /// If the shapes cannot be broadcast.
+                #[track_caller]
+                pub fn $name(x: &Tensor, y: impl Into<Tensor>) -> Array<bool> {
+                    compare(stringify!($name), x, y.into(), f32::$function)
+                }
+            )*
+        };
+    }
+
+    comparisons! {
+        lt lt "Where x < y."
+        le le "Where x ≤ y."
+        gt gt "Where x > y."
+        ge ge "Where x ≥ y."
+        eq eq "Where x = y."
+        ne ne "Where x ≠ y."
+    }
 }
 
-comparisons! {
-    lt lt "Where x < y."
-    le le "Where x ≤ y."
-    gt gt "Where x > y."
-    ge ge "Where x ≥ y."
-    eq eq "Where x = y."
-    ne ne "Where x ≠ y."
-}
+pub use comparisons::{eq, ge, gt, le, lt, ne};
 
 // %% notebooks/05b_tensor_operations.ipynb op-methods
 /// [`numel`](TensorOps::numel) and its like need no function of their own.
@@ -707,111 +717,117 @@ fn all_elements(x: &Tensor) -> Vec<f32> {
     elements(&contiguous(&x.data)).to_vec()
 }
 
-macro_rules! tensor_ops {
-    (make { $($(#[$about:meta])* $make:ident($($input:ident: $of:ty),*);)* }
-     methods { $($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)* }) => {
-        /// This module's functions as methods of tensors; what each does, and when it panics, is said at the function
-        /// of its name.
-        pub trait TensorOps {
-            /// How many elements there are.
-            fn numel(&self) -> usize;
-            /// The elements in row-major order.
-            fn to_vec(&self) -> Vec<f32>;
-            $($(#[$about])* #[track_caller] fn $make($($input: $of),*) -> Tensor;)*
-            $($(#[$doc])* #[track_caller] fn $name(&self $(, $argument: $type)*) -> $result;)*
-        }
+mod methods {
+    use super::*;
 
-        impl TensorOps for Tensor {
-            fn numel(&self) -> usize {
-                self.data.len()
+    macro_rules! tensor_ops {
+        (make { $($(#[$about:meta])* $make:ident($($input:ident: $of:ty),*);)* }
+         methods { $($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)* }) => {
+            /// This module's functions as methods of tensors; what each does, and when it panics, is said at the function
+            /// of its name.
+            pub trait TensorOps {
+                /// How many elements there are.
+                fn numel(&self) -> usize;
+                /// The elements in row-major order.
+                fn to_vec(&self) -> Vec<f32>;
+                $($(#[$about])* #[track_caller] fn $make($($input: $of),*) -> Tensor;)*
+                $($(#[$doc])* #[track_caller] fn $name(&self $(, $argument: $type)*) -> $result;)*
             }
 
-            fn to_vec(&self) -> Vec<f32> {
-                all_elements(self)
-            }
+            impl TensorOps for Tensor {
+                fn numel(&self) -> usize {
+                    self.data.len()
+                }
 
-            $(#[track_caller] fn $make($($input: $of),*) -> Tensor { $make($($input),*) })*
-            $(#[track_caller] fn $name(&self $(, $argument: $type)*) -> $result { $name(self $(, $argument)*) })*
-        }
-    };
+                fn to_vec(&self) -> Vec<f32> {
+                    all_elements(self)
+                }
+
+                $(#[track_caller] fn $make($($input: $of),*) -> Tensor { $make($($input),*) })*
+                $(#[track_caller] fn $name(&self $(, $argument: $type)*) -> $result { $name(self $(, $argument)*) })*
+            }
+        };
+    }
+
+    tensor_ops! { make {
+        /// `start`, `start + step`, … up to but without `end`.
+        arange(start: f32, end: f32, step: f32);
+        /// `count` elements at equal distances, both ends included.
+        linspace(start: f32, end: f32, count: usize);
+        /// The identity matrix, (n, n).
+        eye(n: usize);
+        /// Elements uniformly distributed in [0, 1).
+        rand(rng: &mut impl Random, shape: impl Into<Shape>);
+        /// Elements of mean 0 and standard deviation 1.
+        randn(rng: &mut impl Random, shape: impl Into<Shape>);
+    } methods {
+        /// Zeros in this shape.
+        zeros_like() -> Tensor;
+        /// Ones in this shape.
+        ones_like() -> Tensor;
+        /// The axes from `start` to `end`, both included, as one.
+        flatten(start: isize, end: isize) -> Tensor;
+        /// An axis as several, of the given sizes.
+        unflatten(axis: isize, shape: impl Into<Shape>) -> Tensor;
+        /// The whole tensor as often along each axis as `times` says.
+        repeat(times: impl Into<Shape>) -> Tensor;
+        /// The order along these axes reversed.
+        flip(axes: &[isize]) -> Tensor;
+        /// The elements moved by `shift` along an axis, round the end.
+        roll(shift: isize, axis: isize) -> Tensor;
+        /// `length` elements along an axis, from `start` on.
+        narrow(axis: isize, start: usize, length: usize) -> Tensor;
+        /// The parts that lie along an axis, which is taken out.
+        unbind(axis: isize) -> Vec<Tensor>;
+        /// Parts of `size` elements along an axis.
+        split(size: usize, axis: isize) -> Vec<Tensor>;
+        /// `count` equal parts along an axis.
+        chunk(count: usize, axis: isize) -> Vec<Tensor>;
+        /// `value` added around: `(left, right, top, bottom)`.
+        pad(sides: impl Into<Shape>, value: f32) -> Tensor;
+        /// Images in another size (rows, columns).
+        interpolate(size: (usize, usize), how: Interpolation) -> Tensor;
+        /// The largest elements along an axis, and their positions.
+        max(axis: isize) -> (Tensor, Array<i64>);
+        /// The smallest elements along an axis, and their positions.
+        min(axis: isize) -> (Tensor, Array<i64>);
+        /// Positions of the smallest elements along an axis.
+        argmin(axis: isize) -> Array<i64>;
+        /// The positions that sort along an axis.
+        argsort(axis: isize) -> Array<i64>;
+        /// Sorted along an axis, smallest first, and the positions.
+        sort(axis: isize) -> (Tensor, Array<i64>);
+        /// The `k` largest along an axis, and their positions.
+        topk(k: usize, axis: isize) -> (Tensor, Array<i64>);
+        /// 0 above a diagonal.
+        tril(diagonal: isize) -> Tensor;
+        /// 0 below a diagonal.
+        triu(diagonal: isize) -> Tensor;
+        /// The Euclidean norm.
+        norm(axes: impl Into<minai::tensor::Axes>) -> Tensor;
+        /// Sums of all elements up to each one.
+        cumsum(axis: isize) -> Tensor;
+        /// The product along an axis.
+        prod(axis: isize) -> Tensor;
+        /// The sine of each element.
+        sin() -> Tensor;
+        /// The cosine of each element.
+        cos() -> Tensor;
+        /// Each element to a power.
+        pow(exponent: impl Into<Exponent>) -> Tensor;
+        /// Where x < y.
+        lt(y: impl Into<Tensor>) -> Array<bool>;
+        /// Where x ≤ y.
+        le(y: impl Into<Tensor>) -> Array<bool>;
+        /// Where x > y.
+        gt(y: impl Into<Tensor>) -> Array<bool>;
+        /// Where x ≥ y.
+        ge(y: impl Into<Tensor>) -> Array<bool>;
+        /// Where x = y.
+        eq(y: impl Into<Tensor>) -> Array<bool>;
+        /// Where x ≠ y.
+        ne(y: impl Into<Tensor>) -> Array<bool>;
+    } }
 }
 
-tensor_ops! { make {
-    /// `start`, `start + step`, … up to but without `end`.
-    arange(start: f32, end: f32, step: f32);
-    /// `count` elements at equal distances, both ends included.
-    linspace(start: f32, end: f32, count: usize);
-    /// The identity matrix, (n, n).
-    eye(n: usize);
-    /// Elements uniformly distributed in [0, 1).
-    rand(rng: &mut impl Random, shape: impl Into<Shape>);
-    /// Elements of mean 0 and standard deviation 1.
-    randn(rng: &mut impl Random, shape: impl Into<Shape>);
-} methods {
-    /// Zeros in this shape.
-    zeros_like() -> Tensor;
-    /// Ones in this shape.
-    ones_like() -> Tensor;
-    /// The axes from `start` to `end`, both included, as one.
-    flatten(start: isize, end: isize) -> Tensor;
-    /// An axis as several, of the given sizes.
-    unflatten(axis: isize, shape: impl Into<Shape>) -> Tensor;
-    /// The whole tensor as often along each axis as `times` says.
-    repeat(times: impl Into<Shape>) -> Tensor;
-    /// The order along these axes reversed.
-    flip(axes: &[isize]) -> Tensor;
-    /// The elements moved by `shift` along an axis, round the end.
-    roll(shift: isize, axis: isize) -> Tensor;
-    /// `length` elements along an axis, from `start` on.
-    narrow(axis: isize, start: usize, length: usize) -> Tensor;
-    /// The parts that lie along an axis, which is taken out.
-    unbind(axis: isize) -> Vec<Tensor>;
-    /// Parts of `size` elements along an axis.
-    split(size: usize, axis: isize) -> Vec<Tensor>;
-    /// `count` equal parts along an axis.
-    chunk(count: usize, axis: isize) -> Vec<Tensor>;
-    /// `value` added around: `(left, right, top, bottom)`.
-    pad(sides: impl Into<Shape>, value: f32) -> Tensor;
-    /// Images in another size (rows, columns).
-    interpolate(size: (usize, usize), how: Interpolation) -> Tensor;
-    /// The largest elements along an axis, and their positions.
-    max(axis: isize) -> (Tensor, Array<i64>);
-    /// The smallest elements along an axis, and their positions.
-    min(axis: isize) -> (Tensor, Array<i64>);
-    /// Positions of the smallest elements along an axis.
-    argmin(axis: isize) -> Array<i64>;
-    /// The positions that sort along an axis.
-    argsort(axis: isize) -> Array<i64>;
-    /// Sorted along an axis, smallest first, and the positions.
-    sort(axis: isize) -> (Tensor, Array<i64>);
-    /// The `k` largest along an axis, and their positions.
-    topk(k: usize, axis: isize) -> (Tensor, Array<i64>);
-    /// 0 above a diagonal.
-    tril(diagonal: isize) -> Tensor;
-    /// 0 below a diagonal.
-    triu(diagonal: isize) -> Tensor;
-    /// The Euclidean norm.
-    norm(axes: impl Into<minai::tensor::Axes>) -> Tensor;
-    /// Sums of all elements up to each one.
-    cumsum(axis: isize) -> Tensor;
-    /// The product along an axis.
-    prod(axis: isize) -> Tensor;
-    /// The sine of each element.
-    sin() -> Tensor;
-    /// The cosine of each element.
-    cos() -> Tensor;
-    /// Each element to a power.
-    pow(exponent: impl Into<Exponent>) -> Tensor;
-    /// Where x < y.
-    lt(y: impl Into<Tensor>) -> Array<bool>;
-    /// Where x ≤ y.
-    le(y: impl Into<Tensor>) -> Array<bool>;
-    /// Where x > y.
-    gt(y: impl Into<Tensor>) -> Array<bool>;
-    /// Where x ≥ y.
-    ge(y: impl Into<Tensor>) -> Array<bool>;
-    /// Where x = y.
-    eq(y: impl Into<Tensor>) -> Array<bool>;
-    /// Where x ≠ y.
-    ne(y: impl Into<Tensor>) -> Array<bool>;
-} }
+pub use methods::TensorOps;

@@ -1,5 +1,5 @@
 // Owned by notebooks/05_tensor.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ebca791209a74874
+// nbs:hash 5dd523846ccb0e90
 //! Tensors that know their gradient: [`Tensor`], its operations, and [`from_op`] for new ones.
 
 // %% notebooks/05_tensor.ipynb te-types
@@ -1390,48 +1390,56 @@ impl<const N: usize> Part for [SliceInfoElem; N] {
 }
 
 // %% notebooks/05_tensor.ipynb te-parts
-use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
+mod parts {
+    use super::{Part, SliceInfoElem};
+    use std::ops::RangeFull;
 
-macro_rules! parts {
-    ($($part:ty),* ; $($name:ident)*) => {
-        $(impl Part for $part {
-            fn axes(self) -> Vec<SliceInfoElem> {
-                vec![self.into()]
-            }
-        })*
+    macro_rules! parts {
+        ($($part:ty),* ; $($name:ident)*) => {
+            $(impl Part for $part {
+                fn axes(self) -> Vec<SliceInfoElem> {
+                    vec![self.into()]
+                }
+            })*
 
-        impl<$($name: Into<SliceInfoElem>),*> Part for ($($name,)*) {
-            #[allow(non_snake_case)] // a variable has the name of its type
-            fn axes(self) -> Vec<SliceInfoElem> {
-                let ($($name,)*) = self;
-                vec![$($name.into()),*]
+            impl<$($name: Into<SliceInfoElem>),*> Part for ($($name,)*) {
+                #[allow(non_snake_case)] // a variable has the name of its type
+                fn axes(self) -> Vec<SliceInfoElem> {
+                    let ($($name,)*) = self;
+                    vec![$($name.into()),*]
+                }
             }
-        }
-    };
+        };
+    }
+
+    parts!(usize, isize, i32, RangeFull; A);
+    parts!(; A B);
+    parts!(; A B C);
+    parts!(; A B C D);
+    parts!(; A B C D E);
+    parts!(; A B C D E F);
 }
-
-parts!(usize, isize, i32, RangeFull; A);
-parts!(; A B);
-parts!(; A B C);
-parts!(; A B C D);
-parts!(; A B C D E);
-parts!(; A B C D E F);
 
 // %% notebooks/05_tensor.ipynb te-part-ranges
-macro_rules! ranges {
-    ($($range:ident),*) => {
-        $(impl<T> Part for $range<T>
-        where
-            $range<T>: Into<SliceInfoElem>,
-        {
-            fn axes(self) -> Vec<SliceInfoElem> {
-                vec![self.into()]
-            }
-        })*
-    };
-}
+mod ranges {
+    use super::{Part, SliceInfoElem};
+    use std::ops::{Range, RangeFrom, RangeInclusive, RangeTo, RangeToInclusive};
 
-ranges!(Range, RangeFrom, RangeInclusive, RangeTo, RangeToInclusive);
+    macro_rules! ranges {
+        ($($range:ident),*) => {
+            $(impl<T> Part for $range<T>
+            where
+                $range<T>: Into<SliceInfoElem>,
+            {
+                fn axes(self) -> Vec<SliceInfoElem> {
+                    vec![self.into()]
+                }
+            })*
+        };
+    }
+
+    ranges!(Range, RangeFrom, RangeInclusive, RangeTo, RangeToInclusive);
+}
 
 // %% notebooks/05_tensor.ipynb te-select
 /// Parts of tensors, and tensors from parts.

@@ -100,7 +100,10 @@ impl Cell {
                     }
                     None => Some(text),
                 },
-                b'!' if start && text.len() > 1 && !text.starts_with("!=") => Some(shell(&text[1..])),
+                b'!' if start && text.len() > 1 && !text.starts_with("!=") => {
+                    let in_block = !places[k].open.is_empty();
+                    Some(&text[1..]).filter(|t| !in_block || !is_rust(t, &source)).map(shell)
+                }
                 b'?' if start => match question(&text) {
                     Some(asked) => {
                         cell.questions.push(asked);
@@ -215,6 +218,18 @@ fn shell(command: &str) -> String {
     format!("minai::nbs_cell::shell({});", raw(command.trim()))
 }
 
+/// Is what comes after a `!` in a block the rest of a negation? A path, a call or a field; a name that the cell has.
+fn is_rust(text: &str, source: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let rest = text.trim_start_matches(is_name);
+    let word = &text[..text.len() - rest.len()];
+    if word.is_empty() {
+        return rest.starts_with(['(', '*', '&', '{', '!', '<']);
+    }
+    let known = source.split(|c| !is_name(c)).filter(|w| *w == word).count() > 1;
+    known || rest.starts_with(['(', '.', '[', '!']) || rest.starts_with("::")
+}
+
 /// `?name` or `??name`.
 fn question(line: &str) -> Option<(String, bool)> {
     let name = line.trim_start_matches('?').trim();
@@ -246,9 +261,16 @@ mod tests {
 
     #[test]
     fn rust_stays_as_it_is() {
-        for source in
-            ["let a = 1;\na", "let b = x\n  % y;", "if a\n    && !b {\n}", "let s = \"\n%who\n!ls\";"]
-        {
+        for source in [
+            "let a = 1;\na",
+            "let b = x\n  % y;",
+            "if a\n    && !b {\n}",
+            "let s = \"\n%who\n!ls\";",
+            "fn f(x: f32) -> bool {\n    let y = 1;\n    !x.is_finite() || y > 2\n}",
+            "fn f(done: bool) -> bool {\n    !done\n}",
+            "fn f() -> bool {\n    !matches!(g(),\n 1)\n}",
+            "{\n!(a && b)\n}",
+        ] {
             assert_eq!(code(source), source);
         }
         assert_eq!(Cell::read("").unwrap(), Cell::default());
@@ -265,6 +287,7 @@ mod tests {
             code("for _ in 0..2 {\n    !date\n}"),
             "for _ in 0..2 {\nminai::nbs_cell::shell(r#\"date\"#);\n}"
         );
+        assert_eq!(code("{\n!./a.sh x\n}"), "{\nminai::nbs_cell::shell(r#\"./a.sh x\"#);\n}");
         assert_eq!(code("!a\n!b"), "minai::nbs_cell::shell(r#\"a\"#);\nminai::nbs_cell::shell(r#\"b\"#);");
     }
 
