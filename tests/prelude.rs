@@ -26,3 +26,25 @@ fn the_prelude_is_enough_for_a_training() {
     save(folder.path().join("fashion.safetensors"), &state_dict(&learner.task.model), &Metadata::new())
         .expect("saving");
 }
+
+#[test]
+fn the_crates_page_names_each_module_with_its_lesson() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../minai/src/lib.rs");
+    let text = std::fs::read_to_string(path).expect("the crate's root");
+    let list = text.split("// nbs:modules begin").nth(1).expect("the list of modules");
+    let mut row = "";
+    let mut modules = 0;
+    for line in list.lines().take_while(|line| *line != "// nbs:modules end") {
+        if let Some(lesson) = line.strip_prefix("// ") {
+            let number = lesson.split('_').next().unwrap_or_default();
+            let start = format!("//! | {number}: ");
+            row =
+                text.lines().find(|l| l.starts_with(&start)).unwrap_or_else(|| panic!("no row for {lesson}"));
+        }
+        if let Some(name) = line.strip_prefix("pub mod ").and_then(|l| l.strip_suffix(';')) {
+            assert!(row.contains(&format!("[`{name}`]")), "`{name}` is missing in: {row}");
+            modules += 1;
+        }
+    }
+    assert!(modules > 50, "{modules} modules");
+}

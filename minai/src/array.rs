@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 1e1390a6b62343f5
+// nbs:hash ef9a29d3a60d1607
 //! Arrays of any rank: [`Array`] wraps `ndarray`'s reference-counted array.
 
 // %% notebooks/01_foundations.ipynb ar-struct
@@ -89,15 +89,15 @@ impl<T, D: ndarray::Dimension> From<ndarray::Array<T, D>> for Array<T> {
 }
 
 // %% notebooks/01_foundations.ipynb ar-display
-use minai::kernels::text;
+use minai::kernels;
 
-fn text_of<T: text::Element>(array: &Array<T>, digits: usize) -> String {
-    text::write("array(", array.shape(), |place| array.0[place], digits, &[])
+fn text_of<T: kernels::text::Element>(array: &Array<T>, digits: usize) -> String {
+    kernels::text::write("array(", array.shape(), |place| array.0[place], digits, &[])
 }
 
 /// As PyTorch prints a tensor; `{:.2}` asks for two digits after the point. Of more than 1000 elements the middle is
 /// left out, and the shape given.
-impl<T: text::Element> fmt::Display for Array<T> {
+impl<T: kernels::text::Element> fmt::Display for Array<T> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(&text_of(self, f.precision().unwrap_or(4)))
     }

@@ -1,21 +1,80 @@
 //! Deep learning from the foundations up to Stable Diffusion: the library that the minai notebooks build.
 //!
-//! Each module is built line by line in the notebook that its first line names, and depends only on modules of
-//! earlier lessons. Where a function could fail on bad data it returns an error that says what to do; a mistake in
-//! the program, such as shapes that do not match, panics and says which.
+//! A tensor knows where it comes from, and so its gradient:
 //!
 //! ```
-//! use minai::array::Array;
-//! use minai::iter::chunks;
-//! use minai::rng::WichmannHill;
+//! use minai::prelude::*;
 //!
-//! let mut rng = WichmannHill::seed(42);
-//! let weights = Array::new((0..7840).map(|_| rng.uniform()).collect(), &[784, 10]);
-//! assert_eq!(weights.reshape(&[28, 28, -1]).shape(), [28, 28, 10]);
-//! assert_eq!(chunks(weights.iter(), 10).count(), 784);
+//! let x = Tensor::parameter(array([1.0, 2.0, 3.0]));
+//! let y = (&x * &x).sum(..);
+//! y.backward();
+//! assert_eq!(x.grad(), Some(array([2.0, 4.0, 6.0])));
 //! ```
 //!
-//! [`prelude`] has the names that every training program needs.
+//! A model is made of layers, prints as they are nested, and is called with a [`Pass`](nn::Pass), which says what for:
+//!
+//! ```
+//! # use minai::prelude::*;
+//! let mut rng = Generator::manual_seed(42);
+//! let model = Sequential::new().add(Linear::new(&mut rng, 2, 8)).add(Relu).add(Linear::new(&mut rng, 8, 2));
+//! println!("{model}");
+//! let scores = model.forward(&Tensor::randn(&mut rng, (5, 2)), &mut Pass::eval());
+//! assert_eq!(scores.shape(), [5, 2]);
+//! ```
+//!
+//! A training is data, an optimiser, and callbacks:
+//!
+//! ```
+//! # use minai::prelude::*;
+//! # let mut rng = Generator::manual_seed(42);
+//! # let model = Sequential::new().add(Linear::new(&mut rng, 2, 8)).add(Relu).add(Linear::new(&mut rng, 8, 2));
+//! let data = Labelled::new(array([[0., 0.], [0., 1.], [1., 0.], [1., 1.]]), array([0, 1, 1, 0]));
+//! let loaders = DataLoaders::new(data.clone(), data, LoaderOptions::default());
+//! let optimizer = Optimizer::new(&model, AdamW::default());
+//! let mut learner = Learner::new("exclusive or", Classifier { model }, optimizer, rng);
+//! learner.fit(100, &loaders, OneCycle::new(0.1))?;
+//! assert_eq!(evaluate(&learner.task.model, &loaders.valid).accuracy, 1.0);
+//! # Ok::<(), FitError>(())
+//! ```
+//!
+//! [`prelude`] has the names that every program needs. Where a function could fail on bad data it returns an error that
+//! says what to do; a mistake in the program, such as shapes that do not match, panics and says which.
+//!
+//! # The modules, by lesson
+//!
+//! Each is built line by line in the notebook that its first line names, and uses only modules of earlier lessons.
+//!
+//! | lesson | modules |
+//! | --- | --- |
+//! | 01: foundations | [`array`] [`iter`] [`matrix`] [`nb`] [`rng`] |
+//! | 02: matrix multiplication | [`matmul`] |
+//! | 03: mean shift | [`meanshift`] |
+//! | 04: backpropagation | [`backprop`] |
+//! | 05: tensors | [`tensor`] |
+//! | 05b: operations on tensors | [`ops`] |
+//! | 06: training | [`generator`] [`linear`] [`loader`] [`loss`] [`nn`] [`optimizer`] [`state`] [`training`] |
+//! | 07: data sets | [`datasets`] [`fashion_download`] |
+//! | 08: convolutions | [`conv`] |
+//! | 09: autoencoders | [`pool`] |
+//! | 10: the learner | [`callbacks`] [`checkpoint`] [`learner`] [`progress`] [`rate_search`] |
+//! | 11: activations | [`hooks`] |
+//! | 12: initialisation and normalisation | [`activation`] [`init`] [`norm`] |
+//! | 13: optimisers | [`ema`] [`gradients`] [`optim`] [`schedule`] |
+//! | 14: residual networks | [`resnet`] [`summary`] |
+//! | 15: augmentation | [`augment`] [`dropout`] [`ensemble`] |
+//! | 16: samplers | [`denoiser`] [`noise`] [`samplers`] |
+//! | 20: fewer steps | [`levels`] [`more_samplers`] [`sampling`] |
+//! | 30: published weights | [`weights`] |
+//! | 31: tokens | [`tokenizer`] |
+//! | 32: CLIP | [`attention`] [`clip`] [`embedding`] |
+//! | 33: the conditional U-Net | [`blocks`] [`unet`] |
+//! | 34: Stable Diffusion's autoencoder | [`vae`] |
+//! | 35: Stable Diffusion | [`sd_download`] [`stable_diffusion`] |
+//! | 90: plotting | [`plot`] |
+//!
+//! [`backprop`], [`iter`], [`matmul`], [`matrix`], [`meanshift`] and [`rng`] are there for the course: steps on the way, which
+//! the rest of the library hardly needs. Two rooms are written by hand: [`kernels`], the engine, and [`io`], which reads and
+//! writes what other programs do.
 //!
 //! The features `plot` and `nb`, on by default, each stand for the module of that name; on too are `download`, for [`io`]'s
 //! `download` and what uses it, `pictures`, for picture files (`io::picture`), and `progress`, for bars in a terminal.
