@@ -29,7 +29,7 @@ fn a_notebook_becomes_modules_and_tests_that_compile_and_pass() {
     assert!(
         fixture
             .read("minai/src/lib.rs")
-            .contains("begin\npub mod iter;\npub mod matrix;\n// nbs:modules end\n")
+            .contains("begin\n// 01_first\npub mod iter;\npub mod matrix;\n// nbs:modules end\n")
     );
     let tests = fixture.read(LESSON);
     assert!(tests.contains("use minai::iter::Chunks;\nuse minai::matrix::rows;\n"), "{tests}");
@@ -624,7 +624,11 @@ fn one_notebook_is_exported_without_the_others() {
     assert!(fixture.exists("minai/src/b.rs") && !fixture.exists(ITER));
     assert!(!fixture.read("minai/src/lib.rs").contains("pub mod iter"));
     fixture.ok(&["export", "notebooks/01_first.ipynb"]);
-    assert!(fixture.read("minai/src/lib.rs").contains("pub mod b;\npub mod iter;\n"));
+    let lib = fixture.read("minai/src/lib.rs");
+    assert!(
+        lib.contains("// 01_first\npub mod iter;\npub mod matrix;\n\n// 02_second\npub mod b;\n"),
+        "{lib}"
+    );
     fixture.fails(&["export", "3"], &["no notebook `3`", "01_first, 02_second"]);
 }
 
@@ -775,7 +779,7 @@ fn one_bad_notebook_never_stops_the_others() {
         assert!(text.contains("wrote   minai/src/other.rs"), "{text}");
         assert_eq!([ITER, MATRIX, LESSON].map(|path| fixture.read(path)), first);
         let lib = fixture.read("minai/src/lib.rs");
-        assert!(lib.contains("pub mod iter;\npub mod matrix;\npub mod other;\n"), "{lib}");
+        assert!(lib.contains("pub mod iter;\npub mod matrix;\n\n// 02_second\npub mod other;\n"), "{lib}");
         assert!(fixture.read("tests/Cargo.toml").contains("lesson_01_first"));
         fixture.ok(&["build"]);
         // By itself the good one has no problem at all.
