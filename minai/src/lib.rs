@@ -63,6 +63,7 @@
 //! | 14: residual networks | [`resnet`] [`summary`] |
 //! | 15: augmentation | [`augment`] [`dropout`] [`ensemble`] |
 //! | 16: samplers | [`denoiser`] [`noise`] [`samplers`] |
+//! | 17: guess the noise | [`diffusion`] |
 //! | 20: fewer steps | [`levels`] [`more_samplers`] [`sampling`] |
 //! | 30: published weights | [`weights`] |
 //! | 31: tokens | [`tokenizer`] |
@@ -166,6 +167,9 @@ pub mod ensemble;
 pub mod denoiser;
 pub mod noise;
 pub mod samplers;
+
+// 17_guess_the_noise
+pub mod diffusion;
 
 // 20_fewer_steps
 pub mod levels;
