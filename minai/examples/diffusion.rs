@@ -7,7 +7,8 @@
 
 use clap::{Parser, Subcommand};
 use half::f16;
-use minai::diffusion::{GuessTheNoise, NoisePredictor, NoisyImages, PlainCnn, eps, even_levels};
+use minai::denoiser::noise_in;
+use minai::diffusion::{GuessTheNoise, NoisePredictor, NoisyImages, PlainCnn, denoise, even_levels};
 use minai::io::safetensors::{Dtype, write};
 use minai::nn::parameter_count;
 use minai::noise::NoiseSchedule;
@@ -77,6 +78,7 @@ enum Command {
 struct Recipe {
     name: &'static str,
     text: &'static str,
+    patch: usize,
     channels: usize,
     blocks: usize,
     steps: usize,
@@ -87,9 +89,10 @@ struct Recipe {
 const RECIPES: [Recipe; 1] = [Recipe {
     name: "plain",
     text: "lesson 17: a plain CNN, MNIST",
-    channels: 64,
-    blocks: 8,
-    steps: 1800,
+    patch: 4,
+    channels: 80,
+    blocks: 6,
+    steps: 2244,
     batch: 32,
     lr: 3e-3,
 }];
@@ -156,7 +159,7 @@ fn train(
     let data = mnist()?;
     println!("{data}");
     let mut rng = Generator::manual_seed(seed);
-    let model = PlainCnn::new(&mut rng, recipe.channels, recipe.blocks);
+    let model = PlainCnn::new(&mut rng, recipe.patch, recipe.channels, recipe.blocks);
     println!(
         "{}: {} parameters, {steps} steps of {} images",
         recipe.name,
@@ -189,6 +192,7 @@ fn train(
     let loss = metrics.rows.last().map_or(f32::NAN, |row| row.valid[0]);
     let facts = [
         ("recipe", recipe.name.to_owned()),
+        ("patch", recipe.patch.to_string()),
         ("channels", recipe.channels.to_string()),
         ("blocks", recipe.blocks.to_string()),
         ("steps", (epochs * per_epoch).to_string()),
@@ -212,11 +216,14 @@ fn open(path: &Path) -> Result<PlainCnn, Box<dyn Error>> {
             format!("{}: no model of this command, since its metadata have no `{key}`", path.display())
         })
     };
-    let (channels, blocks) = (size("channels")?, size("blocks")?);
+    let (patch, channels, blocks) = (size("patch")?, size("channels")?, size("blocks")?);
+    if 28 % patch != 0 {
+        return Err(format!("{}: images of 28 by 28 have no blocks of {patch} by {patch}", path.display()).into());
+    }
     if !channels.is_multiple_of(8) {
         return Err(format!("{}: {channels} channels are no multiple of 8", path.display()).into());
     }
-    let model = PlainCnn::new(&mut Generator::manual_seed(0), channels, blocks);
+    let model = PlainCnn::new(&mut Generator::manual_seed(0), patch, channels, blocks);
     load_state_dict(&model, &state).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(model)
 }
@@ -225,7 +232,7 @@ fn sample(model: &dyn NoisePredictor, n: usize, (steps, eta): (usize, f64), seed
     let mut rng = Generator::manual_seed(seed);
     let sigmas = even_levels(&schedule(), steps);
     let start = Tensor::from(rng.randn(&[n, 1, 28, 28])) * (1.0 + sigmas[0] * sigmas[0]).sqrt() as f32;
-    let network = always(|x, sigma| eps(model, x, sigma));
+    let network = always(|x, sigma| noise_in(x, &denoise(model, x, sigma), sigma));
     let Ok(end) = euler_ancestral(start, &sigmas, eta, network, |shape| rng.randn(shape).into());
     end
 }

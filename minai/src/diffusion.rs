@@ -1,5 +1,5 @@
 // Owned by notebooks/17_guess_the_noise.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 564b834bb051eb2d
+// nbs:hash 87171a52e5cdf49c
 //! Training a diffusion model: noise of a random level is mixed in, a network says what it is, and the squared error is the loss.
 
 // %% notebooks/17_guess_the_noise.ipynb df-batch
@@ -68,28 +68,31 @@ impl Dataset for NoisyImages {
 }
 
 // %% notebooks/17_guess_the_noise.ipynb df-fold
-/// Each block of 2 by 2 pixels becomes four channels of one: (n, 1, h, w) to (n, 4, h / 2, w / 2). PyTorch's
+/// Each block of r by r pixels becomes r² channels of one: (n, c, h r, w r) to (n, c r², h, w). As PyTorch's
 /// `pixel_unshuffle`.
 ///
 /// # Panics
-/// If there is more than one channel, or height or width is odd.
+/// If height or width is no multiple of r.
 #[track_caller]
-pub fn fold(x: &Tensor) -> Tensor {
-    let fits = matches!(x.shape(), &[_, 1, h, w] if h % 2 == 0 && w % 2 == 0);
-    assert!(fits, "fold: x has shape {:?}, where (n, 1, h, w) with even h and w belongs", x.shape());
-    let (n, h, w) = (x.shape()[0], x.shape()[2] / 2, x.shape()[3] / 2);
-    x.reshape((n, h, 2, w, 2)).permute(&[0, 2, 4, 1, 3]).reshape((n, 4, h, w))
+pub fn pixel_unshuffle(x: &Tensor, r: usize) -> Tensor {
+    let fits = matches!(x.shape(), &[_, _, h, w] if r > 0 && h % r == 0 && w % r == 0);
+    assert!(fits, "pixel_unshuffle: x has shape {:?}, and is cut into blocks of {r} by {r}", x.shape());
+    let (n, c, h, w) = (x.shape()[0], x.shape()[1], x.shape()[2] / r, x.shape()[3] / r);
+    x.reshape([n, c, h, r, w, r]).permute(&[0, 1, 3, 5, 2, 4]).reshape([n, c * r * r, h, w])
 }
 
-/// The way back: (n, 4, h, w) to (n, 1, 2 h, 2 w).
+// %% notebooks/17_guess_the_noise.ipynb df-unfold
+/// r² channels of one pixel become a block of r by r: (n, c r², h, w) to (n, c, h r, w r). As PyTorch's
+/// `pixel_shuffle`.
 ///
 /// # Panics
-/// If there are not four channels.
+/// If the number of channels is no multiple of r².
 #[track_caller]
-pub fn unfold(x: &Tensor) -> Tensor {
-    assert!(matches!(x.shape(), &[_, 4, _, _]), "unfold: x has shape {:?}, not (n, 4, h, w)", x.shape());
-    let (n, h, w) = (x.shape()[0], x.shape()[2], x.shape()[3]);
-    x.reshape((n, 2, 2, h, w)).permute(&[0, 3, 1, 4, 2]).reshape((n, 1, 2 * h, 2 * w))
+pub fn pixel_shuffle(x: &Tensor, r: usize) -> Tensor {
+    let fits = matches!(x.shape(), &[_, c, _, _] if r > 0 && c % (r * r) == 0);
+    assert!(fits, "pixel_shuffle: x has shape {:?}, and becomes blocks of {r} by {r}", x.shape());
+    let (n, c, h, w) = (x.shape()[0], x.shape()[1] / (r * r), x.shape()[2], x.shape()[3]);
+    x.reshape([n, c, r, r, h, w]).permute(&[0, 1, 4, 2, 5, 3]).reshape([n, c, h * r, w * r])
 }
 
 // %% notebooks/17_guess_the_noise.ipynb df-block
@@ -120,26 +123,30 @@ impl Layer for Block {
 }
 
 // %% notebooks/17_guess_the_noise.ipynb df-net
-/// A plain convolutional network that says which noise is in an image: all its layers work at one size.
+/// A plain convolutional network that predicts the noise in an image: all its layers work at one size.
 #[derive(Debug)]
 pub struct PlainCnn {
+    patch: usize,
     first: Conv2d,
     blocks: Vec<Block>,
     last: Conv2d,
 }
 
 impl PlainCnn {
-    /// For images of one channel; so many `channels` (a multiple of 8) in each of the `blocks`.
-    pub fn new(init: &mut dyn Init, channels: usize, blocks: usize) -> Self {
+    /// For images of one channel, cut into blocks of `patch` by `patch` pixels, with `channels` (a multiple of 8)
+    /// between its `blocks`.
+    pub fn new(init: &mut dyn Init, patch: usize, channels: usize, blocks: usize) -> Self {
         let same = ConvOptions { padding: 1, ..ConvOptions::default() };
         let mut conv = |c_in, c_out| Conv2d::new(init, c_in, c_out, 3, same);
-        let first = conv(5, channels); // four pixels and the level
+        let pixels = patch * patch;
+        let first = conv(pixels + 1, channels); // the pixels and the level
         let block = |_| Block { norm: GroupNorm::new(8, channels), conv: conv(channels, channels) };
         let blocks = (0..blocks).map(block).collect();
-        PlainCnn { first, blocks, last: conv(channels, 4) }
+        PlainCnn { patch, first, blocks, last: conv(channels, pixels) }
     }
 }
 
+// %% notebooks/17_guess_the_noise.ipynb df-parts
 impl Module for PlainCnn {
     fn parts(&self, parts: &mut Parts) {
         parts.module("first", &self.first);
@@ -149,7 +156,7 @@ impl Module for PlainCnn {
 }
 
 // %% notebooks/17_guess_the_noise.ipynb df-predictor
-/// A network that says which noise is in an image, and is told how much.
+/// A network that predicts which noise is in an image, and is told its level.
 pub trait NoisePredictor: Module {
     /// The noise in x = √ᾱ x₀ + √(1 - ᾱ) noise (n, c, h, w), given each image's level σ (n).
     fn predict_noise(&self, x: &Tensor, sigma: &Tensor, pass: &mut Pass) -> Tensor;
@@ -157,14 +164,14 @@ pub trait NoisePredictor: Module {
 
 impl NoisePredictor for PlainCnn {
     fn predict_noise(&self, x: &Tensor, sigma: &Tensor, pass: &mut Pass) -> Tensor {
-        let folded = fold(x); // (n, 4, h/2, w/2)
+        let folded = pixel_unshuffle(x, self.patch); // (n, patch², h / patch, w / patch)
         let (n, h, w) = (folded.shape()[0], folded.shape()[2], folded.shape()[3]);
         let level = (sigma.log() * 0.25).reshape((n, 1, 1, 1)).expand((n, 1, h, w));
         let mut y = pass.call("first", &self.first, &minai::tensor::cat(&[&folded, &level], 1));
         for (i, block) in self.blocks.iter().enumerate() {
             y = pass.call(&format!("blocks.{i}"), block, &y);
         }
-        unfold(&pass.call("last", &self.last, &y))
+        pixel_shuffle(&pass.call("last", &self.last, &y), self.patch)
     }
 }
 
@@ -172,7 +179,7 @@ impl NoisePredictor for PlainCnn {
 use minai::learner::Task;
 use minai::loss::mse_loss;
 
-/// Learns to say which noise was mixed in; the loss is the mean squared error (Ho et al. 2020, equation 14).
+/// Learns to predict which noise was mixed in; the loss is the mean squared error (Ho et al. 2020, equation 14).
 #[derive(Clone, Copy, Debug)]
 pub struct GuessTheNoise<M> {
     /// The network.
@@ -200,13 +207,13 @@ impl<M: NoisePredictor> Task for GuessTheNoise<M> {
 }
 
 // %% notebooks/17_guess_the_noise.ipynb df-eps
-/// The network as samplers ask it: which noise is in x = x₀ + σ noise (n, c, h, w)? It sees x / √(1 + σ²).
+/// The network as samplers ask it: the noise in x = x₀ + σ noise (n, c, h, w). It sees x / √(1 + σ²).
 pub fn eps(model: &dyn NoisePredictor, x: &Tensor, sigma: f64) -> Tensor {
     let shrunk = x * (1.0 + sigma * sigma).sqrt().recip() as f32;
     model.predict_noise(&shrunk, &Tensor::full(x.shape()[0], sigma as f32), &mut Pass::eval())
 }
 
-/// The levels of so many steps, evenly spread over the schedule's, the noisiest first, and 0 at the end.
+/// `steps` levels, evenly spread over the time steps of the schedule, the noisiest first, and then 0.
 ///
 /// # Panics
 /// If there are no steps.
@@ -216,4 +223,10 @@ pub fn even_levels(schedule: &NoiseSchedule, steps: usize) -> Vec<f64> {
     let stride = schedule.steps() as f64 / steps as f64;
     let time = |i: usize| (schedule.steps() as f64 - 1.0 - i as f64 * stride).round();
     (0..steps).map(|i| schedule.sigma(time(i))).chain([0.0]).collect()
+}
+
+// %% notebooks/17_guess_the_noise.ipynb df-denoise
+/// What the network takes x = x₀ + σ noise (n, c, h, w) for: x - σ eps, with pixels from -1 to 1.
+pub fn denoise(model: &dyn NoisePredictor, x: &Tensor, sigma: f64) -> Tensor {
+    (x - eps(model, x, sigma) * sigma as f32).clamp(-1.0, 1.0)
 }
