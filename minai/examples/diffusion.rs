@@ -89,10 +89,10 @@ struct Recipe {
 const RECIPES: [Recipe; 1] = [Recipe {
     name: "plain",
     text: "lesson 17: a plain CNN, MNIST",
-    patch: 4,
-    channels: 80,
-    blocks: 6,
-    steps: 2244,
+    patch: 2,
+    channels: 64,
+    blocks: 8,
+    steps: 1800,
     batch: 32,
     lr: 3e-3,
 }];
