@@ -9,9 +9,9 @@ use minai::kernels::threads::with_threads;
 use minai::tensor::{
     Tensor, broadcast_shape, cat, contiguous, from_op, grad_check, map, stack, sum_to, tensor, where_, zip,
 };
+use minai_tests::complaint;
 use ndarray::{SliceInfoElem, s};
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 /// Numbers around 1, both signs, none near 0 and no two within 0.09, so that no kink is near.
@@ -405,16 +405,6 @@ fn views_compute_as_their_copies_do() {
             assert_eq!(x.grad(), x_again.grad(), "view {v}, function {f}");
         }
     }
-}
-
-/// The panic's text.
-fn complaint(f: impl FnOnce()) -> String {
-    let payload = catch_unwind(AssertUnwindSafe(f)).expect_err("should have panicked");
-    payload
-        .downcast_ref::<String>()
-        .cloned()
-        .or(payload.downcast_ref::<&str>().map(|&text| text.into()))
-        .unwrap()
 }
 
 #[test]
