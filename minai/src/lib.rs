@@ -110,8 +110,10 @@ pub mod tensor;
 // 05b_tensor_operations
 pub mod ops;
 
-// 06_training
+// 05c_generator
 pub mod generator;
+
+// 06_training
 pub mod linear;
 pub mod loader;
 pub mod loss;
