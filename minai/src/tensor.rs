@@ -1,5 +1,5 @@
 // Owned by notebooks/05_tensor.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 4662384a5feff33b
+// nbs:hash a59a85ca0f23b583
 //! Tensors that know their gradient: [`Tensor`], its operations, and [`from_op`] for new ones.
 
 // %% notebooks/05_tensor.ipynb te-types
@@ -1114,11 +1114,9 @@ mod assignments {
     use super::Tensor;
     use super::operand::{Operand, taken};
     use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Sub, SubAssign};
-
     macro_rules! assignment {
         ($trait:ident $method:ident, $operator:ident $function:ident) => {
-            /// A new tensor in the old one's variable. Panics if it is a parameter, or the shapes cannot be broadcast;
-            /// the variable then keeps what it had.
+            /// A new tensor in the old one's variable. A parameter, or a shape that does not fit, panics and changes nothing.
             impl<T: Operand> $trait<T> for Tensor
             where
                 Tensor: $operator<T, Output = Tensor>,
@@ -1423,8 +1421,7 @@ fn std_of(x: &Tensor, over: &Reduction, shape: &[usize]) -> Tensor {
     let ((var, centred), ones) = (variance(x, over), over.ones.clone());
     let (std, scale) = (map(var, f32::sqrt), 1.0 / (over.count as f32 - 1.0).max(0.0));
     from_op("std", std.reshape(shape), &[x], move |g, _| {
-        let slope =
-            zip("std", g.reshape(&ones), std, |g, std| if std == 0.0 { 0.0 } else { g * scale / std });
+        let slope = zip("std", g.reshape(&ones), std, |g, s| if s == 0.0 { 0.0 } else { g * scale / s });
         vec![Some(zip("std", centred, slope, |x, slope| slope * x))]
     })
 }
