@@ -235,7 +235,7 @@ fn a_generators_numbers_come_as_tensors() {
 #[test]
 fn mistakes_are_answered_with_operation_and_shapes() {
     type Case = (&'static [&'static str], fn(&Tensor));
-    let cases: [Case; 27] = [
+    let cases: [Case; 28] = [
         (&["flatten", "[2, 3]", "axis 2"], |x| drop(x.flatten(0, 2))),
         (&["flatten", "[2, 3]", "1 to 0"], |x| drop(x.flatten(1, 0))),
         (&["unflatten", "[2, 3]", "[2, -1]"], |x| drop(x.unflatten(1, (2, ())))),
@@ -244,6 +244,7 @@ fn mistakes_are_answered_with_operation_and_shapes() {
         (&["roll", "[2, 3]", "axis 2"], |x| drop(x.roll(1, 2))),
         (&["narrow", "[2, 3]", "2..4", "axis 1"], |x| drop(x.narrow(1, 2, 2))),
         (&["split", "[2, 3]", "size 0"], |x| drop(x.split(0, 1))),
+        (&["split", "[2, 3]", "sizes [1, 1]"], |x| drop(x.split([1, 1], 1))),
         (&["chunk", "[2, 3]", "0 parts"], |x| drop(x.chunk(0, 1))),
         (&["pad", "[2, 3]", "[1]"], |x| drop(x.pad(1, 0.0))),
         (&["pad", "[-1, 1]"], |x| drop(x.pad((-1, 1), 0.0))),
