@@ -46,7 +46,7 @@
 //!
 //! | lesson | modules |
 //! | --- | --- |
-//! | 01: foundations | [`array`] [`iter`] [`matrix`] [`nb`] [`rng`] |
+//! | 01: foundations | [`array`](mod@array) [`iter`] [`matrix`] [`nb`] [`rng`] |
 //! | 02: matrix multiplication | [`matmul`] |
 //! | 03: mean shift | [`meanshift`] |
 //! | 04: backpropagation | [`backprop`] |
