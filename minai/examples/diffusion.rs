@@ -92,9 +92,9 @@ const RECIPES: [Recipe; 1] = [Recipe {
     patch: 2,
     channels: 64,
     blocks: 8,
-    steps: 1800,
+    steps: 15_620,
     batch: 32,
-    lr: 3e-3,
+    lr: 1e-3,
 }];
 
 fn recipe(name: &str) -> Result<&'static Recipe, String> {
@@ -183,7 +183,7 @@ fn train(
     }
     let (mut ema, mut metrics) = (Ema::new(0.995), Metrics::new());
     let start = Instant::now();
-    learner.fit(epochs, &loaders, (OneCycle::new(recipe.lr), &mut ema, &mut metrics, Progress::new()))?;
+    learner.fit(epochs, &loaders, (OneCycle::new(recipe.lr), ClipNorm::new(1.0), &mut ema, &mut metrics, Progress::new()))?;
     if learner.interrupted {
         return Err("interrupted; the same command goes on from the checkpoint, if there is one".into());
     }

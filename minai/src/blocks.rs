@@ -1,8 +1,8 @@
-// Owned by notebooks/33_unet_conditional.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 5f76864fcce3b518
-//! Blocks of networks for images: what the U-Net and the autoencoder of Stable Diffusion share.
+// Owned by notebooks/18_unet.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash fa41ec6da5816b7f
+//! Blocks of networks for images: the residual block that is told the time, and what U-Nets and autoencoders share besides.
 
-// %% notebooks/33_unet_conditional.ipynb bl-parts
+// %% notebooks/18_unet.ipynb bl-parts
 use minai::conv::{Conv2d, ConvOptions};
 use minai::nn::{Init, Layer, Linear, Module, Parts, Pass};
 use minai::norm::{GroupNorm, group_norm_silu};
@@ -25,7 +25,7 @@ pub fn norm_silu(name: &str, norm: &GroupNorm, x: &Tensor, pass: &mut Pass) -> T
     })
 }
 
-// %% notebooks/33_unet_conditional.ipynb bl-resnet
+// %% notebooks/18_unet.ipynb bl-resnet
 /// Two convolutions, each after a group norm and silu, and a shortcut around them. A block that is told the time adds it
 /// between the convolutions.
 #[derive(Debug)]
@@ -35,7 +35,8 @@ pub struct ResnetBlock {
     /// From silu of the time's embedding to a value for each channel.
     time_emb_proj: Option<Linear>,
     norm2: GroupNorm,
-    conv2: Conv2d,
+    /// The last convolution.
+    pub conv2: Conv2d,
     /// Where the number of channels changes.
     conv_shortcut: Option<Conv2d>,
 }
@@ -51,7 +52,7 @@ impl Module for ResnetBlock {
     }
 }
 
-// %% notebooks/33_unet_conditional.ipynb bl-norms
+// %% notebooks/18_unet.ipynb bl-norms
 /// The group norms of a network, which differ in their channels only.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Norms {
@@ -87,7 +88,7 @@ impl ResnetBlock {
     }
 }
 
-// %% notebooks/33_unet_conditional.ipynb bl-forward
+// %% notebooks/18_unet.ipynb bl-forward
 /// Adds to each channel of `y` (n, c, h, w) a value that `layer` computes from the time (1 or n, …).
 fn add_time(y: Tensor, layer: &Linear, time: &Tensor, pass: &mut Pass) -> Tensor {
     let shift = pass.call("time_emb_proj", layer, time); // (1 or n, c)
@@ -127,30 +128,4 @@ impl Layer for ResnetBlock {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
         self.forward_at(x, None, pass)
     }
-}
-
-// %% notebooks/33_unet_conditional.ipynb bl-sequence
-/// An image (n, c, h, w) as a sequence of its places, row by row: (n, h · w, c).
-///
-/// # Panics
-/// If `x` has other than four axes.
-#[track_caller]
-pub fn image_to_sequence(x: &Tensor) -> Tensor {
-    let &[n, c, h, w] = x.shape() else {
-        panic!("image_to_sequence: (n, c, h, w) expected, shape {:?}", x.shape())
-    };
-    x.reshape((n, c, h * w)).transpose(1, 2)
-}
-
-/// A sequence of places (n, h · w, c) as an image (n, c, h, w): the way back.
-///
-/// # Panics
-/// If `x` has other than three axes, or not h · w places.
-#[track_caller]
-pub fn sequence_to_image(x: &Tensor, (h, w): (usize, usize)) -> Tensor {
-    let &[n, places, c] = x.shape() else {
-        panic!("sequence_to_image: (n, places, c) expected, shape {:?}", x.shape())
-    };
-    assert!(places == h * w, "sequence_to_image: shape {:?} for an image of {h} by {w}", x.shape());
-    x.transpose(1, 2).reshape((n, c, h, w))
 }

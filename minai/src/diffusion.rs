@@ -1,5 +1,5 @@
 // Owned by notebooks/17_guess_the_noise.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 87171a52e5cdf49c
+// nbs:hash e36b7351bdb2b7e1
 //! Training a diffusion model: noise of a random level is mixed in, a network says what it is, and the squared error is the loss.
 
 // %% notebooks/17_guess_the_noise.ipynb df-batch
@@ -52,6 +52,7 @@ pub struct NoisyImages {
     pub schedule: NoiseSchedule,
 }
 
+// %% notebooks/17_guess_the_noise.ipynb df-data-2
 impl Dataset for NoisyImages {
     type Batch = NoisyBatch;
 
@@ -114,6 +115,7 @@ impl Module for Block {
     }
 }
 
+// %% notebooks/17_guess_the_noise.ipynb df-block-2
 impl Layer for Block {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
         let GroupNorm { groups, weight, bias, eps } = &self.norm;
@@ -186,6 +188,7 @@ pub struct GuessTheNoise<M> {
     pub model: M,
 }
 
+// %% notebooks/17_guess_the_noise.ipynb df-task-2
 impl<M: NoisePredictor> Task for GuessTheNoise<M> {
     type Batch = NoisyBatch;
 
@@ -229,4 +232,28 @@ pub fn even_levels(schedule: &NoiseSchedule, steps: usize) -> Vec<f64> {
 /// What the network takes x = x₀ + σ noise (n, c, h, w) for: x - σ eps, with pixels from -1 to 1.
 pub fn denoise(model: &dyn NoisePredictor, x: &Tensor, sigma: f64) -> Tensor {
     (x - eps(model, x, sigma) * sigma as f32).clamp(-1.0, 1.0)
+}
+
+// %% notebooks/17_guess_the_noise.ipynb df-draw
+use minai::denoiser::noise_in;
+use minai::samplers::{always, euler_ancestral};
+
+/// Images of `shape` (n, c, h, w), drawn from noise down the levels `sigmas`. An `eta` of 1 is DDPM (Ho et al. 2020,
+/// algorithm 2), which adds new noise in each step; 0 is DDIM, which adds none.
+///
+/// # Panics
+/// If there are no levels.
+#[track_caller]
+pub fn draw(
+    model: &dyn NoisePredictor,
+    shape: &[usize],
+    sigmas: &[f64],
+    eta: f64,
+    rng: &mut Generator,
+) -> Tensor {
+    assert!(!sigmas.is_empty(), "draw: no noise levels");
+    let start = Tensor::from(rng.randn(shape)) * sigmas[0].hypot(1.0) as f32;
+    let network = always(|x, sigma| noise_in(x, &denoise(model, x, sigma), sigma));
+    let Ok(end) = euler_ancestral(start, sigmas, eta, network, |shape| rng.randn(shape).into());
+    end
 }

@@ -65,11 +65,12 @@
 //! | 15: augmentation | [`augment`] [`dropout`] [`ensemble`] |
 //! | 16: samplers | [`denoiser`] [`noise`] [`samplers`] |
 //! | 17: guess the noise | [`diffusion`] |
+//! | 18: a U-Net | [`time_embedding`] [`blocks`] [`small_unet`] |
 //! | 20: fewer steps | [`levels`] [`more_samplers`] [`sampling`] |
 //! | 30: published weights | [`weights`] |
 //! | 31: tokens | [`tokenizer`] |
 //! | 32: CLIP | [`attention`] [`clip`] [`embedding`] |
-//! | 33: the conditional U-Net | [`blocks`] [`unet`] |
+//! | 33: the conditional U-Net | [`unet`] |
 //! | 34: Stable Diffusion's autoencoder | [`vae`] |
 //! | 35: Stable Diffusion | [`sd_download`] [`stable_diffusion`] |
 //! | 90: plotting | [`plot`] |
@@ -174,6 +175,11 @@ pub mod samplers;
 // 17_guess_the_noise
 pub mod diffusion;
 
+// 18_unet
+pub mod blocks;
+pub mod small_unet;
+pub mod time_embedding;
+
 // 20_fewer_steps
 pub mod levels;
 pub mod more_samplers;
@@ -191,7 +197,6 @@ pub mod clip;
 pub mod embedding;
 
 // 33_unet_conditional
-pub mod blocks;
 pub mod unet;
 
 // 34_autoencoder_kl

@@ -1,32 +1,6 @@
 // Owned by notebooks/33_unet_conditional.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 20d1d66717cd5e01
+// nbs:hash 67508edd1a105a7f
 //! The conditional U-Net of Stable Diffusion v1: noisy latents, a time and a text's embedding in, the noise out.
-
-use crate::blocks::{Norms, ResnetBlock, conv1, conv3, image_to_sequence, norm_silu, sequence_to_image};
-
-// %% notebooks/33_unet_conditional.ipynb un-time
-use minai::array::Array;
-use minai::tensor::Tensor;
-
-/// Cosines and sines of a time, fast waves to slow ones: (n, width), for n times. The i-th of `half` waves has the
-/// frequency 10000^(-i / (half - shift)) (Vaswani et al. 2017; Ho et al. 2020).
-pub fn time_features(t: &[f32], width: usize, flip_sin_to_cos: bool, freq_shift: f64) -> Tensor {
-    let half = width / 2;
-    // Rounded to f32 where diffusers rounds: at t = 1000 a last bit of the frequency is 6e-5 of the angle.
-    let frequency = |i: usize| {
-        let exponent = -(10000_f64.ln() as f32) * i as f32 / (half as f32 - freq_shift as f32);
-        f64::from(exponent).exp() as f32
-    };
-    let mut features = vec![0.0; t.len() * width];
-    for (t, row) in t.iter().zip(features.chunks_mut(width.max(1))) {
-        for i in 0..half {
-            let angle = f64::from(t * frequency(i));
-            let (sin, cos) = if flip_sin_to_cos { (half + i, i) } else { (i, half + i) };
-            (row[sin], row[cos]) = (angle.sin() as f32, angle.cos() as f32);
-        }
-    }
-    Array::new(features, &[t.len(), width]).into()
-}
 
 // %% notebooks/33_unet_conditional.ipynb un-config
 /// What a level of the U-Net consists of.
@@ -241,34 +215,16 @@ impl UNetConfig {
     }
 }
 
-// %% notebooks/33_unet_conditional.ipynb un-res
+// %% notebooks/33_unet_conditional.ipynb un-time-width
 use minai::activation::silu;
+use minai::array::Array;
+use minai::blocks::{Norms, ResnetBlock, conv1, conv3, norm_silu};
 use minai::conv::{Conv2d, ConvOptions};
 use minai::nn::{Init, Layer, Linear, Module, Parts, Pass};
 use minai::norm::GroupNorm;
+use minai::tensor::Tensor;
+use minai::time_embedding::{TimeEmbedding, time_features};
 
-/// From the waves to what the residual blocks are told.
-#[derive(Debug)]
-struct TimeEmbedding {
-    linear_1: Linear,
-    linear_2: Linear,
-}
-
-impl Module for TimeEmbedding {
-    fn parts(&self, parts: &mut Parts) {
-        parts.module("linear_1", &self.linear_1);
-        parts.module("linear_2", &self.linear_2);
-    }
-}
-
-impl Layer for TimeEmbedding {
-    fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
-        let x = silu(&pass.call("linear_1", &self.linear_1, x));
-        pass.call("linear_2", &self.linear_2, &x)
-    }
-}
-
-// %% notebooks/33_unet_conditional.ipynb un-time-width
 /// The width of the time's embedding.
 fn time_width(config: &UNetConfig) -> usize {
     4 * config.block_out_channels[0]
@@ -281,13 +237,6 @@ fn norms(config: &UNetConfig) -> Norms {
 
 fn resnet_block(init: &mut dyn Init, config: &UNetConfig, channels: (usize, usize)) -> ResnetBlock {
     ResnetBlock::new(init, channels, norms(config), Some(time_width(config)))
-}
-
-impl TimeEmbedding {
-    fn new(init: &mut dyn Init, config: &UNetConfig) -> Self {
-        let (waves, width) = (config.block_out_channels[0], time_width(config));
-        TimeEmbedding { linear_1: Linear::new(init, waves, width), linear_2: Linear::new(init, width, width) }
-    }
 }
 
 // %% notebooks/33_unet_conditional.ipynb un-attention
@@ -427,6 +376,32 @@ impl TransformerBlock {
         let y = pass.call("norm3", &self.norm3, &x);
         pass.call("ff", &self.ff, &y) + x
     }
+}
+
+// %% notebooks/33_unet_conditional.ipynb bl-sequence
+/// An image (n, c, h, w) as a sequence of its places, row by row: (n, h · w, c).
+///
+/// # Panics
+/// If `x` has other than four axes.
+#[track_caller]
+pub fn image_to_sequence(x: &Tensor) -> Tensor {
+    let &[n, c, h, w] = x.shape() else {
+        panic!("image_to_sequence: (n, c, h, w) expected, shape {:?}", x.shape())
+    };
+    x.reshape((n, c, h * w)).transpose(1, 2)
+}
+
+/// A sequence of places (n, h · w, c) as an image (n, c, h, w): the way back.
+///
+/// # Panics
+/// If `x` has other than three axes, or not h · w places.
+#[track_caller]
+pub fn sequence_to_image(x: &Tensor, (h, w): (usize, usize)) -> Tensor {
+    let &[n, places, c] = x.shape() else {
+        panic!("sequence_to_image: (n, places, c) expected, shape {:?}", x.shape())
+    };
+    assert!(places == h * w, "sequence_to_image: shape {:?} for an image of {h} by {w}", x.shape());
+    x.transpose(1, 2).reshape((n, c, h, w))
 }
 
 // %% notebooks/33_unet_conditional.ipynb un-spatial
@@ -678,7 +653,7 @@ impl UNet {
         let mut skips = stacked_channels(config);
         UNet {
             conv_in: conv3(init, config.in_channels, first),
-            time_embedding: TimeEmbedding::new(init, config),
+            time_embedding: TimeEmbedding::new(init, first, time_width(config)),
             down_blocks: (0..levels).map(|level| down_block(init, config, level)).collect(),
             mid_block: mid_block(init, config),
             up_blocks: (0..levels).map(|step| up_block(init, config, step, &mut skips)).collect(),

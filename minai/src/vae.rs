@@ -1,5 +1,5 @@
 // Owned by notebooks/34_autoencoder_kl.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 77606a765c27f04f
+// nbs:hash 7bdc88c6b19e7394
 //! AutoencoderKL: from images to latents, an eighth as high and wide, and back.
 
 // %% notebooks/34_autoencoder_kl.ipynb va-config
@@ -110,7 +110,8 @@ impl VaeConfig {
 }
 
 // %% notebooks/34_autoencoder_kl.ipynb va-res
-use minai::blocks::{Norms, ResnetBlock, conv1, conv3, image_to_sequence, norm_silu, sequence_to_image};
+use minai::blocks::{Norms, ResnetBlock, conv1, conv3, norm_silu};
+use minai::unet::{image_to_sequence, sequence_to_image};
 use minai::conv::{Conv2d, ConvOptions};
 use minai::nn::{Init, Layer, Module, Parts, Pass};
 use minai::norm::GroupNorm;

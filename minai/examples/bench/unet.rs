@@ -12,7 +12,7 @@ use minai::norm::{GroupNorm, group_norm_silu};
 use minai::pool::upsample_nearest;
 use minai::state::{Value, load, load_state_dict};
 use minai::tensor::{Tensor, cat};
-use minai::unet::time_features;
+use minai::time_embedding::time_features;
 use std::path::Path;
 use std::process::Command;
 
