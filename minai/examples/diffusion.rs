@@ -1,19 +1,19 @@
 //! Trains the course's small diffusion models, with checkpoints from which a killed training goes on bit for bit, and
-//! draws with them.
+//! draws with them. With `MINAI_FULL=1` it trains on all of MNIST, as the models in `data/models` were; without, on the
+//! sample that comes with the course.
 //!
-//! `cargo run --release -p minai --example diffusion -- train plain --checkpoint c.safetensors --out plain.safetensors`
+//! `MINAI_FULL=1 cargo run --release -p minai --example diffusion -- train plain --checkpoint c.safetensors --out plain.safetensors`
 //!
 //! `cargo run --release -p minai --example diffusion -- sample --model data/models/plain.safetensors --out digits.png`
 
 use clap::{Parser, Subcommand};
 use half::f16;
-use minai::denoiser::noise_in;
-use minai::diffusion::{GuessTheNoise, NoisePredictor, NoisyImages, PlainCnn, denoise, even_levels};
+use minai::diffusion::{GuessTheNoise, NoisePredictor, NoisyImages, PlainCnn, draw, even_levels};
 use minai::io::safetensors::{Dtype, write};
 use minai::nn::parameter_count;
 use minai::noise::NoiseSchedule;
 use minai::prelude::*;
-use minai::samplers::{always, euler_ancestral};
+use minai::small_unet::{SmallUNet, SmallUNetConfig};
 use minai::state::Value;
 use minai::tensor::elements;
 use safetensors::tensor::View;
@@ -38,9 +38,12 @@ enum Command {
     Train {
         /// Its name: see `list`.
         recipe: String,
-        /// Steps of training, in place of the recipe's.
+        /// Steps of training, in place of the recipe's; rounded up to whole epochs.
         #[arg(long)]
         steps: Option<usize>,
+        /// As many steps as fit into this time; the number is printed, and `--steps` repeats it.
+        #[arg(long, conflicts_with = "steps")]
+        minutes: Option<f64>,
         /// First weights, order and noise come from this number.
         #[arg(long, default_value_t = 17)]
         seed: u64,
@@ -68,37 +71,77 @@ enum Command {
         /// The noise comes from this number.
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// The picture's file: .png or .svg.
+        /// The picture's file: .png or .svg; or .safetensors, for `images` (n, 1, 28, 28) from -1 to 1.
         #[arg(long)]
         out: PathBuf,
     },
+}
+
+/// A network's shape.
+enum Net {
+    /// Lesson 17's: blocks of `patch` by `patch` pixels, `channels` between its `blocks`.
+    Plain { patch: usize, channels: usize, blocks: usize },
+    /// Lesson 18's, with its default channels.
+    UNet,
 }
 
 /// What fixes a training, but for its seed.
 struct Recipe {
     name: &'static str,
     text: &'static str,
-    patch: usize,
-    channels: usize,
-    blocks: usize,
+    net: Net,
     steps: usize,
     batch: usize,
     lr: f64,
 }
 
-const RECIPES: [Recipe; 1] = [Recipe {
-    name: "plain",
-    text: "lesson 17: a plain CNN, MNIST",
-    patch: 2,
-    channels: 64,
-    blocks: 8,
-    steps: 15_620,
-    batch: 32,
-    lr: 1e-3,
-}];
+const RECIPES: [Recipe; 2] = [
+    Recipe {
+        name: "plain",
+        text: "lesson 17: a plain CNN, MNIST",
+        net: Net::Plain { patch: 2, channels: 64, blocks: 8 },
+        steps: 15_620,
+        batch: 32,
+        lr: 1e-3,
+    },
+    Recipe {
+        name: "unet",
+        text: "lesson 18: a small U-Net, MNIST",
+        net: Net::UNet,
+        steps: 15_620,
+        batch: 32,
+        lr: 2e-3,
+    },
+];
+
+/// A network of one of the recipes.
+struct Model(Box<dyn NoisePredictor>);
+
+impl Model {
+    fn new(rng: &mut Generator, net: &Net) -> Self {
+        match *net {
+            Net::Plain { patch, channels, blocks } => {
+                Model(Box::new(PlainCnn::new(rng, patch, channels, blocks)))
+            }
+            Net::UNet => Model(Box::new(SmallUNet::new(rng, &SmallUNetConfig::default()))),
+        }
+    }
+}
+
+impl Module for Model {
+    fn parts(&self, parts: &mut Parts) {
+        self.0.parts(parts);
+    }
+}
+
+impl NoisePredictor for Model {
+    fn predict_noise(&self, x: &Tensor, sigma: &Tensor, pass: &mut Pass) -> Tensor {
+        self.0.predict_noise(x, sigma, pass)
+    }
+}
 
 fn recipe(name: &str) -> Result<&'static Recipe, String> {
-    let known = || RECIPES.map(|recipe| recipe.name).join(", ");
+    let known = || RECIPES.each_ref().map(|recipe| recipe.name).join(", ");
     RECIPES
         .iter()
         .find(|recipe| recipe.name == name)
@@ -150,28 +193,62 @@ fn save_half(
     Ok(write(path, &views, metadata)?)
 }
 
+/// The steps of training that fit into this time, from the time that 20 of them take.
+fn steps_in(minutes: f64, recipe: &Recipe, data: &NoisyImages) -> usize {
+    const TIMED: usize = 20;
+    let mut rng = Generator::manual_seed(0);
+    let task = GuessTheNoise { model: Model::new(&mut rng, &recipe.net) };
+    let mut optimizer = Optimizer::new(&task.model, AdamW::default());
+    let indices: Vec<usize> = (0..recipe.batch).map(|i| i % data.len()).collect();
+    let start = Instant::now();
+    for _ in 0..TIMED {
+        let batch = data.batch(&indices, &mut rng);
+        task.loss(&task.predict(&batch, &mut Pass::train(Generator::manual_seed(1))), &batch).backward();
+        optimizer.step();
+        optimizer.zero_grad();
+    }
+    let step = start.elapsed().as_secs_f64() / TIMED as f64;
+    let steps = (60.0 * minutes / step).max(1.0) as usize;
+    println!("{step:.3} s for a step: --steps {steps} takes about {minutes} minutes here");
+    steps
+}
+
+/// How long to train, and from which number the randomness comes.
+struct Length {
+    steps: Option<usize>,
+    minutes: Option<f64>,
+    seed: u64,
+}
+
 fn train(
     recipe: &Recipe,
-    (steps, seed): (usize, u64),
+    length: &Length,
     checkpoint: Option<PathBuf>,
     out: &Path,
 ) -> Result<(), Box<dyn Error>> {
     let data = mnist()?;
     println!("{data}");
+    let (train, valid) = (noisy(&data.train), noisy(&data.valid));
+    let steps = match (length.steps, length.minutes) {
+        (Some(steps), _) => steps,
+        (None, Some(minutes)) => steps_in(minutes, recipe, &train),
+        (None, None) => recipe.steps,
+    };
+    let seed = length.seed;
     let mut rng = Generator::manual_seed(seed);
-    let model = PlainCnn::new(&mut rng, recipe.patch, recipe.channels, recipe.blocks);
-    println!(
-        "{}: {} parameters, {steps} steps of {} images",
-        recipe.name,
-        parameter_count(&model),
-        recipe.batch
-    );
+    let model = Model::new(&mut rng, &recipe.net);
 
     let options = LoaderOptions { batch_size: recipe.batch, last: Last::Drop, ..LoaderOptions::default() };
-    let (train, valid) = (noisy(&data.train), noisy(&data.valid));
     let loaders = DataLoaders::new(train, valid, options);
     let per_epoch = loaders.train.len();
-    let epochs = steps.div_ceil(per_epoch);
+    let epochs = steps.div_ceil(per_epoch); // whole epochs
+    println!(
+        "{}: {} parameters, {} steps of {} images",
+        recipe.name,
+        parameter_count(&model),
+        epochs * per_epoch,
+        recipe.batch
+    );
     let optimizer = Optimizer::new(&model, AdamW { lr: recipe.lr as f32, ..AdamW::default() });
     let mut learner = Learner::new(recipe.name, GuessTheNoise { model }, optimizer, rng);
     if let Some(path) = checkpoint {
@@ -183,7 +260,11 @@ fn train(
     }
     let (mut ema, mut metrics) = (Ema::new(0.995), Metrics::new());
     let start = Instant::now();
-    learner.fit(epochs, &loaders, (OneCycle::new(recipe.lr), ClipNorm::new(1.0), &mut ema, &mut metrics, Progress::new()))?;
+    learner.fit(
+        epochs,
+        &loaders,
+        (OneCycle::new(recipe.lr), ClipNorm::new(1.0), &mut ema, &mut metrics, Progress::new()),
+    )?;
     if learner.interrupted {
         return Err("interrupted; the same command goes on from the checkpoint, if there is one".into());
     }
@@ -192,9 +273,6 @@ fn train(
     let loss = metrics.rows.last().map_or(f32::NAN, |row| row.valid[0]);
     let facts = [
         ("recipe", recipe.name.to_owned()),
-        ("patch", recipe.patch.to_string()),
-        ("channels", recipe.channels.to_string()),
-        ("blocks", recipe.blocks.to_string()),
         ("steps", (epochs * per_epoch).to_string()),
         ("batch", recipe.batch.to_string()),
         ("seed", seed.to_string()),
@@ -208,33 +286,15 @@ fn train(
 }
 
 /// The network in a file that `train` saved.
-fn open(path: &Path) -> Result<PlainCnn, Box<dyn Error>> {
+fn open(path: &Path) -> Result<Model, Box<dyn Error>> {
     let (state, metadata) = load(path)?;
-    let size = |key: &str| -> Result<usize, String> {
-        let text = metadata.get(key).and_then(|text| text.parse().ok());
-        text.filter(|size| (1..=1024).contains(size)).ok_or_else(|| {
-            format!("{}: no model of this command, since its metadata have no `{key}`", path.display())
-        })
-    };
-    let (patch, channels, blocks) = (size("patch")?, size("channels")?, size("blocks")?);
-    if 28 % patch != 0 {
-        return Err(format!("{}: images of 28 by 28 have no blocks of {patch} by {patch}", path.display()).into());
-    }
-    if !channels.is_multiple_of(8) {
-        return Err(format!("{}: {channels} channels are no multiple of 8", path.display()).into());
-    }
-    let model = PlainCnn::new(&mut Generator::manual_seed(0), patch, channels, blocks);
+    let name = metadata.get("recipe").ok_or_else(|| {
+        format!("{}: no model of this command, since its metadata name no recipe", path.display())
+    })?;
+    let recipe = recipe(name).map_err(|error| format!("{}: {error}", path.display()))?;
+    let model = Model::new(&mut Generator::manual_seed(0), &recipe.net);
     load_state_dict(&model, &state).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(model)
-}
-
-fn sample(model: &dyn NoisePredictor, n: usize, (steps, eta): (usize, f64), seed: u64) -> Tensor {
-    let mut rng = Generator::manual_seed(seed);
-    let sigmas = even_levels(&schedule(), steps);
-    let start = Tensor::from(rng.randn(&[n, 1, 28, 28])) * (1.0 + sigmas[0] * sigmas[0]).sqrt() as f32;
-    let network = always(|x, sigma| noise_in(x, &denoise(model, x, sigma), sigma));
-    let Ok(end) = euler_ancestral(start, &sigmas, eta, network, |shape| rng.randn(shape).into());
-    end
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -245,13 +305,12 @@ fn main() -> Result<(), Box<dyn Error>> {
                 println!("{name:10} {text}; about {steps} steps of {batch} images");
             }
         }
-        Command::Train { recipe: name, steps, seed, checkpoint, out } => {
+        Command::Train { recipe: name, steps, minutes, seed, checkpoint, out } => {
             let recipe = recipe(&name)?;
-            let steps = steps.unwrap_or(recipe.steps);
-            if steps == 0 {
-                return Err("--steps 0: there is nothing to train".into());
+            if steps == Some(0) || minutes.is_some_and(|minutes| !(minutes > 0.0 && minutes.is_finite())) {
+                return Err("--steps and --minutes are above 0".into());
             }
-            train(recipe, (steps, seed), checkpoint, &out)?;
+            train(recipe, &Length { steps, minutes, seed }, checkpoint, &out)?;
         }
         Command::Sample { model, n, steps, eta, seed, out } => {
             if n == 0 || !(1..=1000).contains(&steps) || !(0.0..=1.0).contains(&eta) {
@@ -259,8 +318,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             let model = open(&model)?;
             let start = Instant::now();
-            let images = sample(&model, n, (steps, eta), seed);
+            let levels = even_levels(&schedule(), steps);
+            let images = draw(&model, &[n, 1, 28, 28], &levels, eta, &mut Generator::manual_seed(seed));
             println!("{n} pictures in {:.1} s", start.elapsed().as_secs_f64());
+            if out.extension().is_some_and(|extension| extension == "safetensors") {
+                let state = [("images".to_owned(), Value::F32(images.data))].into();
+                return Ok(save(&out, &state, &Metadata::default())?);
+            }
             let pictures = elements(&images.data).chunks(784).map(|pixels| ("", pixels.to_vec()));
             let look = Look { columns: Some(n.min(16)), range: Some((-1.0, 1.0)), ..Look::default() };
             show_images("Drawn by a diffusion model", pictures, (28, 28), look).save(&out)?;

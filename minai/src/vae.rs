@@ -111,11 +111,11 @@ impl VaeConfig {
 
 // %% notebooks/34_autoencoder_kl.ipynb va-res
 use minai::blocks::{Norms, ResnetBlock, conv1, conv3, norm_silu};
-use minai::unet::{image_to_sequence, sequence_to_image};
 use minai::conv::{Conv2d, ConvOptions};
 use minai::nn::{Init, Layer, Module, Parts, Pass};
 use minai::norm::GroupNorm;
 use minai::tensor::Tensor;
+use minai::unet::{image_to_sequence, sequence_to_image};
 
 /// As diffusers has them in this network.
 fn norms(config: &VaeConfig) -> Norms {
