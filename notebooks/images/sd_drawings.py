@@ -64,7 +64,7 @@ def the_u():
     d.arrow([(755, 62), (755, 30)])
     d.text(762, 50, "conv_out", 11, anchor="start")
     d.text(755, 24, "noise 4 × 64 × 64", weight="bold")
-    d.text(450, 82, "12 results, saved on a stack: 3 for each level", 12, colour=SKIP)
+    d.text(450, 82, "12 results on a stack; each level on the way up takes 3", 12, colour=SKIP)
     x_last, y_last = left + 3 * 52 + width / 2, 62 + 3 * 84 + height + 8
     d.arrow([(x_last, y_last), (x_last, 425), (365, 425)])
     d.box(365, 398, 170, 56, "1280 × 8 × 8\nmiddle: residual block,\ntransformer, residual block", size=12)
