@@ -1,4 +1,4 @@
-"""Draws 33_u.svg, 34_halves.svg and 35_parts.svg: python3 notebooks/images/sd_drawings.py"""
+"""Draws 18_u.svg, 33_u.svg, 34_halves.svg and 35_parts.svg: python3 notebooks/images/network_drawings.py"""
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -42,6 +42,35 @@ class Drawing:
 
     def save(self, name):
         (FOLDER / name).write_text("\n".join(self.parts) + "\n</svg>\n")
+
+
+def the_small_u():
+    d = Drawing(820, 330)
+    width, height, left, right = 150, 50, 60, 590
+    for i, shape in enumerate(["16 × 28 × 28", "48 × 14 × 14", "96 × 7 × 7"]):
+        y, x_down, x_up = 56 + i * 76, left + i * 62, right - i * 62
+        d.box(x_down, y, width, height, f"{shape}\nresidual block")
+        d.box(x_up, y, width, height, f"{shape}\nresidual block")
+        d.arrow([(x_down + width, y + 25), (x_up, y + 25)], SKIP, dashed=True)
+        if i < 2:
+            d.arrow([(x_down + 110, y + height), (x_down + 110, y + 76)])
+            d.arrow([(x_up + 40, y + 76), (x_up + 40, y + height)])
+    d.text(135, 20, "image 1 × 28 × 28", weight="bold")
+    d.arrow([(135, 26), (135, 56)])
+    d.text(142, 46, "conv_in", 11, anchor="start")
+    d.text(665, 20, "noise 1 × 28 × 28", weight="bold")
+    d.arrow([(665, 56), (665, 26)])
+    d.text(672, 46, "conv_out", 11, anchor="start")
+    d.text(178, 121, "stride 2", 11, anchor="start", colour="#666666")
+    d.text(638, 121, "size × 2", 11, anchor="start", colour="#666666")
+    d.text(400, 74, "skip connections", 12, colour=SKIP)
+    y_low = 56 + 2 * 76 + height
+    d.arrow([(left + 124 + 75, y_low), (left + 124 + 75, 293), (325, 293)])
+    d.box(325, 268, 150, height, "96 × 7 × 7\nmiddle block")
+    d.arrow([(475, 293), (right - 124 + 75, 293), (right - 124 + 75, y_low)])
+    d.text(20, 260, "noise level σ", weight="bold", anchor="start")
+    d.text(20, 277, "to every block", 11, anchor="start")
+    d.save("18_u.svg")
 
 
 def the_u():
@@ -134,6 +163,7 @@ def the_parts():
     d.save("35_parts.svg")
 
 
+the_small_u()
 the_u()
 the_halves()
 the_parts()
