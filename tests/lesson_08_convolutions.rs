@@ -1,5 +1,5 @@
 // Owned by notebooks/08_convolutions.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash f21918f5c99dbd97
+// nbs:hash 199b08baefc6ab31
 //! What notebooks/08_convolutions.ipynb claims.
 
 use minai::conv::{Conv2d, ConvOptions, conv_transpose2d, conv2d};
@@ -45,14 +45,11 @@ fn fast_convolution_is_the_sum_of_products() -> Result<(), Box<dyn std::error::E
             let (x, w, b) = (rng.randn(&[2, 4, 9, 7]), rng.randn(&[6, 4 / groups, 3, 2]), rng.randn(&[6]));
             let options = ConvOptions { stride, padding, dilation, groups };
             let y = conv2d(&x.clone().into(), &w.clone().into(), Some(&b.clone().into()), options).data;
-            let (oh, ow) = (
-                (9 + 2 * padding - 2 * dilation - 1) / stride + 1,
-                (7 + 2 * padding - dilation - 1) / stride + 1,
-            );
+            let size = |n: usize, k: usize| (n + 2 * padding - dilation * (k - 1) - 1) / stride + 1;
+            let (oh, ow) = (size(9, 3), size(7, 2));
             assert_eq!(y.shape(), [2, 6, oh, ow], "{options:?}");
-            for (n, o, i, j) in
-                (0..y.len()).map(|at| (at / (6 * oh * ow), at / (oh * ow) % 6, at / ow % oh, at % ow))
-            {
+            let place = |at: usize| (at / (6 * oh * ow), at / (oh * ow) % 6, at / ow % oh, at % ow);
+            for (n, o, i, j) in (0..y.len()).map(place) {
                 let mut sum = f64::from(b[[o]]);
                 for (c, p, q) in (0..4 / groups * 6).map(|at| (at / 6, at / 2 % 3, at % 2)) {
                     let (row, column) = (stride * i + dilation * p, stride * j + dilation * q);

@@ -1,5 +1,5 @@
 // Owned by notebooks/09_autoencoder.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 531b41bcf8dd71fb
+// nbs:hash d719ac5b06f4dd6b
 //! What notebooks/09_autoencoder.ipynb claims.
 
 use minai::pool::{Pool, avg_pool2d, max_pool2d, upsample_nearest};
@@ -11,7 +11,7 @@ fn pools_pass_their_slopes_back() -> Result<(), Box<dyn std::error::Error>> {
     use minai::kernels::pool::Partial;
     use minai::tensor::{Tensor, grad_check};
     {
-        // Far enough from one another that no maximum changes while grad_check tries out.
+        // Far enough from one another that no maximum changes within the finite differences.
         let image = Array::new((0..40).map(|i| (i * 17 % 41) as f32 / 8.0).collect(), &[2, 1, 5, 4]);
         let keep = Pool { stride: Some(2), padding: 1, partial: Partial::Keep };
         let functions: [(&str, &dyn Fn(&[Tensor]) -> Tensor); 4] = [

@@ -1,5 +1,5 @@
 // Owned by notebooks/14_resnet.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash acb63e6c14dabc70
+// nbs:hash 9986e49d67e22968
 //! What notebooks/14_resnet.ipynb claims.
 
 use minai::resnet::{ResBlock, resnet};
@@ -26,7 +26,7 @@ fn a_block_that_changes_nothing_is_its_shortcut() -> Result<(), Box<dyn std::err
 
 // %% notebooks/14_resnet.ipynb test-grad
 #[test]
-fn a_blocks_gradient_is_what_trying_out_finds() -> Result<(), Box<dyn std::error::Error>> {
+fn a_blocks_gradient_agrees_with_finite_differences() -> Result<(), Box<dyn std::error::Error>> {
     use minai::generator::Generator;
     use minai::nn::{Layer, Pass};
     use minai::tensor::{Tensor, grad_check};
@@ -44,7 +44,7 @@ fn a_blocks_gradient_is_what_trying_out_finds() -> Result<(), Box<dyn std::error
 
 // %% notebooks/14_resnet.ipynb test-summary
 #[test]
-fn a_summary_counts_as_one_counts_by_hand() -> Result<(), Box<dyn std::error::Error>> {
+fn a_summary_agrees_with_a_count_by_hand() -> Result<(), Box<dyn std::error::Error>> {
     use minai::generator::Generator;
     use minai::tensor::Tensor;
     {

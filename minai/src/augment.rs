@@ -1,5 +1,5 @@
 // Owned by notebooks/15_augment.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash aa68eab1e489d667
+// nbs:hash 3a357c73dce605e6
 //! Pictures that are changed at random before a network learns from them.
 
 // %% notebooks/15_augment.ipynb au-transform
@@ -20,6 +20,7 @@ fn below(rng: &mut Generator, n: usize) -> usize {
     rng.randint(0, n as i64, &[1])[[0]] as usize
 }
 
+// %% notebooks/15_augment.ipynb au-flip
 /// Mirrors every other picture, on average: left becomes right.
 #[derive(Clone, Copy, Debug)]
 pub struct RandomFlip;
@@ -50,6 +51,7 @@ pub fn shift(pixels: &mut [f32], [_, h, w]: [usize; 3], (down, right): (isize, i
     }
 }
 
+// %% notebooks/15_augment.ipynb au-random-crop
 /// Adds a border of `padding` pixels and cuts a picture of the old size out of it, anywhere: a shift by that many
 /// pixels at most.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +91,7 @@ impl Augmented {
     }
 }
 
+// %% notebooks/15_augment.ipynb au-batch
 impl Dataset for Augmented {
     type Batch = ImageBatch;
 
@@ -123,6 +126,7 @@ fn rectangles(
     (0..count).map(|_| [place(h, rows), place(w, columns)]).collect()
 }
 
+// %% notebooks/15_augment.ipynb au-erase-noise
 /// Puts normal noise over some rectangles.
 #[derive(Clone, Copy, Debug)]
 pub struct RandomErase {
@@ -134,6 +138,7 @@ pub struct RandomErase {
     pub range: (f32, f32),
 }
 
+// %% notebooks/15_augment.ipynb au-erase-apply
 impl Transform for RandomErase {
     fn apply(&self, pixels: &mut [f32], shape: [usize; 3], rng: &mut Generator) {
         let [_, h, w] = shape;
@@ -150,6 +155,7 @@ impl Transform for RandomErase {
     }
 }
 
+// %% notebooks/15_augment.ipynb au-copy
 /// Copies some rectangles of the picture to other places in it.
 #[derive(Clone, Copy, Debug)]
 pub struct RandomCopy {
@@ -159,6 +165,7 @@ pub struct RandomCopy {
     pub share: f32,
 }
 
+// %% notebooks/15_augment.ipynb au-copy-apply
 impl Transform for RandomCopy {
     fn apply(&self, pixels: &mut [f32], shape: [usize; 3], rng: &mut Generator) {
         let [_, h, w] = shape;

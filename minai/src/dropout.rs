@@ -1,5 +1,5 @@
 // Owned by notebooks/15_augment.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash d48977ff95399050
+// nbs:hash fcea8055c2f50048
 //! Layers that leave out some of their input while the network learns.
 
 // %% notebooks/15_augment.ipynb dr-dropout
@@ -14,6 +14,7 @@ fn drop_some(x: &Tensor, p: f64, shape: &[usize], rng: &mut Generator) -> Tensor
     x * &(stays / (1.0 - p) as f32)
 }
 
+// %% notebooks/15_augment.ipynb dr-layer
 /// In training, replaces each number by 0 with probability `p` and divides the others by 1 - p (Srivastava et al. 2014,
 /// <https://jmlr.org/papers/v15/srivastava14a.html>).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +40,7 @@ impl Layer for Dropout {
     }
 }
 
+// %% notebooks/15_augment.ipynb dr-2d
 /// In training, replaces whole channels of (n, c, …) by 0 with probability `p` and divides the others by 1 - p (Tompson
 /// et al. 2014, <https://arxiv.org/abs/1411.4280>).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,6 +57,7 @@ impl Module for Dropout2d {
     }
 }
 
+// %% notebooks/15_augment.ipynb dr-2d-layer
 impl Layer for Dropout2d {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
         let mut shape = x.shape().to_vec();

@@ -1,5 +1,5 @@
 // Owned by notebooks/15_augment.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash fea6a750ca797196
+// nbs:hash 7770a04e46fad2d8
 //! Answers that are means: over several views of a picture, and over several networks.
 
 use crate::augment::shift;
@@ -23,6 +23,7 @@ pub struct View {
     pub fill: f32,
 }
 
+// %% notebooks/15_augment.ipynb en-view-lists
 impl View {
     /// The picture as it is, and its mirror image.
     pub fn mirror() -> Vec<View> {
@@ -37,21 +38,40 @@ impl View {
             .flat_map(|shift| [false, true].map(|mirrored| View { mirrored, shift, fill }))
             .collect()
     }
+}
 
+// %% notebooks/15_augment.ipynb en-view-of
+/// Mirrors and moves one picture.
+fn change(picture: &mut [f32], size: [usize; 3], view: &View) {
+    if view.mirrored {
+        picture.chunks_mut(size[2]).for_each(<[f32]>::reverse);
+    }
+    if view.shift != (0, 0) {
+        shift(picture, size, view.shift, view.fill);
+    }
+}
+
+impl View {
     /// How images (n, c, h, w) look in this view.
     pub fn of(&self, images: &Array) -> Array {
         let (mut x, shape) = (images.clone(), images.shape().to_vec());
         let size = [shape[1], shape[2], shape[3]];
-        for picture in elements_mut(&mut x).chunks_mut(size.iter().product()) {
-            if self.mirrored {
-                picture.chunks_mut(shape[3]).for_each(<[f32]>::reverse);
-            }
-            if self.shift != (0, 0) {
-                shift(picture, size, self.shift, self.fill);
-            }
-        }
+        let pictures = elements_mut(&mut x).chunks_mut(size.iter().product());
+        pictures.for_each(|picture| change(picture, size, self));
         x
     }
+}
+
+// %% notebooks/15_augment.ipynb en-mean
+/// The mean of several arrays of one shape: what an ensemble says.
+///
+/// # Panics
+/// If there is none, or shapes differ.
+#[track_caller]
+pub fn mean(answers: &[Array]) -> Array {
+    let (first, others) = answers.split_first().expect("mean: at least one answer");
+    let sum = others.iter().fold(Tensor::from(first.clone()), |sum, other| sum + Tensor::from(other.clone()));
+    (sum / answers.len() as f32).data
 }
 
 // %% notebooks/15_augment.ipynb en-probabilities
@@ -73,15 +93,4 @@ pub fn probabilities<D: Dataset<Batch = ImageBatch>>(
         return (Array::new(Vec::new(), &[0, 0]), Array::new(classes, &[0]));
     }
     (cat(&rows.iter().collect::<Vec<_>>(), 0).data, Array::new(classes, &[n]))
-}
-
-/// The mean of several arrays of one shape: what an ensemble says.
-///
-/// # Panics
-/// If there is none, or shapes differ.
-#[track_caller]
-pub fn mean(answers: &[Array]) -> Array {
-    let (first, others) = answers.split_first().expect("mean: at least one answer");
-    let sum = others.iter().fold(Tensor::from(first.clone()), |sum, other| sum + Tensor::from(other.clone()));
-    (sum / answers.len() as f32).data
 }

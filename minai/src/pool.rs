@@ -1,5 +1,5 @@
 // Owned by notebooks/09_autoencoder.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash f05a258cca2ee26f
+// nbs:hash f2afbc7851186f7a
 //! Pooling and upsampling of images (n, channels, height, width).
 
 // %% notebooks/09_autoencoder.ipynb po-pool
@@ -19,6 +19,7 @@ pub struct Pool {
     pub partial: Partial,
 }
 
+// %% notebooks/09_autoencoder.ipynb po-window
 /// The window, and the shape of x as planes of (h, w) and of the result.
 #[track_caller]
 fn pooled(op: &str, x: &Tensor, kernel: usize, options: Pool) -> (Window, (usize, usize), Vec<usize>) {
@@ -28,6 +29,7 @@ fn pooled(op: &str, x: &Tensor, kernel: usize, options: Pool) -> (Window, (usize
     (window, (*h, *w), [before, &[window.results(*h), window.results(*w)]].concat())
 }
 
+// %% notebooks/09_autoencoder.ipynb po-avg
 /// The mean of each window of `kernel` rows and columns. `x`: (…, h, w). Padding counts, as zeros; what a window sees
 /// beyond the padding does not.
 ///
@@ -43,6 +45,7 @@ pub fn avg_pool2d(x: &Tensor, kernel: usize, options: Pool) -> Tensor {
     })
 }
 
+// %% notebooks/09_autoencoder.ipynb po-max
 /// The largest value of each window of `kernel` rows and columns. `x`: (…, h, w). Padding never wins.
 ///
 /// # Panics
@@ -85,6 +88,7 @@ fn describe_window(kernel: usize, Pool { stride, padding, .. }: Pool) -> String 
     format!("kernel_size={kernel}, stride={}, padding={padding}", stride.unwrap_or(kernel))
 }
 
+// %% notebooks/09_autoencoder.ipynb la-avg
 /// [`avg_pool2d`] as a layer.
 #[derive(Clone, Copy, Debug)]
 pub struct AvgPool2d {
@@ -92,22 +96,6 @@ pub struct AvgPool2d {
     pub kernel: usize,
     /// How it moves.
     pub options: Pool,
-}
-
-/// [`max_pool2d`] as a layer.
-#[derive(Clone, Copy, Debug)]
-pub struct MaxPool2d {
-    /// Rows and columns of the window.
-    pub kernel: usize,
-    /// How it moves.
-    pub options: Pool,
-}
-
-/// [`upsample_nearest`] as a layer.
-#[derive(Clone, Copy, Debug)]
-pub struct Upsample {
-    /// Rows and columns that each value becomes.
-    pub scale: usize,
 }
 
 impl Module for AvgPool2d {
@@ -118,6 +106,22 @@ impl Module for AvgPool2d {
     }
 }
 
+impl Layer for AvgPool2d {
+    fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
+        avg_pool2d(x, self.kernel, self.options)
+    }
+}
+
+// %% notebooks/09_autoencoder.ipynb la-max
+/// [`max_pool2d`] as a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPool2d {
+    /// Rows and columns of the window.
+    pub kernel: usize,
+    /// How it moves.
+    pub options: Pool,
+}
+
 impl Module for MaxPool2d {
     fn parts(&self, _: &mut Parts) {}
 
@@ -126,23 +130,25 @@ impl Module for MaxPool2d {
     }
 }
 
+impl Layer for MaxPool2d {
+    fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
+        max_pool2d(x, self.kernel, self.options)
+    }
+}
+
+// %% notebooks/09_autoencoder.ipynb la-upsample
+/// [`upsample_nearest`] as a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Upsample {
+    /// Rows and columns that each value becomes.
+    pub scale: usize,
+}
+
 impl Module for Upsample {
     fn parts(&self, _: &mut Parts) {}
 
     fn describe(&self) -> String {
         format!("scale_factor={}", self.scale)
-    }
-}
-
-impl Layer for AvgPool2d {
-    fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
-        avg_pool2d(x, self.kernel, self.options)
-    }
-}
-
-impl Layer for MaxPool2d {
-    fn forward(&self, x: &Tensor, _: &mut Pass) -> Tensor {
-        max_pool2d(x, self.kernel, self.options)
     }
 }
 

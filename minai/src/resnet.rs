@@ -1,5 +1,5 @@
 // Owned by notebooks/14_resnet.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 16179c4529002c40
+// nbs:hash df6f28e5cdd394a4
 //! Residual networks (He et al. 2015, <https://arxiv.org/abs/1512.03385>).
 
 // %% notebooks/14_resnet.ipynb re-conv
@@ -24,6 +24,7 @@ pub struct ConvNorm {
     pub activation: Option<LeakyRelu>,
 }
 
+// %% notebooks/14_resnet.ipynb re-conv-new
 impl ConvNorm {
     /// With a leaky relu. The kernel has three rows and columns; `stride` 2 halves the image.
     pub fn new(rng: &mut Generator, c_in: usize, c_out: usize, stride: usize) -> Self {
@@ -38,6 +39,7 @@ impl ConvNorm {
     }
 }
 
+// %% notebooks/14_resnet.ipynb re-conv-layer
 impl Module for ConvNorm {
     fn parts(&self, parts: &mut Parts) {
         parts.module("conv", &self.conv);
@@ -87,6 +89,7 @@ pub struct ResBlock {
     pub stride: usize,
 }
 
+// %% notebooks/14_resnet.ipynb re-block-new
 impl ResBlock {
     /// From (n, `c_in`, h, w) to (n, `c_out`, h / stride, w / stride), rounded up.
     pub fn new(rng: &mut Generator, c_in: usize, c_out: usize, stride: usize) -> Self {
@@ -97,6 +100,7 @@ impl ResBlock {
     }
 }
 
+// %% notebooks/14_resnet.ipynb re-block-parts
 impl Module for ResBlock {
     fn parts(&self, parts: &mut Parts) {
         parts.module("first", &self.first);
@@ -107,6 +111,7 @@ impl Module for ResBlock {
     }
 }
 
+// %% notebooks/14_resnet.ipynb re-block-layer
 impl Layer for ResBlock {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
         let change = pass.call("first", &self.first, x);

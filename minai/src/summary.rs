@@ -1,5 +1,5 @@
 // Owned by notebooks/14_resnet.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash dcb94993ed1656fc
+// nbs:hash 1b8c39b6852d3eb7
 //! What each layer of a model makes, holds and computes.
 
 // %% notebooks/14_resnet.ipynb su-types
@@ -26,6 +26,7 @@ pub struct Row {
     pub multiplications: usize,
 }
 
+// %% notebooks/14_resnet.ipynb su-inside
 impl Row {
     fn is_inside(&self, path: &str) -> bool {
         self.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))
@@ -47,10 +48,18 @@ fn depth(rows: &[Row], row: &Row) -> usize {
     rows.iter().filter(|outer| row.is_inside(&outer.path)).count()
 }
 
+// %% notebooks/14_resnet.ipynb su-total
 /// The parameters and the multiplications of the rows that are inside no other one.
 fn total(rows: &[Row]) -> (usize, usize) {
     let outer = rows.iter().filter(|row| depth(rows, row) == 0);
     outer.fold((0, 0), |(p, m), row| (p + row.parameters, m + row.multiplications))
+}
+
+impl Summary {
+    /// The parameters of all layers of the model, and the multiplications for one example.
+    pub fn total(&self) -> (usize, usize) {
+        total(&self.rows)
+    }
 }
 
 // %% notebooks/14_resnet.ipynb su-levels
@@ -77,11 +86,6 @@ impl Summary {
         let inner = |row: &Row| row.is_inside(path).then(|| row.path[path.len() + 1..].to_owned());
         Summary { input, rows: select(&self.rows, inner) }
     }
-
-    /// The parameters of all layers of the model, and the multiplications for one example.
-    pub fn total(&self) -> (usize, usize) {
-        total(&self.rows)
-    }
 }
 
 // %% notebooks/14_resnet.ipynb su-summary
@@ -98,6 +102,7 @@ fn uses(weight: &Parameter, y: &Tensor, n: usize) -> usize {
     size(weight) * (y.data.len() / width) / n
 }
 
+// %% notebooks/14_resnet.ipynb su-row
 /// The row of a module that has computed `y`; `rows` has those of the layers inside it.
 fn row(rows: &[Row], path: &str, module: &dyn Module, input: Option<&Tensor>, y: &Tensor, n: usize) -> Row {
     let parameters = Parts::of(module).parameters;
