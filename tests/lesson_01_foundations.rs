@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 96ef68a921414fc2
+// nbs:hash 683a4ddb8e13b57f
 //! What notebooks/01_foundations.ipynb claims.
 
 use minai::array::{Array, array};
@@ -9,6 +9,31 @@ use minai::rng::{ForkAware, WichmannHill};
 
 #[cfg(feature = "nb")]
 use minai::nb::{Timing, seconds, table, thousands, timeit};
+
+// %% notebooks/01_foundations.ipynb fk-any-threads
+#[test]
+fn streams_do_not_depend_on_the_number_of_threads() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let noise = |threads: usize| {
+            let mut rng = WichmannHill::seed(42);
+            let mut pieces: Vec<(WichmannHill, Vec<f64>)> =
+                (0..12).map(|_| (rng.split(), vec![0.0; 100])).collect();
+            std::thread::scope(|scope| {
+                for share in pieces.chunks_mut(12_usize.div_ceil(threads)) {
+                    scope.spawn(|| share.iter_mut().for_each(|(stream, numbers)| stream.fill(numbers)));
+                }
+            });
+            pieces.into_iter().flat_map(|(_, numbers)| numbers).collect::<Vec<f64>>()
+        };
+        let single = noise(1);
+        assert!([2, 5, 12].iter().all(|&threads| noise(threads) == single));
+        let mut sorted = single.clone();
+        sorted.sort_by(f64::total_cmp);
+        assert!(sorted.windows(2).all(|pair| pair[0] < pair[1]), "two streams drew the same number");
+    }
+    println!("passed");
+    Ok(())
+}
 
 // %% notebooks/01_foundations.ipynb it-chunks-test
 #[test]
@@ -209,31 +234,6 @@ fn wichmann_hill_serves_rand() -> Result<(), Box<dyn std::error::Error>> {
         let mut dice = [0; 6];
         (0..6_000).for_each(|_| dice[rand::RngExt::random_range(&mut bits, 0..6)] += 1);
         assert!(dice.iter().all(|count| (850..1150).contains(count)), "{dice:?}");
-    }
-    println!("passed");
-    Ok(())
-}
-
-// %% notebooks/01_foundations.ipynb fk-any-threads
-#[test]
-fn streams_do_not_depend_on_the_number_of_threads() -> Result<(), Box<dyn std::error::Error>> {
-    {
-        let noise = |threads: usize| {
-            let mut rng = WichmannHill::seed(42);
-            let mut pieces: Vec<(WichmannHill, Vec<f64>)> =
-                (0..12).map(|_| (rng.split(), vec![0.0; 100])).collect();
-            std::thread::scope(|scope| {
-                for share in pieces.chunks_mut(12_usize.div_ceil(threads)) {
-                    scope.spawn(|| share.iter_mut().for_each(|(stream, numbers)| stream.fill(numbers)));
-                }
-            });
-            pieces.into_iter().flat_map(|(_, numbers)| numbers).collect::<Vec<f64>>()
-        };
-        let single = noise(1);
-        assert!([2, 5, 12].iter().all(|&threads| noise(threads) == single));
-        let mut sorted = single.clone();
-        sorted.sort_by(f64::total_cmp);
-        assert!(sorted.windows(2).all(|pair| pair[0] < pair[1]), "two streams drew the same number");
     }
     println!("passed");
     Ok(())

@@ -1,11 +1,9 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ef9a29d3a60d1607
+// nbs:hash 9b2473124ebbd088
 //! Arrays of any rank: [`Array`] wraps `ndarray`'s reference-counted array.
 
 // %% notebooks/01_foundations.ipynb ar-struct
 use ndarray::{ArcArray, IxDyn};
-use std::any::type_name;
-use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 /// An array of any rank and shape. A clone shares the buffer; writing to one that is shared copies it first.
@@ -27,6 +25,10 @@ impl<T> DerefMut for Array<T> {
         &mut self.0
     }
 }
+
+// %% notebooks/01_foundations.ipynb ar-debug
+use std::any::type_name;
+use std::fmt;
 
 /// Shows the elements, then shape and element type.
 impl<T: fmt::Debug> fmt::Debug for Array<T> {
@@ -64,6 +66,110 @@ impl<T> Array<T> {
     }
 }
 
+// %% notebooks/01_foundations.ipynb ar-nested
+/// A number, or a list of equal-shaped nested lists: what [`array()`] takes.
+pub trait Nested {
+    /// The numbers inside.
+    type Number;
+    /// The sizes, from the outermost list inwards; empty for a number.
+    fn sizes(&self) -> Vec<usize>;
+    /// Appends all numbers in order.
+    fn flatten_into(self, numbers: &mut Vec<Self::Number>);
+}
+
+/// An array from nested lists: `array([[1, 2], [3, 4]])` has rank 2, `array(5.0)` has rank 0.
+///
+/// # Panics
+/// If lists at the same depth differ in length.
+#[track_caller]
+pub fn array<N: Nested>(nested: N) -> Array<N::Number> {
+    let (sizes, mut numbers) = (nested.sizes(), Vec::new());
+    nested.flatten_into(&mut numbers);
+    Array::new(numbers, &sizes)
+}
+
+// %% notebooks/01_foundations.ipynb ar-nested-impl
+fn sizes_of_list<N: Nested>(list: &[N]) -> Vec<usize> {
+    let inner = list.first().map(N::sizes).unwrap_or_default();
+    if let Some(odd) = list.iter().map(N::sizes).find(|sizes| *sizes != inner) {
+        panic!("array: a list holds something of shape {inner:?} and something of shape {odd:?}");
+    }
+    [vec![list.len()], inner].concat()
+}
+
+impl<N: Nested> Nested for Vec<N> {
+    type Number = N::Number;
+
+    fn sizes(&self) -> Vec<usize> {
+        sizes_of_list(self)
+    }
+
+    fn flatten_into(self, numbers: &mut Vec<Self::Number>) {
+        self.into_iter().for_each(|inner| inner.flatten_into(numbers));
+    }
+}
+
+// %% notebooks/01_foundations.ipynb ar-nested-array
+impl<N: Nested, const LEN: usize> Nested for [N; LEN] {
+    type Number = N::Number;
+
+    fn sizes(&self) -> Vec<usize> {
+        sizes_of_list(self)
+    }
+
+    fn flatten_into(self, numbers: &mut Vec<Self::Number>) {
+        self.into_iter().for_each(|inner| inner.flatten_into(numbers));
+    }
+}
+
+// %% notebooks/01_foundations.ipynb ar-numbers
+/// What an [`Array`] made from lists may hold.
+pub trait Number: Copy {}
+
+impl Number for f32 {}
+impl Number for f64 {}
+impl Number for i32 {}
+impl Number for i64 {}
+impl Number for u8 {}
+impl Number for usize {}
+impl Number for bool {}
+
+impl<T: Number> Nested for T {
+    type Number = T;
+
+    fn sizes(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    fn flatten_into(self, numbers: &mut Vec<T>) {
+        numbers.push(self);
+    }
+}
+
+// %% notebooks/01_foundations.ipynb ar-shape-fit
+/// `shape` with its -1, if it has one, replaced such that it holds `len` elements; `None` if that cannot be.
+fn fitting_shape(len: usize, shape: &[isize]) -> Option<Vec<usize>> {
+    let mut product = 1_usize;
+    for &size in shape.iter().filter(|&&size| size != -1) {
+        product = product.checked_mul(usize::try_from(size).ok()?)?; // negative, or too large a product: None
+    }
+    let missing = match shape.iter().filter(|&&size| size == -1).count() {
+        0 if product == len => 1,
+        1 if product > 0 && len.is_multiple_of(product) => len / product,
+        _ => return None,
+    };
+    Some(shape.iter().map(|&size| if size == -1 { missing } else { size as usize }).collect())
+}
+
+// %% notebooks/01_foundations.ipynb ar-reshape
+fn reshaped<T: Clone>(array: &ArcArray<T, IxDyn>, sizes: &[usize]) -> Array<T> {
+    Array(match array.clone().into_shape_with_order(sizes) {
+        Ok(same_buffer) => same_buffer,
+        Err(_) => array.to_shape(sizes).expect("as many elements as before").into_shared(),
+    })
+}
+
+// %% notebooks/01_foundations.ipynb ar-into
 impl<T> From<ArcArray<T, IxDyn>> for Array<T> {
     fn from(inner: ArcArray<T, IxDyn>) -> Self {
         Array(inner)
@@ -114,6 +220,7 @@ pub trait Integer: Copy {
     fn signed(self) -> isize;
 }
 
+// %% notebooks/01_foundations.ipynb ar-size-types
 mod integers {
     use super::Integer;
 
@@ -240,21 +347,6 @@ mod shapes_from_tuples {
     tuples!(A B C D E F);
 }
 
-// %% notebooks/01_foundations.ipynb ar-shape-fit
-/// `shape` with its -1, if it has one, replaced such that it holds `len` elements; `None` if that cannot be.
-fn fitting_shape(len: usize, shape: &[isize]) -> Option<Vec<usize>> {
-    let mut product = 1_usize;
-    for &size in shape.iter().filter(|&&size| size != -1) {
-        product = product.checked_mul(usize::try_from(size).ok()?)?; // negative, or too large a product: None
-    }
-    let missing = match shape.iter().filter(|&&size| size == -1).count() {
-        0 if product == len => 1,
-        1 if product > 0 && len.is_multiple_of(product) => len / product,
-        _ => return None,
-    };
-    Some(shape.iter().map(|&size| if size == -1 { missing } else { size as usize }).collect())
-}
-
 // %% notebooks/01_foundations.ipynb ar-shape-exact
 /// Where a size must be known, and is not.
 const OPEN: &str = "has a negative size";
@@ -281,14 +373,7 @@ impl Shape {
     }
 }
 
-// %% notebooks/01_foundations.ipynb ar-reshape
-fn reshaped<T: Clone>(array: &ArcArray<T, IxDyn>, sizes: &[usize]) -> Array<T> {
-    Array(match array.clone().into_shape_with_order(sizes) {
-        Ok(same_buffer) => same_buffer,
-        Err(_) => array.to_shape(sizes).expect("as many elements as before").into_shared(),
-    })
-}
-
+// %% notebooks/01_foundations.ipynb ar-reshape-method
 impl<T: Clone> Array<T> {
     /// The same elements, in row-major order, in another shape. At most one size may be -1: what fits is put there.
     ///
@@ -339,6 +424,7 @@ fn counted_place(indices: &[isize], shape: &[usize]) -> Option<IxDyn> {
     place.filter(|_| indices.len() == shape.len()).and_then(|place| place[..].place(shape))
 }
 
+// %% notebooks/01_foundations.ipynb ar-place-single
 /// A single integer is a place in a list.
 mod single_places {
     use super::{Integer, Place, counted_place};
@@ -403,84 +489,5 @@ impl<T: Clone, P: Place + Copy + fmt::Debug> IndexMut<P> for Array<T> {
     fn index_mut(&mut self, place: P) -> &mut T {
         let place = checked_place(place, self.shape());
         &mut self.0[place]
-    }
-}
-
-// %% notebooks/01_foundations.ipynb ar-nested
-/// A number, or a list of equal-shaped nested lists: what [`array()`] takes.
-pub trait Nested {
-    /// The numbers inside.
-    type Number;
-    /// The sizes, from the outermost list inwards; empty for a number.
-    fn sizes(&self) -> Vec<usize>;
-    /// Appends all numbers in order.
-    fn flatten_into(self, numbers: &mut Vec<Self::Number>);
-}
-
-/// An array from nested lists: `array([[1, 2], [3, 4]])` has rank 2, `array(5.0)` has rank 0.
-///
-/// # Panics
-/// If lists at the same depth differ in length.
-#[track_caller]
-pub fn array<N: Nested>(nested: N) -> Array<N::Number> {
-    let (sizes, mut numbers) = (nested.sizes(), Vec::new());
-    nested.flatten_into(&mut numbers);
-    Array::new(numbers, &sizes)
-}
-
-// %% notebooks/01_foundations.ipynb ar-nested-impl
-fn sizes_of_list<N: Nested>(list: &[N]) -> Vec<usize> {
-    let inner = list.first().map(N::sizes).unwrap_or_default();
-    if let Some(odd) = list.iter().map(N::sizes).find(|sizes| *sizes != inner) {
-        panic!("array: a list holds something of shape {inner:?} and something of shape {odd:?}");
-    }
-    [vec![list.len()], inner].concat()
-}
-
-impl<N: Nested> Nested for Vec<N> {
-    type Number = N::Number;
-
-    fn sizes(&self) -> Vec<usize> {
-        sizes_of_list(self)
-    }
-
-    fn flatten_into(self, numbers: &mut Vec<Self::Number>) {
-        self.into_iter().for_each(|inner| inner.flatten_into(numbers));
-    }
-}
-
-impl<N: Nested, const LEN: usize> Nested for [N; LEN] {
-    type Number = N::Number;
-
-    fn sizes(&self) -> Vec<usize> {
-        sizes_of_list(self)
-    }
-
-    fn flatten_into(self, numbers: &mut Vec<Self::Number>) {
-        self.into_iter().for_each(|inner| inner.flatten_into(numbers));
-    }
-}
-
-// %% notebooks/01_foundations.ipynb ar-numbers
-/// What an [`Array`] made from lists may hold.
-pub trait Number: Copy {}
-
-impl Number for f32 {}
-impl Number for f64 {}
-impl Number for i32 {}
-impl Number for i64 {}
-impl Number for u8 {}
-impl Number for usize {}
-impl Number for bool {}
-
-impl<T: Number> Nested for T {
-    type Number = T;
-
-    fn sizes(&self) -> Vec<usize> {
-        Vec::new()
-    }
-
-    fn flatten_into(self, numbers: &mut Vec<T>) {
-        numbers.push(self);
     }
 }

@@ -1,10 +1,8 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 751a43cb41abcb7c
+// nbs:hash 5979da63b08c5ae1
 //! A matrix of numbers in one piece of memory, row after row.
 
 // %% notebooks/01_foundations.ipynb ma-struct
-use std::ops::{Index, IndexMut};
-
 /// A matrix of `f32` in row-major order: element `(i, j)` is number `i * columns + j`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
@@ -23,12 +21,18 @@ impl Matrix {
         assert_eq!(data.len(), rows * columns, "Matrix::new: elements for a {rows}×{columns} matrix");
         Matrix { data, rows, columns }
     }
+}
 
+// %% notebooks/01_foundations.ipynb ma-zeros
+impl Matrix {
     /// A matrix of zeros of the given shape `(rows, columns)`.
     pub fn zeros((rows, columns): (usize, usize)) -> Self {
         Matrix { data: vec![0.0; rows * columns], rows, columns }
     }
+}
 
+// %% notebooks/01_foundations.ipynb ma-rows
+impl Matrix {
     /// The shape `(rows, columns)`.
     pub fn shape(&self) -> (usize, usize) {
         (self.rows, self.columns)
@@ -51,6 +55,8 @@ impl Matrix {
 }
 
 // %% notebooks/01_foundations.ipynb ma-index
+use std::ops::{Index, IndexMut};
+
 #[track_caller]
 fn position((rows, columns): (usize, usize), (i, j): (usize, usize)) -> usize {
     assert!(i < rows && j < columns, "index ({i}, {j}) is outside of a {rows}×{columns} matrix");

@@ -1,5 +1,5 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 860601c477a42461
+// nbs:hash 263378a385ac3e59
 //! For notebooks: timing, and output richer than text.
 
 // %% notebooks/01_foundations.ipynb ti-timing
@@ -64,7 +64,7 @@ pub fn seconds(time: f64) -> String {
     format!("{value:.decimals$} {name}")
 }
 
-/// A number with a comma behind each three digits: 12,345.
+/// A number with a comma after each three digits: 12,345.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let (first, rest) = digits.split_at((digits.len() - 1) % 3 + 1);
@@ -72,6 +72,7 @@ pub fn thousands(number: u64) -> String {
     [vec![first], rest].concat().join(",")
 }
 
+// %% notebooks/01_foundations.ipynb ti-words
 /// IPython's words: `26.1 µs ± 0.4 µs per loop (mean ± std. dev. of 7 runs, 5,000 loops each)`.
 impl fmt::Display for Timing {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -131,6 +132,7 @@ fn html(table: &Table) -> String {
     format!("<table>{}{rows}</table>", line(&table.header, "th"))
 }
 
+// %% notebooks/01_foundations.ipynb ti-table-rich
 /// As a table and as text.
 impl Rich for Table {
     fn bundle(&self) -> Bundle {

@@ -1,10 +1,8 @@
 // Owned by notebooks/01_foundations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 260d87b7580112a2
+// nbs:hash 459d0f25b38b64e0
 //! Random numbers from a state that you can see: the Wichmann-Hill generator, split into streams, and safe from `fork`.
 
 // %% notebooks/01_foundations.ipynb rn-wh
-use rand_core::{Infallible, Rng, SeedableRng, TryRng};
-
 /// The Wichmann-Hill generator: three multiplicative generators, summed (Algorithm AS 183, Applied Statistics 31, 1982).
 ///
 /// Its period is 6.95·10¹². It is not fit for secrets. It is not `Clone`: two generators with one state
@@ -24,7 +22,10 @@ impl WichmannHill {
         let z = rest % 30322;
         WichmannHill { x: x as u32 + 1, y: y as u32 + 1, z: z as u32 + 1 }
     }
+}
 
+// %% notebooks/01_foundations.ipynb rn-wh-draw
+impl WichmannHill {
     /// The state: x from 1 to 30268, y from 1 to 30306, z from 1 to 30322.
     pub fn state(&self) -> (u32, u32, u32) {
         (self.x, self.y, self.z)
@@ -48,6 +49,8 @@ impl WichmannHill {
 }
 
 // %% notebooks/01_foundations.ipynb rn-core
+use rand_core::{Infallible, Rng, SeedableRng, TryRng};
+
 const TWO_TO_THE_32: f64 = 4_294_967_296.0;
 
 /// 32 bits are the leading ones of one draw; 64 bits are two draws, the first on top.
@@ -68,6 +71,7 @@ impl TryRng for WichmannHill {
     }
 }
 
+// %% notebooks/01_foundations.ipynb rn-core-seed
 /// The seed's eight bytes are the number that [`WichmannHill::seed`] takes, lowest byte first.
 impl SeedableRng for WichmannHill {
     type Seed = [u8; 8];
@@ -93,7 +97,7 @@ const fn squared_32_times(factor: u32, modulus: u32) -> u32 {
 }
 
 impl WichmannHill {
-    /// A generator for the next 2³² draws; this one goes on behind them.
+    /// A generator for the next 2³² draws; this one goes on after them.
     ///
     /// The streams of up to 1,618 calls do not overlap, as long as none draws more than 2³² numbers.
     /// Split one generator for all workers: what the parts of a split are split into would overlap.
@@ -133,6 +137,7 @@ impl<R: Rng + SeedableRng> ForkAware<R> {
     }
 }
 
+// %% notebooks/01_foundations.ipynb fk-aware-rng
 impl<R: Rng + SeedableRng> TryRng for ForkAware<R> {
     type Error = Infallible;
 
