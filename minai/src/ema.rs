@@ -1,5 +1,5 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 8d07c61635cd5331
+// nbs:hash aaea1789f0c04443
 //! A moving average of a model's parameters, which is often better than the parameters themselves.
 
 // %% notebooks/13_optimizers.ipynb st-ema
@@ -24,6 +24,7 @@ pub struct Ema {
     is_swapped: bool,
 }
 
+// %% notebooks/13_optimizers.ipynb st-ema-new
 impl Ema {
     /// An average with this decay, such as 0.999: about the last 1,000 steps count.
     pub fn new(decay: f64) -> Self {
