@@ -9,22 +9,15 @@ use minai::nn::{Parts, Pass};
 use minai::state::{Metadata, StateDict, Value, load, save};
 use minai::tensor::{Tensor, elements};
 use minai::weights::{Pending, Precision, initialize, load_weights};
-use std::path::{Path, PathBuf};
+use minai_tests::difference;
+use minai_tests::reference::{folder, tiny_sd};
+use std::path::PathBuf;
 
 /// As far as a result may be off, of the largest number.
 const TOLERANCE: f32 = 1e-5;
 
-/// The folder of the tiny model, and that of the results.
-fn folders() -> [PathBuf; 2] {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    match std::env::var_os("MINAI_GOLDEN").map(PathBuf::from) {
-        Some(folder) => [folder.join("tiny-sd"), folder],
-        None => [here.join("../data/tiny-sd"), here.join("golden")],
-    }
-}
-
 fn tiny(part: &str) -> PathBuf {
-    folders()[0].join("text_encoder").join(part)
+    tiny_sd().join("text_encoder").join(part)
 }
 
 fn config() -> ClipConfig {
@@ -39,26 +32,17 @@ fn model(keep: Precision) -> ClipText {
 
 /// The tokens, and what transformers makes of them.
 fn golden() -> (Array<i64>, Array) {
-    let (mut parts, _) = load(folders()[1].join("sd_parts.safetensors")).unwrap();
+    let (mut parts, _) = load(folder().join("sd_parts.safetensors")).unwrap();
     match [parts.remove("tokens"), parts.remove("text_embeddings")] {
         [Some(Value::I64(tokens)), Some(Value::F32(embeddings))] => (tokens, embeddings),
         other => panic!("{other:?}"),
     }
 }
 
-/// The largest difference, of the largest number.
-fn error(found: &Array, expected: &Array) -> f32 {
-    assert_eq!(found.shape(), expected.shape());
-    let largest = expected.iter().fold(0_f32, |most, x| most.max(x.abs()));
-    let off = found.iter().zip(expected.iter()).fold(0_f32, |most, (x, y)| most.max((x - y).abs()));
-    assert!(found.iter().all(|x| x.is_finite()));
-    off / largest
-}
-
 #[test]
 fn embeddings_are_those_of_transformers() {
     let (tokens, expected) = golden();
-    let off = error(&model(Precision::Single).forward(&tokens, &mut Pass::eval()).data, &expected);
+    let off = difference(&model(Precision::Single).forward(&tokens, &mut Pass::eval()).data, &expected);
     println!("text embeddings {:?}: off by {off:.1e}", expected.shape());
     assert!(off < TOLERANCE, "{off}");
 }
@@ -66,7 +50,7 @@ fn embeddings_are_those_of_transformers() {
 #[test]
 fn half_weights_cost_little() {
     let (tokens, expected) = golden();
-    let off = error(&model(Precision::Half).forward(&tokens, &mut Pass::eval()).data, &expected);
+    let off = difference(&model(Precision::Half).forward(&tokens, &mut Pass::eval()).data, &expected);
     println!("weights in f16: off by {off:.1e}");
     assert!(0.0 < off && off < 3e-3, "{off}");
 }
@@ -76,7 +60,7 @@ fn a_learning_pass_gives_the_same() {
     let (tokens, expected) = golden();
     let (model, mut pass) = (model(Precision::Stored), Pass::train(Generator::manual_seed(0)));
     let y = model.forward(&tokens, &mut pass);
-    assert!(error(&y.data, &expected) < TOLERANCE);
+    assert!(difference(&y.data, &expected) < TOLERANCE);
     y.powi(2).sum(..).backward();
     for (name, parameter) in Parts::of(&model).parameters {
         let gradient = parameter.grad().unwrap_or_else(|| panic!("{name} has no gradient"));
@@ -105,7 +89,7 @@ fn names_with_and_without_prefix_are_read() {
         save(&path, &other, &Metadata::new()).unwrap();
         let model = ClipText::new(&mut Pending, &config());
         load_weights(&model, &path, Precision::Single, &rename).unwrap();
-        assert!(error(&model.forward(&tokens, &mut Pass::eval()).data, &expected) < TOLERANCE);
+        assert!(difference(&model.forward(&tokens, &mut Pass::eval()).data, &expected) < TOLERANCE);
     }
 }
 
@@ -138,7 +122,7 @@ fn fewer_tokens_give_the_first_rows() {
     let found = model(Precision::Single).forward(&short, &mut Pass::eval());
     assert_eq!(found.shape(), [n, 9, width]);
     let first = Tensor::from(expected).slice(ndarray::s![.., ..9]);
-    assert!(error(&found.data, &first.data) < TOLERANCE);
+    assert!(difference(&found.data, &first.data) < TOLERANCE);
 }
 
 #[test]

@@ -20,54 +20,20 @@ use minai::optimizer::Rule;
 use minai::pool::{Pool, avg_pool2d, max_pool2d, upsample_nearest};
 use minai::schedule::{Cosine, OneCycle, Schedule};
 use minai::tensor::{Tensor, cat};
+use minai_tests::difference;
+use minai_tests::reference::{Golden, folder, json, tensors};
 use ndarray::s;
-use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 /// As far as a result may be off.
 const TOLERANCE: f32 = 1e-5;
 
-fn folder() -> PathBuf {
-    let own = || concat!(env!("CARGO_MANIFEST_DIR"), "/golden").into();
-    std::env::var_os("MINAI_GOLDEN").map_or_else(own, PathBuf::from)
-}
-
 /// The tensors of a file, and what the manifest says of them.
 fn load(name: &str) -> (BTreeMap<String, Golden>, serde_json::Map<String, Value>) {
-    let read = |name: &str| {
-        let path = folder().join(name);
-        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-    };
-    let bytes = read(&format!("{name}.safetensors"));
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let tensors = tensors.tensors().into_iter().map(|(name, view)| {
-        let (shape, data) = (view.shape(), view.data());
-        let golden = match view.dtype() {
-            Dtype::F32 => {
-                let floats = data.as_chunks().0.iter().map(|&four| f32::from_le_bytes(four)).collect();
-                Golden::Floats(Array::new(floats, shape))
-            }
-            Dtype::I64 => {
-                let integers = data.as_chunks().0.iter().map(|&eight| i64::from_le_bytes(eight)).collect();
-                Golden::Integers(Array::new(integers, shape))
-            }
-            Dtype::F64 => {
-                Golden::Doubles(data.as_chunks().0.iter().map(|&eight| f64::from_le_bytes(eight)).collect())
-            }
-            other => panic!("{name}: {other:?}"),
-        };
-        (name, golden)
-    });
-    let manifest: Value = serde_json::from_slice(&read("manifest.json")).unwrap();
-    (tensors.collect(), manifest["files"][name].as_object().unwrap().clone())
-}
-
-enum Golden {
-    Floats(Array),
-    Integers(Array<i64>),
-    Doubles(Vec<f64>),
+    let tensors = tensors(&folder().join(name).with_extension("safetensors"));
+    let manifest = json(&folder().join("manifest.json"));
+    (tensors, manifest["files"][name].as_object().unwrap().clone())
 }
 
 /// A case of `ops.safetensors`.
@@ -119,7 +85,7 @@ impl Case<'_> {
 
     fn compare(&mut self, name: &str, found: &Array) {
         let expected = self.floats(name);
-        let error = difference(&format!("{}/{name}", self.name), found, &expected);
+        let error = difference(found, &expected);
         assert!(error <= TOLERANCE, "{}/{name}: off by {error:.1e} of the largest value", self.name);
         self.worst = self.worst.max(error);
     }
@@ -241,18 +207,6 @@ impl Case<'_> {
     }
 }
 
-/// The largest difference, divided by the largest value expected.
-#[track_caller]
-fn difference(name: &str, found: &Array, expected: &Array) -> f32 {
-    assert_eq!(found.shape(), expected.shape(), "{name}");
-    let largest = expected.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
-    let each = found.iter().zip(expected.iter()).map(|(x, y)| (x - y).abs());
-    // NaN is the largest difference of all.
-    let worst =
-        each.fold(0.0, |worst: f32, error| if error > worst || error.is_nan() { error } else { worst });
-    if worst == 0.0 { 0.0 } else { worst / largest }
-}
-
 #[test]
 fn operations_and_gradients_are_pytorchs() {
     let (all, manifest) = load("ops");
@@ -317,7 +271,7 @@ fn optimisers_take_pytorchs_steps() {
         for (t, g) in gradients.chunks(n).enumerate() {
             rule.update(t as u32 + 1, &mut p, g, &mut memory);
             let list = |floats: &[f32]| Array::new(floats.to_vec(), &[n]);
-            let error = difference(name, &list(&p), &list(&expected[t * n..(t + 1) * n]));
+            let error = difference(&list(&p), &list(&expected[t * n..(t + 1) * n]));
             assert!(error <= TOLERANCE, "{name}, step {t}: off by {error:.1e} of the largest value");
             worst = worst.max(error);
         }
@@ -331,7 +285,7 @@ fn schedules_are_pytorchs() {
     let mut seen = 0;
     for (name, options) in &manifest {
         let rates = |what: &str| match all.get(&format!("{name}.{what}")) {
-            Some(Golden::Doubles(rates)) => Some(rates),
+            Some(Golden::Doubles(rates)) => Some(rates.iter().copied().collect::<Vec<_>>()),
             _ => None,
         };
         let Some(rate) = rates("lr") else { continue };
@@ -348,7 +302,7 @@ fn schedules_are_pytorchs() {
         };
         assert!(!rate.is_empty() && rate.len() == beta1.len(), "{name}");
         let (mut worst, largest) = (0.0_f64, rate.iter().copied().fold(0.0, f64::max));
-        for (step, (&lr, &beta1_then)) in rate.iter().zip(beta1).enumerate() {
+        for (step, (&lr, &beta1_then)) in rate.iter().zip(&beta1).enumerate() {
             let (found, momentum) = schedule.at(step, steps as usize);
             // A schedule that leaves the momentum alone leaves it as it was at first.
             let off = (momentum.unwrap_or(beta1[0]) - beta1_then).abs();
@@ -382,7 +336,7 @@ fn the_generator_draws_pytorchs_numbers() {
         match (name, expected.unwrap_or_else(|| panic!("neither {name} nor {long} is there"))) {
             ("rand", Golden::Floats(expected)) => assert_eq!(rng.rand(&numbers), expected),
             ("randn", Golden::Floats(expected)) => {
-                let error = difference(name, &rng.randn(&numbers), &expected);
+                let error = difference(&rng.randn(&numbers), &expected);
                 println!("{text} {error:.1e}");
                 assert!(error <= 1e-6, "{text}: off by {error:.1e} of the largest value");
             }

@@ -1,5 +1,5 @@
 // Owned by notebooks/05_tensor.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 365bcb74ed6eaf0f
+// nbs:hash aab62d9e15c2a206
 //! What notebooks/05_tensor.ipynb claims.
 
 use minai::tensor::{Tensor, cat, grad_check, stack, tensor, where_};
@@ -42,42 +42,24 @@ fn a_repeated_row_gets_the_sum_of_its_gradients() -> Result<(), Box<dyn std::err
 #[test]
 #[should_panic]
 fn shapes_that_do_not_fit_are_named() {
-    let _ = Tensor::zeros(&[2, 3]) + Tensor::zeros(&[4]);
+    let _ = tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]) + tensor([1.0, 2.0, 3.0, 4.0]);
 }
 
-// %% notebooks/05_tensor.ipynb se-test
+// %% notebooks/05_tensor.ipynb te-assign-test
 #[test]
-fn parts_and_wholes() -> Result<(), Box<dyn std::error::Error>> {
+fn a_failed_assignment_leaves_its_variable_alone() -> Result<(), Box<dyn std::error::Error>> {
     {
-        use minai::array::array;
+        use std::panic::{AssertUnwindSafe, catch_unwind};
 
-        let (x, y) = (tensor([[1.0, 2.0], [3.0, 4.0]]), tensor([[5.0, 6.0], [7.0, 8.0]]));
-        assert_eq!(cat(&[&x, &y], 1).data, array([[1.0, 2.0, 5.0, 6.0], [3.0, 4.0, 7.0, 8.0]]));
-        assert_eq!(stack(&[&x, &y], 0).shape(), [2, 2, 2]);
-        assert_eq!(x.gather(1, &array([[1_i64], [0]])).data, array([[2.0], [3.0]]));
-        assert_eq!(where_(&array([true, false]), &x, &y).data, array([[1.0, 6.0], [3.0, 8.0]]));
-        assert_eq!(
-            x.masked_fill(&array([[true, false], [false, true]]), 0.0).data,
-            array([[0.0, 2.0], [3.0, 0.0]])
-        );
-    }
-    println!("passed");
-    Ok(())
-}
-
-// %% notebooks/05_tensor.ipynb gc-test
-#[test]
-fn operations_agree_with_finite_differences() -> Result<(), Box<dyn std::error::Error>> {
-    {
-        use minai::array::array;
-
-        let x = array([[0.5, -0.3, 0.8], [0.2, 0.9, -0.6]]);
-        let y = array([1.5, 0.7, 1.1]);
-        let both = [x.clone(), y];
-        assert!(grad_check(|x| &x[0] * &x[1] + &x[0] / &x[1] - &x[1], &both) < 1e-3);
-        assert!(grad_check(|x| x[0].maximum(&(1.0 - &x[1])).exp(), &both) < 1e-3);
-        assert!(grad_check(|x| x[0].matmul(&x[1]).sigmoid(), &both) < 1e-3);
-        assert!(grad_check(|x| x[0].var(1) + x[0].mean(-1) + x[0].amax(1), &[x]) < 1e-3);
+        let mut x = tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {})); // the panic is meant, and need not be printed
+        let failed = catch_unwind(AssertUnwindSafe(|| x += &Tensor::ones(4)));
+        std::panic::set_hook(hook);
+        assert!(failed.is_err() && x.shape() == [2, 3] && x[(1, 2)] == 6.0);
+        x -= Tensor::ones(3);
+        x *= 2.0;
+        assert_eq!(x[(1, 2)], 10.0);
     }
     println!("passed");
     Ok(())
@@ -102,6 +84,47 @@ fn training_changes_parameters_in_place() -> Result<(), Box<dyn std::error::Erro
             last = loss.item();
         }
         assert_eq!(w.data.as_ptr(), address);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/05_tensor.ipynb gc-test
+#[test]
+fn operations_agree_with_finite_differences() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use minai::array::array;
+
+        let x = array([[0.5, -0.3, 0.8], [0.2, 0.9, -0.6]]);
+        let y = array([1.5, 0.7, 1.1]);
+        let both = [x.clone(), y];
+        assert!(grad_check(|x| &x[0] * &x[1] + &x[0] / &x[1] - &x[1], &both) < 1e-3);
+        assert!(grad_check(|x| x[0].maximum(&(1.0 - &x[1])).exp(), &both) < 1e-3);
+        assert!(grad_check(|x| x[0].matmul(&x[1]).sigmoid(), &both) < 1e-3);
+        assert!(grad_check(|x| x[0].var(1) + x[0].mean(-1) + x[0].amax(1), &[x]) < 1e-3);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/05_tensor.ipynb se-test
+#[test]
+fn parts_and_wholes() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        use minai::array::array;
+        use ndarray::s;
+
+        let (x, y) = (tensor([[1.0, 2.0], [3.0, 4.0]]), tensor([[5.0, 6.0], [7.0, 8.0]]));
+        assert_eq!(cat(&[&x, &y], 1).data, array([[1.0, 2.0, 5.0, 6.0], [3.0, 4.0, 7.0, 8.0]]));
+        assert_eq!((x.slice((.., 1..)).shape(), x.slice(-1).shape()), (&[2, 1][..], &[2][..]));
+        assert_eq!(x.slice(s![-1, ..;2]).shape(), [1]);
+        assert_eq!(stack(&[&x, &y], 0).shape(), [2, 2, 2]);
+        assert_eq!(x.gather(1, &array([[1_i64], [0]])).data, array([[2.0], [3.0]]));
+        assert_eq!(where_(&array([true, false]), &x, &y).data, array([[1.0, 6.0], [3.0, 8.0]]));
+        assert_eq!(
+            x.masked_fill(&array([[true, false], [false, true]]), 0.0).data,
+            array([[0.0, 2.0], [3.0, 0.0]])
+        );
     }
     println!("passed");
     Ok(())

@@ -1,5 +1,5 @@
 // Owned by notebooks/05b_tensor_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 005a86a9db3cf62f
+// nbs:hash bec556358e24f92b
 //! What notebooks/05b_tensor_operations.ipynb claims.
 
 use minai::ops::{
@@ -24,6 +24,7 @@ fn shapes_and_parts() -> Result<(), Box<dyn std::error::Error>> {
         assert_eq!(sizes(chunk(&Tensor::zeros(10), 4, 0)), [3, 3, 3, 1]);
         assert_eq!(sizes(chunk(&Tensor::zeros(6), 4, 0)), [2, 2, 2]);
         assert_eq!(sizes(split(&Tensor::zeros(5), 2, -1)), [2, 2, 1]);
+        assert_eq!(sizes(split(&Tensor::zeros(5), [1, 4], 0)), [1, 4]);
         assert_eq!(unbind(&tensor([1.0, 2.0]), 0)[1].item(), 2.0);
     }
     println!("passed");

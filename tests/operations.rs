@@ -5,39 +5,9 @@ use minai::array::{Array, array};
 use minai::generator::Generator;
 use minai::ops::{Interpolation, TensorOps, arange, einsum, linspace};
 use minai::tensor::{Tensor, contiguous, elements, grad_check, map, tensor};
-use safetensors::{Dtype, SafeTensors};
-use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-
-enum Golden {
-    Floats(Array),
-    Integers(Array<i64>),
-}
-
-fn golden() -> BTreeMap<String, Golden> {
-    let own = || concat!(env!("CARGO_MANIFEST_DIR"), "/golden").into();
-    let folder = std::env::var_os("MINAI_GOLDEN").map_or_else(own, PathBuf::from);
-    let path = folder.join("operations.safetensors");
-    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
-    let read = |(name, view): (String, safetensors::tensor::TensorView)| {
-        let (shape, data) = (view.shape(), view.data());
-        let golden = match view.dtype() {
-            Dtype::F32 => {
-                let floats = data.as_chunks().0.iter().map(|&four| f32::from_le_bytes(four)).collect();
-                Golden::Floats(Array::new(floats, shape))
-            }
-            Dtype::I64 => {
-                let integers = data.as_chunks().0.iter().map(|&eight| i64::from_le_bytes(eight)).collect();
-                Golden::Integers(Array::new(integers, shape))
-            }
-            other => panic!("{name}: {other:?}"),
-        };
-        (name, golden)
-    };
-    tensors.tensors().into_iter().map(read).collect()
-}
+use minai_tests::complaint;
+use minai_tests::reference::{Golden, folder, tensors};
+use std::collections::BTreeSet;
 
 /// What an operation gives: tensors, and perhaps positions.
 struct Given(Vec<Tensor>, Option<Array<i64>>);
@@ -112,7 +82,7 @@ fn assert_near(what: &str, found: &Array, expected: &Array) {
 
 #[test]
 fn results_and_gradients_are_pytorchs() {
-    let golden = golden();
+    let golden = tensors(&folder().join("operations.safetensors"));
     let mut left: BTreeSet<&String> = golden.keys().collect();
     for (case, f) in CASES {
         let name = |part: &str, i: usize| format!("{case}/{part}.{i}");
@@ -262,20 +232,10 @@ fn a_generators_numbers_come_as_tensors() {
     assert_eq!(tensor([1.0]).ones_like().data, array([1.0]));
 }
 
-/// The panic's text.
-fn complaint(f: &dyn Fn()) -> String {
-    let payload = catch_unwind(AssertUnwindSafe(f)).expect_err("should have panicked");
-    payload
-        .downcast_ref::<String>()
-        .cloned()
-        .or(payload.downcast_ref::<&str>().map(|&text| text.into()))
-        .unwrap()
-}
-
 #[test]
 fn mistakes_are_answered_with_operation_and_shapes() {
     type Case = (&'static [&'static str], fn(&Tensor));
-    let cases: [Case; 27] = [
+    let cases: [Case; 28] = [
         (&["flatten", "[2, 3]", "axis 2"], |x| drop(x.flatten(0, 2))),
         (&["flatten", "[2, 3]", "1 to 0"], |x| drop(x.flatten(1, 0))),
         (&["unflatten", "[2, 3]", "[2, -1]"], |x| drop(x.unflatten(1, (2, ())))),
@@ -284,6 +244,7 @@ fn mistakes_are_answered_with_operation_and_shapes() {
         (&["roll", "[2, 3]", "axis 2"], |x| drop(x.roll(1, 2))),
         (&["narrow", "[2, 3]", "2..4", "axis 1"], |x| drop(x.narrow(1, 2, 2))),
         (&["split", "[2, 3]", "size 0"], |x| drop(x.split(0, 1))),
+        (&["split", "[2, 3]", "sizes [1, 1]"], |x| drop(x.split([1, 1], 1))),
         (&["chunk", "[2, 3]", "0 parts"], |x| drop(x.chunk(0, 1))),
         (&["pad", "[2, 3]", "[1]"], |x| drop(x.pad(1, 0.0))),
         (&["pad", "[-1, 1]"], |x| drop(x.pad((-1, 1), 0.0))),
@@ -311,7 +272,7 @@ fn mistakes_are_answered_with_operation_and_shapes() {
         }),
     ];
     for (parts, f) in cases {
-        let text = complaint(&|| f(&Tensor::ones((2, 3))));
+        let text = complaint(|| f(&Tensor::ones((2, 3))));
         assert!(parts.iter().all(|part| text.contains(part)), "{text:?} lacks one of {parts:?}");
     }
 }

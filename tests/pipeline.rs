@@ -13,6 +13,7 @@ use minai::stable_diffusion::{
 use minai::state::{StateDict, Value, load, save};
 use minai::tensor::Tensor;
 use minai::weights::{Pending, Precision};
+use minai_tests::reference::{folder, json, tiny_sd};
 use ndarray::s;
 use std::fs;
 use std::ops::ControlFlow;
@@ -20,14 +21,6 @@ use std::path::{Path, PathBuf};
 
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/tiny-sd")
-}
-
-/// The folder of the model, and that of the reference.
-fn folders() -> [PathBuf; 2] {
-    match std::env::var_os("MINAI_GOLDEN").map(PathBuf::from) {
-        Some(folder) => [folder.join("tiny-sd"), folder],
-        None => [shipped(), Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")],
-    }
 }
 
 fn tensor(state: &StateDict, name: &str) -> Tensor {
@@ -52,7 +45,7 @@ fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, limit: f32) -> f32 {
 
 /// The model of the reference; its folder may have no tokenizer.
 fn model() -> StableDiffusion {
-    let [folder, _] = folders();
+    let folder = tiny_sd();
     let (text_encoder, _) = open_text_encoder(folder.join("text_encoder"), Precision::Single).unwrap();
     let (unet, _) = open_unet(folder.join("unet"), Precision::Single).unwrap();
     let (vae, _) = open_vae(folder.join("vae"), Precision::Single).unwrap();
@@ -62,10 +55,9 @@ fn model() -> StableDiffusion {
 
 #[test]
 fn the_guided_loop_is_that_of_diffusers() {
-    let [_, folder] = folders();
+    let folder = folder();
     let (state, _) = load(folder.join("sd_pipeline.safetensors")).unwrap();
-    let manifest: serde_json::Value =
-        serde_json::from_slice(&fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+    let manifest = json(&folder.join("manifest.json"));
     let about = &manifest["files"]["sd_pipeline"];
     let (steps, scale) = (about["steps"].as_u64().unwrap() as usize, about["guidance"].as_f64().unwrap());
     let model = model();

@@ -13,7 +13,8 @@ use minai::noise::{NoiseSchedule, karras};
 use minai::samplers::{always, down_and_up, dpmpp_2m, euler, euler_ancestral, heun, lms};
 use minai::sampling::{SAMPLERS, Sampler};
 use minai::tensor::{Tensor, stack};
-use safetensors::{Dtype, SafeTensors};
+use minai_tests::reference::{Golden, folder, json, own, tensors};
+use minai_tests::relative_error;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -21,51 +22,32 @@ use std::path::PathBuf;
 
 const TOLERANCE: f64 = 1e-5;
 
-fn own() -> PathBuf {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/golden").into()
-}
-
-fn given() -> PathBuf {
-    std::env::var_os("MINAI_GOLDEN").map_or_else(own, PathBuf::from)
-}
-
-fn read(path: PathBuf) -> Vec<u8> {
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// A file's tensors as f64, and what the manifest says of the file.
-struct Golden {
-    tensors: BTreeMap<String, (Vec<usize>, Vec<f64>)>,
+/// A file's tensors, and what the manifest says of the file.
+struct References {
+    tensors: BTreeMap<String, Golden>,
     options: serde_json::Map<String, Value>,
     seen: BTreeSet<String>,
 }
 
-impl Golden {
+impl References {
     fn open(folder: PathBuf, name: &str, manifest: &str) -> Self {
-        let bytes = read(folder.join(format!("{name}.safetensors")));
-        let tensors = SafeTensors::deserialize(&bytes).unwrap();
-        let tensors = tensors.tensors().into_iter().map(|(name, view)| {
-            let data = view.data();
-            let numbers = match view.dtype() {
-                Dtype::F32 => data.as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect(),
-                Dtype::F64 => data.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect(),
-                other => panic!("{name}: {other:?}"),
-            };
-            (name, (view.shape().to_vec(), numbers))
-        });
-        let manifest: Value = serde_json::from_slice(&read(folder.join(manifest))).unwrap();
-        let options = manifest["files"][name].as_object().unwrap().clone();
-        Golden { tensors: tensors.collect(), options, seen: BTreeSet::new() }
+        let tensors = tensors(&folder.join(name).with_extension("safetensors"));
+        let options = json(&folder.join(manifest))["files"][name].as_object().unwrap().clone();
+        References { tensors, options, seen: BTreeSet::new() }
     }
 
-    fn numbers(&mut self, name: &str) -> &(Vec<usize>, Vec<f64>) {
+    fn get(&mut self, name: &str) -> &Golden {
         self.seen.insert(name.to_owned());
         self.tensors.get(name).unwrap_or_else(|| panic!("there is no {name}"))
     }
 
+    fn values(&mut self, name: &str) -> Vec<f64> {
+        self.get(name).doubles()
+    }
+
     fn tensor(&mut self, name: &str) -> Tensor {
-        let (shape, numbers) = self.numbers(name);
-        Array::new(numbers.iter().map(|&x| x as f32).collect(), shape).into()
+        let golden = self.get(name);
+        Array::new(golden.doubles().into_iter().map(|x| x as f32).collect(), golden.shape()).into()
     }
 
     /// One after the other, along the first axis.
@@ -77,20 +59,16 @@ impl Golden {
     }
 
     fn compare(&mut self, name: &str, shape: &[usize], found: &[f64]) -> f64 {
-        let (expected_shape, expected) = self.numbers(name);
-        assert_eq!(shape, expected_shape, "{name}");
-        let largest = expected.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-        let each = found.iter().zip(expected).map(|(x, y)| (x - y).abs());
-        // NaN is the largest difference of all.
-        let worst = each.fold(0.0, |worst: f64, x| if x > worst || x.is_nan() { x } else { worst });
-        let error = if worst == 0.0 { 0.0 } else { worst / largest };
+        let golden = self.get(name);
+        assert_eq!(shape, golden.shape(), "{name}");
+        let error = relative_error(found.iter().copied(), &golden.doubles());
         assert!(error <= TOLERANCE, "{name}: off by {error:.1e} of the largest value");
         error
     }
 
     fn compare_tensor(&mut self, name: &str, found: &Tensor) -> f64 {
-        let numbers: Vec<f64> = found.data.iter().map(|&x| f64::from(x)).collect();
-        self.compare(name, found.shape(), &numbers)
+        let values: Vec<f64> = found.data.iter().map(|&x| f64::from(x)).collect();
+        self.compare(name, found.shape(), &values)
     }
 
     fn nothing_left(&self) {
@@ -139,22 +117,22 @@ fn wavy(x: &Tensor, t: f64) -> Tensor {
 
 #[test]
 fn trajectories_are_diffusers() {
-    follow(Golden::open(given(), "schedulers", "manifest.json"));
+    follow(References::open(folder(), "schedulers", "manifest.json"));
 }
 
 /// With other noise schedules, spacings and ends than Stable Diffusion's.
 #[test]
 fn configurations_are_diffusers() {
-    follow(Golden::open(own(), "spacings", "spacings.json"));
+    follow(References::open(own(), "spacings", "spacings.json"));
 }
 
 /// UniPC, DEIS, DPM++ 2M SDE and LCM, which no other file has.
 #[test]
 fn newer_trajectories_are_diffusers() {
-    follow(Golden::open(own(), "samplers", "samplers.json"));
+    follow(References::open(own(), "samplers", "samplers.json"));
 }
 
-fn follow(mut golden: Golden) {
+fn follow(mut golden: References) {
     let x0 = golden.tensor("x0");
     let noises = golden.rows("noises");
     for (case, config) in golden.options.clone() {
@@ -241,7 +219,7 @@ type Function = fn(Tensor, &[f64], Eps, Noise) -> Result<Tensor, Infallible>;
 #[test]
 fn results_are_k_diffusions() {
     compare_ends(
-        Golden::open(given(), "karras", "manifest.json"),
+        References::open(folder(), "karras", "manifest.json"),
         &[
             ("euler", |x, sigmas, eps, _| euler(x, sigmas, eps)),
             ("heun", |x, sigmas, eps, _| heun(x, sigmas, eps)),
@@ -257,7 +235,7 @@ fn results_are_k_diffusions() {
 #[test]
 fn results_with_new_noise_are_k_diffusions() {
     compare_ends(
-        Golden::open(own(), "sde", "samplers.json"),
+        References::open(own(), "sde", "samplers.json"),
         &[
             ("dpmpp_sde", |x, sigmas, eps, noise| dpmpp_sde(x, sigmas, eps, noise)),
             ("dpmpp_2m_sde", |x, sigmas, eps, noise| dpmpp_2m_sde(x, sigmas, eps, noise)),
@@ -265,16 +243,14 @@ fn results_with_new_noise_are_k_diffusions() {
     );
 }
 
-fn compare_ends(mut golden: Golden, functions: &[(&str, Function)]) {
+fn compare_ends(mut golden: References, functions: &[(&str, Function)]) {
     let real = |key: &str| golden.options[key].as_f64().unwrap();
     let (rho, min, max) = (real("rho"), real("sigma_min"), real("sigma_max"));
-    let (shape, mu) = golden.numbers("mu").clone();
-    let mu = mu.chunks(shape[1]).map(<[f64]>::to_vec).collect();
-    let mixture =
-        Mixture { mu, variance: golden.numbers("s2").1.clone(), share: golden.numbers("pi").1.clone() };
+    let width = golden.get("mu").shape()[1];
+    let mu = golden.values("mu").chunks(width).map(<[f64]>::to_vec).collect();
+    let mixture = Mixture { mu, variance: golden.values("s2"), share: golden.values("pi") };
     let x = golden.tensor("x");
-    let sigmas = golden.numbers("sigmas").1.clone();
-    let sigmas = karras(sigmas.len() - 1, min, max, rho);
+    let sigmas = karras(golden.values("sigmas").len() - 1, min, max, rho);
     println!("sigmas           {:.1e}", golden.compare("sigmas", &[sigmas.len()], &sigmas));
     let at_1 = mixture.denoise(&(&x / max as f32), 1.0);
     println!("denoised_at_1    {:.1e}", golden.compare_tensor("denoised_at_1", &at_1));

@@ -5,6 +5,7 @@
 use minai::io::file::FileError;
 use minai::tokenizer::{CONTEXT, Tokenizer, batch};
 use minai_tests::files::Rng;
+use minai_tests::reference::{folder, own};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fs;
@@ -22,10 +23,6 @@ fn json(path: &Path) -> Vec<Value> {
     serde_json::from_str(&text).unwrap()
 }
 
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
-}
-
 fn ids(list: &Value) -> Vec<u32> {
     list.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }
@@ -39,8 +36,7 @@ fn list() -> String {
 
 #[test]
 fn tokens_are_those_of_the_reference() {
-    let folder = std::env::var_os("MINAI_GOLDEN").map_or_else(|| golden(""), PathBuf::from);
-    let cases = json(&folder.join("tokenizer.json"));
+    let cases = json(&folder().join("tokenizer.json"));
     assert!(!cases.is_empty());
     for case in &cases {
         let text = case["text"].as_str().unwrap();
@@ -50,7 +46,7 @@ fn tokens_are_those_of_the_reference() {
 
 #[test]
 fn texts_of_every_script_are_cut_as_by_open_clip() {
-    let own = || golden("tokenizer_texts.json");
+    let own = || own().join("tokenizer_texts.json");
     let cases = json(&std::env::var_os("MINAI_TOKENIZER_TEXTS").map_or_else(own, PathBuf::from));
     assert!(cases.len() >= 500);
     let mut wrong = 0;
@@ -91,7 +87,7 @@ fn write_pair(folder: &Path) -> (String, String) {
 fn both_forms_of_the_vocabulary_give_the_same_tokens() {
     let folder = tempfile::tempdir().unwrap();
     write_pair(folder.path());
-    let texts = json(&golden("tokenizer_texts.json"));
+    let texts = json(&own().join("tokenizer_texts.json"));
     for path in [folder.path().to_owned(), folder.path().join("vocab.json"), folder.path().join("merges.txt")]
     {
         let pair = Tokenizer::open(path).unwrap();
@@ -222,7 +218,7 @@ fn vocabularies_that_are_none() {
 #[test]
 fn mutated_vocabularies_never_panic() {
     let signs = {
-        let text = fs::read_to_string(golden("tokenizer_texts.json")).unwrap();
+        let text = fs::read_to_string(own().join("tokenizer_texts.json")).unwrap();
         assert!(text.len() > 1_000);
         let mut map: HashMap<u32, String> = HashMap::new();
         let merges = list();

@@ -25,63 +25,32 @@ use minai::schedule::OneCycle;
 use minai::state::{Metadata, load, load_state_dict, save, state_dict};
 use minai::tensor::Tensor;
 use minai::training::evaluate;
-use safetensors::{Dtype, SafeTensors};
+use minai_tests::reference::{Golden, folder, json, tensors};
+use minai_tests::relative_error;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-/// The references: lists of numbers under their names, and the manifest.
-struct Golden {
-    numbers: BTreeMap<String, Vec<f64>>,
-    integers: BTreeMap<String, Vec<i64>>,
+/// The references, and what the manifest says of them.
+struct References {
+    tensors: BTreeMap<String, Golden>,
     manifest: Value,
 }
 
-fn folder() -> PathBuf {
-    let own = || concat!(env!("CARGO_MANIFEST_DIR"), "/golden").into();
-    std::env::var_os("MINAI_GOLDEN").map_or_else(own, PathBuf::from)
-}
+impl References {
+    fn load() -> Self {
+        let tensors = tensors(&folder().join("training.safetensors"));
+        References { tensors, manifest: json(&folder().join("training.json")) }
+    }
 
-impl Golden {
-    fn load() -> Golden {
-        let folder = folder();
-        let read = |name: &str| {
-            let path = folder.join(name);
-            std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-        };
-        let (mut numbers, mut integers) = (BTreeMap::new(), BTreeMap::new());
-        for (name, view) in SafeTensors::deserialize(&read("training.safetensors")).unwrap().tensors() {
-            let data = view.data();
-            match view.dtype() {
-                Dtype::F32 => {
-                    let list =
-                        data.as_chunks().0.iter().map(|&four| f32::from_le_bytes(four).into()).collect();
-                    numbers.insert(name, list);
-                }
-                Dtype::F64 => {
-                    numbers.insert(
-                        name,
-                        data.as_chunks().0.iter().map(|&eight| f64::from_le_bytes(eight)).collect(),
-                    );
-                }
-                Dtype::I64 => {
-                    integers.insert(
-                        name,
-                        data.as_chunks().0.iter().map(|&eight| i64::from_le_bytes(eight)).collect(),
-                    );
-                }
-                other => panic!("{name}: {other:?}"),
-            }
+    fn values(&self, name: &str) -> Vec<f64> {
+        self.tensors.get(name).unwrap_or_else(|| panic!("no values {name}")).doubles()
+    }
+
+    fn integers(&self, name: &str) -> Vec<i64> {
+        match self.tensors.get(name) {
+            Some(Golden::Integers(array)) => array.iter().copied().collect(),
+            _ => panic!("no integers {name}"),
         }
-        Golden { numbers, integers, manifest: serde_json::from_slice(&read("training.json")).unwrap() }
-    }
-
-    fn numbers(&self, name: &str) -> &[f64] {
-        self.numbers.get(name).unwrap_or_else(|| panic!("no numbers {name}"))
-    }
-
-    fn integers(&self, name: &str) -> &[i64] {
-        self.integers.get(name).unwrap_or_else(|| panic!("no integers {name}"))
     }
 
     fn seed(&self) -> u64 {
@@ -231,7 +200,7 @@ fn checksum(weights: &Array) -> i64 {
 }
 
 /// The weights, the generator that comes out of making them, and the data.
-fn begin(golden: &Golden, name: &str) -> (Sequential, Generator, [Labelled; 2]) {
+fn begin(golden: &References, name: &str) -> (Sequential, Generator, [Labelled; 2]) {
     let options = Options(&golden.manifest["models"][name]);
     let mut rng = Generator::manual_seed(golden.seed());
     let model = model(&options, &mut rng);
@@ -239,17 +208,17 @@ fn begin(golden: &Golden, name: &str) -> (Sequential, Generator, [Labelled; 2]) 
     for (key, value) in state_dict(&model) {
         if let minai::state::Value::F32(weights) = value {
             let bits = golden.integers(&format!("{name}/bits.{key}"));
-            assert_eq!([checksum(&weights)], bits, "{name}: the first {key} is not PyTorch's");
+            assert_eq!(bits, [checksum(&weights)], "{name}: the first {key} is not PyTorch's");
             expected += 1;
         }
     }
-    let all = golden.integers.keys().filter(|key| key.starts_with(&format!("{name}/bits."))).count();
+    let all = golden.tensors.keys().filter(|key| key.starts_with(&format!("{name}/bits."))).count();
     assert_eq!(expected, all, "{name}: as many arrays as PyTorch's");
     (model, rng, data(&options))
 }
 
 /// Trains, and returns the losses and what the model then says to some validation images.
-fn train(golden: &Golden, name: &str) -> (Vec<f32>, Tensor) {
+fn train(golden: &References, name: &str) -> (Vec<f32>, Tensor) {
     let options = Options(&golden.manifest["models"][name]);
     let (model, mut rng, [train, valid]) = begin(golden, name);
     let batch_size = options.whole("batch");
@@ -262,7 +231,7 @@ fn train(golden: &Golden, name: &str) -> (Vec<f32>, Tensor) {
     let (mut optimizer, mut pass, mut losses) = (optimizer(&options, &model), Pass::train(rng), vec![]);
     for (step, (x, y)) in loader.batches(&plan, 0).take(options.whole("steps")).enumerate() {
         schedule(&options, &mut optimizer, step);
-        let (lr, beta1) = (golden.numbers(&format!("{name}/lr")), golden.numbers(&format!("{name}/beta1")));
+        let (lr, beta1) = (golden.values(&format!("{name}/lr")), golden.values(&format!("{name}/beta1")));
         let now = (*optimizer.rule.lr(), optimizer.rule.momentum().copied());
         assert_eq!(now, (lr[step] as f32, Some(beta1[step] as f32)), "{name}, step {step}");
         let loss = cross_entropy(&model.forward(&x.into(), &mut pass), &y);
@@ -275,7 +244,7 @@ fn train(golden: &Golden, name: &str) -> (Vec<f32>, Tensor) {
 }
 
 /// What a model says to the first validation images.
-fn scores(golden: &Golden, model: &dyn Layer, valid: &Labelled) -> Tensor {
+fn scores(golden: &References, model: &dyn Layer, valid: &Labelled) -> Tensor {
     let images = golden.manifest["images"].as_u64().expect("how many images") as usize;
     let images = rows(&valid.x, &(0..images).collect::<Vec<_>>());
     model.forward(&images.into(), &mut Pass::eval())
@@ -283,11 +252,7 @@ fn scores(golden: &Golden, model: &dyn Layer, valid: &Labelled) -> Tensor {
 
 /// The largest difference, divided by the largest value expected.
 fn difference(found: &Tensor, expected: &[f64]) -> f64 {
-    assert_eq!(found.data.len(), expected.len());
-    let largest = expected.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-    let each = found.data.iter().zip(expected).map(|(&x, y)| (f64::from(x) - y).abs() / largest);
-    // NaN is the largest difference of all.
-    each.fold(0.0, |worst, error| if error > worst || error.is_nan() { error } else { worst })
+    relative_error(found.data.iter().map(|&x| f64::from(x)), expected)
 }
 
 /// Training through the learner stops after as many steps.
@@ -312,7 +277,7 @@ impl<T: Task> Callback<T> for FirstSteps<'_> {
 }
 
 /// The same losses, from a learner.
-fn learn(golden: &Golden, name: &str) -> Vec<f32> {
+fn learn(golden: &References, name: &str) -> Vec<f32> {
     let options = Options(&golden.manifest["models"][name]);
     let (model, rng, [train, valid]) = begin(golden, name);
     let batch_size = options.whole("batch");
@@ -325,13 +290,13 @@ fn learn(golden: &Golden, name: &str) -> Vec<f32> {
 }
 
 fn compare(name: &str) {
-    let golden = Golden::load();
+    let golden = References::load();
     let (losses, scores) = train(&golden, name);
     let (expected, exact) =
-        (golden.numbers(&format!("{name}/losses")), golden.numbers(&format!("{name}/losses64")));
+        (golden.values(&format!("{name}/losses")), golden.values(&format!("{name}/losses64")));
     assert!(!losses.is_empty() && losses.len() == expected.len() && losses.len() == exact.len(), "{name}");
     let (mut peers, mut worst) = (0.0_f64, 0.0_f64);
-    for (step, (&loss, (&torch, &exact))) in losses.iter().zip(expected.iter().zip(exact)).enumerate() {
+    for (step, (&loss, (torch, exact))) in losses.iter().zip(expected.into_iter().zip(exact)).enumerate() {
         peers = peers.max((torch - exact).abs() / exact);
         let error = (f64::from(loss) - torch).abs() / torch;
         assert!(
@@ -340,7 +305,7 @@ fn compare(name: &str) {
         );
         worst = worst.max(error);
     }
-    let off = difference(&scores, golden.numbers(&format!("{name}/scores")));
+    let off = difference(&scores, &golden.values(&format!("{name}/scores")));
     println!("{name}: losses {worst:.1e} (PyTorch's own error {peers:.1e}), scores {off:.1e}");
     assert!(off <= 1e-5, "{name}: the scores afterwards are off by {off:.1e} of the largest");
     assert_eq!(learn(&golden, name), losses, "{name}: a learner takes the same steps, to the last bit");
@@ -422,23 +387,23 @@ fn a_schedule_is_for_one_training_only() {
 
 #[test]
 fn every_reference_is_compared() {
-    let golden = Golden::load();
+    let golden = References::load();
     let models = golden.manifest["models"].as_object().expect("models");
     assert_eq!(models.keys().collect::<Vec<_>>(), ["mlp", "cnn", "resnet"]);
     let known = |name: &String| models.keys().any(|model| name.starts_with(&format!("{model}/")));
-    assert!(golden.numbers.keys().chain(golden.integers.keys()).all(known));
+    assert!(golden.tensors.keys().all(known));
 }
 
 #[test]
 fn a_model_from_pytorch_says_the_same_here() {
-    let golden = Golden::load();
+    let golden = References::load();
     let options = Options(&golden.manifest["models"]["resnet"]);
     let (state, metadata) = load(folder().join("pytorch.safetensors")).unwrap();
     assert_eq!(metadata["format"], "pt");
     let model = model(&options, &mut Generator::manual_seed(0));
     load_state_dict(&model, &state).unwrap();
     let [_, valid] = data(&options);
-    let off = difference(&scores(&golden, &model, &valid), golden.numbers("resnet/scores"));
+    let off = difference(&scores(&golden, &model, &valid), &golden.values("resnet/scores"));
     println!("scores {off:.1e}");
     assert!(off <= 5e-6, "off by {off:.1e} of the largest score");
     assert_eq!(state_dict(&model), state, "and the state is what it was");
@@ -446,7 +411,7 @@ fn a_model_from_pytorch_says_the_same_here() {
 
 #[test]
 fn a_model_trained_here_says_the_same_in_pytorch() {
-    let golden = Golden::load();
+    let golden = References::load();
     let options = Options(&golden.manifest["models"]["resnet"]);
     let path = folder().join("trained.safetensors");
     let (state, metadata) = load(&path).unwrap();
@@ -470,7 +435,7 @@ fn a_model_trained_here_says_the_same_in_pytorch() {
 #[test]
 #[ignore = "writes a reference"]
 fn train_a_model_for_pytorch() {
-    let golden = Golden::load();
+    let golden = References::load();
     let options = Options(&golden.manifest["models"]["resnet"]);
     let mut rng = Generator::manual_seed(golden.seed());
     let (model, [train, valid]) = (model(&options, &mut rng), data(&options));

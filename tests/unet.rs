@@ -20,40 +20,22 @@ use minai::tensor::{Tensor, elements, grad_check};
 use minai::unet::{BlockKind, UNet, UNetConfig, geglu, time_features};
 use minai::vae::{AutoencoderKl, VaeConfig};
 use minai::weights::{Pending, Precision, initialize, load_weights};
+use minai_tests::difference;
+use minai_tests::reference::{folder, tiny_sd};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-fn golden(name: &str) -> PathBuf {
-    let own = || concat!(env!("CARGO_MANIFEST_DIR"), "/golden").into();
-    std::env::var_os("MINAI_GOLDEN").map_or_else(own, PathBuf::from).join(name)
-}
-
-fn tiny_sd() -> PathBuf {
-    let own = || concat!(env!("CARGO_MANIFEST_DIR"), "/../data").into();
-    std::env::var_os("MINAI_GOLDEN").map_or_else(own, PathBuf::from).join("tiny-sd/unet")
-}
-
 fn tiny(keep: Precision) -> UNet {
-    let config = UNetConfig::from_config(&Config::open(tiny_sd().join("config.json")).unwrap()).unwrap();
+    let config = UNetConfig::from_config(&Config::open(tiny_sd().join("unet/config.json")).unwrap()).unwrap();
     let unet = UNet::new(&mut Pending, &config);
-    let file = tiny_sd().join("diffusion_pytorch_model.safetensors");
+    let file = tiny_sd().join("unet/diffusion_pytorch_model.safetensors");
     load_weights(&unet, file, keep, &|name| Some(name.into())).unwrap();
     unet
 }
 
-/// The largest difference, as a part of the largest value expected.
-#[track_caller]
-fn difference(found: &Tensor, expected: &Array) -> f32 {
-    assert_eq!(found.shape(), expected.shape());
-    let largest = |numbers: &mut dyn Iterator<Item = f32>| numbers.fold(0.0_f32, |most, x| most.max(x.abs()));
-    let apart = largest(&mut found.data.iter().zip(expected.iter()).map(|(x, y)| x - y));
-    assert!(found.data.iter().all(|x| x.is_finite()));
-    apart / largest(&mut expected.iter().copied())
-}
-
 /// (x, t, context) and what diffusers predicts.
 fn tiny_example() -> (Tensor, Vec<f32>, Tensor, Array) {
-    let (mut parts, _) = load(golden("sd_parts.safetensors")).unwrap();
+    let (mut parts, _) = load(folder().join("sd_parts.safetensors")).unwrap();
     let mut floats = |name: &str| match parts.remove(name) {
         Some(Value::F32(array)) => array,
         Some(Value::I64(array)) => Array::new(array.iter().map(|&t| t as f32).collect(), array.shape()),
@@ -67,26 +49,27 @@ fn tiny_example() -> (Tensor, Vec<f32>, Tensor, Array) {
 fn the_tiny_model_predicts_what_diffusers_does() {
     let (x, t, context, expected) = tiny_example();
     let unet = tiny(Precision::Single);
-    let error = difference(&unet.forward(&x, &t, &context, &mut Pass::eval()), &expected);
+    let error = difference(&unet.forward(&x, &t, &context, &mut Pass::eval()).data, &expected);
     println!("tiny-sd: {error:.1e}");
     assert!(error < 1e-5, "{error}");
     // Recording for training changes nothing.
     let trained = unet.forward(&x, &t, &context, &mut Pass::train(Generator::manual_seed(0)));
-    assert!(difference(&trained, &expected) < 1e-5);
+    assert!(difference(&trained.data, &expected) < 1e-5);
 }
 
 #[test]
 fn half_weights_cost_little_accuracy() {
     let (x, t, context, expected) = tiny_example();
-    let error = difference(&tiny(Precision::Half).forward(&x, &t, &context, &mut Pass::eval()), &expected);
+    let error =
+        difference(&tiny(Precision::Half).forward(&x, &t, &context, &mut Pass::eval()).data, &expected);
     println!("tiny-sd with weights of 16 bits: {error:.1e}");
     assert!(1e-7 < error && error < 5e-3, "{error}");
 }
 
 #[test]
 fn other_shapes_predict_what_diffusers_does() {
-    let file = TensorFile::open(golden("unet.safetensors")).unwrap();
-    let (_, metadata) = load(golden("unet.safetensors")).unwrap();
+    let file = TensorFile::open(folder().join("unet.safetensors")).unwrap();
+    let (_, metadata) = load(folder().join("unet.safetensors")).unwrap();
     assert!(metadata.len() >= 3);
     for (case, json) in &metadata {
         let unet =
@@ -97,7 +80,7 @@ fn other_shapes_predict_what_diffusers_does() {
         let array = |name: &str| file.f32(&format!("{case}/{name}")).unwrap();
         let (x, context) = (array("in.x").into(), array("in.context").into());
         let y = unet.forward(&x, elements(&array("in.t")), &context, &mut Pass::eval());
-        let error = difference(&y, &array("out"));
+        let error = difference(&y.data, &array("out"));
         println!("{case} {:?}: {error:.1e}", x.shape());
         assert!(error < 1e-5, "{case}: {error}");
     }
@@ -188,10 +171,10 @@ fn a_batch_is_its_parts_and_one_time_serves_all() {
     for (i, &t) in t.iter().enumerate() {
         let one = |x: &Tensor| x.slice(ndarray::s![i..i + 1]);
         let alone = unet.forward(&one(&x), &[t], &one(&context), pass);
-        assert!(difference(&alone, &one(&all).data) < 1e-5);
+        assert!(difference(&alone.data, &one(&all).data) < 1e-5);
     }
     let same = unet.forward(&x, &[t[0]; 3][..t.len().min(3)], &context, pass);
-    assert!(difference(&unet.forward(&x, &[t[0]], &context, pass), &same.data) < 1e-6);
+    assert!(difference(&unet.forward(&x, &[t[0]], &context, pass).data, &same.data) < 1e-6);
 }
 
 /// A small config, with some entries replaced.
@@ -311,11 +294,11 @@ fn full_size_networks_compute_what_diffusers_does() {
         let unet = UNet::new(&mut Pending, &UNetConfig::from_config(&settings("unet")).unwrap());
         let loaded = load_weights(&unet, weights("unet"), keep, &|name| Some(name.into())).unwrap();
         let y = unet.forward(&array("x").into(), elements(&array("t")), &array("context").into(), pass);
-        let step = difference(&y, &array("noise_pred"));
+        let step = difference(&y.data, &array("noise_pred"));
         drop(unet);
         let vae = AutoencoderKl::new(&mut Pending, &VaeConfig::from_config(&settings("vae")).unwrap());
         load_weights(&vae, weights("vae"), keep, &minai::vae::rename).unwrap();
-        let decoded = difference(&vae.decode(&array("z").into(), pass), &array("decoded"));
+        let decoded = difference(&vae.decode(&array("z").into(), pass).data, &array("decoded"));
         println!("{keep:?}: step {step:.1e} ({} bytes of weights), decode {decoded:.1e}", loaded.bytes);
         assert!(step < tolerance && decoded < tolerance, "{step} {decoded}");
     }

@@ -9,34 +9,29 @@ use minai::state::{Metadata, StateDict, Value, load, save};
 use minai::tensor::Tensor;
 use minai::vae::{AutoencoderKl, Posterior, VaeConfig, rename};
 use minai::weights::{Pending, Precision, initialize, load_weights};
+use minai_tests::difference;
+use minai_tests::reference::{folder, tiny_sd};
 use std::path::{Path, PathBuf};
 
 /// As far as a result may be off, of the largest number.
 const TOLERANCE: f32 = 1e-5;
 
-/// The tiny model's folder, the file with its weights under old names, and the results.
-fn paths() -> [PathBuf; 3] {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    match std::env::var_os("MINAI_GOLDEN").map(PathBuf::from) {
-        Some(folder) => {
-            let vae = folder.join("tiny-sd/vae");
-            let old = vae.join("diffusion_pytorch_model.oldnames.safetensors");
-            [vae, old, folder.join("sd_parts.safetensors")]
-        }
-        None => {
-            let golden = here.join("golden");
-            let old = golden.join("vae_oldnames.safetensors");
-            [here.join("../data/tiny-sd/vae"), old, golden.join("sd_parts.safetensors")]
-        }
-    }
+fn tiny(part: &str) -> PathBuf {
+    tiny_sd().join("vae").join(part)
 }
 
 fn weights() -> PathBuf {
-    paths()[0].join("diffusion_pytorch_model.safetensors")
+    tiny("diffusion_pytorch_model.safetensors")
+}
+
+/// The same weights under the names that older files have.
+fn old_weights() -> PathBuf {
+    let beside = tiny("diffusion_pytorch_model.oldnames.safetensors");
+    if beside.exists() { beside } else { folder().join("vae_oldnames.safetensors") }
 }
 
 fn config() -> VaeConfig {
-    VaeConfig::from_config(&Config::open(paths()[0].join("config.json")).unwrap()).unwrap()
+    VaeConfig::from_config(&Config::open(tiny("config.json")).unwrap()).unwrap()
 }
 
 fn model_of(file: &Path, keep: Precision) -> AutoencoderKl {
@@ -47,20 +42,11 @@ fn model_of(file: &Path, keep: Precision) -> AutoencoderKl {
 
 /// `image`, `enc_mean`, `enc_logvar`, `z`, `decoded`.
 fn golden(name: &str) -> Array {
-    let (parts, _) = load(&paths()[2]).unwrap();
+    let (parts, _) = load(folder().join("sd_parts.safetensors")).unwrap();
     match &parts[name] {
         Value::F32(array) => array.clone(),
         other => panic!("{name}: {other:?}"),
     }
-}
-
-/// The largest difference, of the largest number.
-fn error(found: &Array, expected: &Array) -> f32 {
-    assert_eq!(found.shape(), expected.shape());
-    assert!(found.iter().all(|x| x.is_finite()));
-    let largest = expected.iter().fold(0_f32, |most, x| most.max(x.abs()));
-    let off = found.iter().zip(expected.iter()).fold(0_f32, |most, (x, y)| most.max((x - y).abs()));
-    off / largest
 }
 
 /// How far a model is off: means, log-variances, decoded images.
@@ -68,7 +54,7 @@ fn errors(model: &AutoencoderKl) -> [f32; 3] {
     let Posterior { mean, log_variance } = model.encode(&golden("image").into(), &mut Pass::eval());
     let decoded = model.decode(&golden("z").into(), &mut Pass::eval());
     [(mean, "enc_mean"), (log_variance, "enc_logvar"), (decoded, "decoded")]
-        .map(|(found, name)| error(&found.data, &golden(name)))
+        .map(|(found, name)| difference(&found.data, &golden(name)))
 }
 
 #[test]
@@ -80,7 +66,7 @@ fn encoder_and_decoder_are_those_of_diffusers() {
 
 #[test]
 fn old_names_are_read() {
-    let errors = errors(&model_of(&paths()[1], Precision::Single));
+    let errors = errors(&model_of(&old_weights(), Precision::Single));
     assert!(errors.iter().all(|&error| error < TOLERANCE), "{errors:?}");
 }
 
@@ -113,7 +99,7 @@ fn images_of_a_batch_do_not_mix() {
     let together = model.decode(&z, &mut Pass::eval());
     for i in 0..z.shape()[0] as isize {
         let one = model.decode(&z.slice(ndarray::s![i..i + 1]), &mut Pass::eval());
-        assert!(error(&one.data, &together.slice(ndarray::s![i..i + 1]).data) < 1e-6);
+        assert!(difference(&one.data, &together.slice(ndarray::s![i..i + 1]).data) < 1e-6);
     }
 }
 
@@ -215,7 +201,7 @@ fn published_sizes() {
 /// A config that asks for what is not built is an error that names the key and the value.
 #[test]
 fn other_configs_are_refused() {
-    let good = std::fs::read_to_string(paths()[0].join("config.json")).unwrap();
+    let good = std::fs::read_to_string(tiny("config.json")).unwrap();
     let good: serde_json::Value = serde_json::from_str(&good).unwrap();
     let stages = good["block_out_channels"].as_array().unwrap().len();
     for (key, value, named) in [
@@ -267,7 +253,7 @@ fn contradicting_configs_are_refused() {
 /// A file under old names that misses one, and one that has one too many.
 #[test]
 fn missing_and_superfluous_tensors_are_named() {
-    let (state, _) = load(&paths()[1]).unwrap();
+    let (state, _) = load(&old_weights()).unwrap();
     let name = "decoder.mid_block.attentions.0.proj_attn.bias";
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vae.safetensors");

@@ -1,5 +1,5 @@
 // Owned by notebooks/07_datasets.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 009effcf026a9f13
+// nbs:hash f3d5b324511ec28f
 //! MNIST and Fashion-MNIST as [`Images`], and which split of it one has; normalisation; loaders.
 
 // %% notebooks/07_datasets.ipynb sp-files
@@ -61,6 +61,7 @@ fn digest_of<D: Digest>(path: &Path) -> io::Result<String> {
     }
 }
 
+// %% notebooks/07_datasets.ipynb sp-mismatch
 impl FashionSplit {
     /// What is wrong with a file that should be number `at` of [`FASHION_FILES`], or `None` if it is that file.
     ///
@@ -76,7 +77,7 @@ impl FashionSplit {
     }
 }
 
-// %% notebooks/07_datasets.ipynb sp-known
+// %% notebooks/07_datasets.ipynb sp-official
 /// The split that Zalando publishes and that papers report on; MD5s from the data set's own page.
 pub const OFFICIAL_SPLIT: FashionSplit = FashionSplit {
     name: "official split",
@@ -88,6 +89,7 @@ pub const OFFICIAL_SPLIT: FashionSplit = FashionSplit {
     ]),
 };
 
+// %% notebooks/07_datasets.ipynb sp-own
 /// The course's own split, of the 70,000 images as released before September 2017, shuffled: numbers found on it
 /// are near those of papers, not equal.
 pub const OWN_SPLIT: FashionSplit = FashionSplit {
@@ -111,6 +113,7 @@ pub const SAMPLE_SPLIT: FashionSplit = FashionSplit {
     ]),
 };
 
+// %% notebooks/07_datasets.ipynb sp-known
 /// The splits that [`fashion_mnist`] takes.
 pub const KNOWN_SPLITS: [FashionSplit; 3] = [OFFICIAL_SPLIT, OWN_SPLIT, SAMPLE_SPLIT];
 
@@ -227,6 +230,14 @@ pub struct Images {
     pub labels: Array<i64>,
 }
 
+// %% notebooks/07_datasets.ipynb im-new
+/// Shapes that belong together: (n, c, h, w) and (n,).
+#[track_caller]
+fn check_images(x: &[usize], y: &[usize]) {
+    let what = format!("images of shape {x:?} and labels of shape {y:?}");
+    assert!(x.len() == 4 && y == &x[..1], "Images::new: {what} where (n, c, h, w) and (n,) belong");
+}
+
 impl Images {
     /// Images with their labels.
     ///
@@ -234,17 +245,20 @@ impl Images {
     /// If `images` is not of rank 4, or `labels` not of rank 1 and as long.
     #[track_caller]
     pub fn new(images: Array, labels: Array<i64>) -> Images {
-        let (x, y) = (images.shape(), labels.shape());
-        assert!(
-            x.len() == 4 && y == &x[..1],
-            "Images::new: images of shape {x:?} and labels of shape {y:?} where (n, c, h, w) and (n,) belong"
-        );
+        check_images(images.shape(), labels.shape());
         Images { images, labels }
     }
+}
 
+// %% notebooks/07_datasets.ipynb im-select
+fn count(images: &Images) -> usize {
+    images.labels.len()
+}
+
+impl Images {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        count(self)
     }
 
     /// Whether there are none.
@@ -260,12 +274,18 @@ impl Images {
     pub fn select(&self, indices: &[usize]) -> Images {
         Images { images: rows(&self.images, indices), labels: rows(&self.labels, indices) }
     }
+}
 
+// %% notebooks/07_datasets.ipynb im-iter
+fn pixels(images: &Images) -> &[f32] {
+    images.images.as_slice().expect("made in row-major order")
+}
+
+impl Images {
     /// Label and pixels of each image, in order: what `plot::show_images` takes.
     pub fn iter(&self) -> impl Iterator<Item = (i64, &[f32])> {
         let size = self.images.shape()[1..].iter().product();
-        let pixels = self.images.as_slice().expect("made in row-major order");
-        self.labels.iter().copied().zip(pixels.chunks(size))
+        self.labels.iter().copied().zip(pixels(self).chunks(size))
     }
 }
 
@@ -333,9 +353,7 @@ pub fn fashion_mnist() -> Result<Fashion, DataError> {
     load_fashion(&find_fashion()?, &KNOWN_SPLITS)
 }
 
-// %% notebooks/07_datasets.ipynb im-mnist
-use minai::io::mnist::{find_mnist, load_mnist};
-
+// %% notebooks/07_datasets.ipynb im-mnist-struct
 /// MNIST as lesson 1's file has it: digits from 0 (paper) to 1 (ink).
 #[derive(Clone, Debug)]
 pub struct Mnist {
@@ -354,6 +372,9 @@ impl fmt::Display for Mnist {
         write!(f, "{name}: {train} images to train with, {valid} to validate with, {test} to test with")
     }
 }
+
+// %% notebooks/07_datasets.ipynb im-mnist
+use minai::io::mnist::{find_mnist, load_mnist};
 
 /// MNIST: the sample, or with `MINAI_FULL=1` the full file, from where [`find_mnist`] finds it.
 ///
@@ -386,7 +407,7 @@ pub fn class_counts(labels: &Array<i64>) -> Vec<usize> {
     counts
 }
 
-// %% notebooks/07_datasets.ipynb no-mean-std
+// %% notebooks/07_datasets.ipynb no-deviation
 /// Mean and standard deviation, summed in `f64`: tens of millions of `f32` summands would round the sum away.
 fn mean_and_deviation(numbers: &[f32]) -> (f64, f64) {
     let count = numbers.len() as f64;
@@ -401,14 +422,22 @@ impl Images {
         let (mean, std) = mean_and_deviation(self.images.as_slice().expect("made in row-major order"));
         (mean as f32, std as f32)
     }
+}
 
+// %% notebooks/07_datasets.ipynb no-mean-std
+#[track_caller]
+fn check_deviation(std: f32) {
+    assert!(std > 0.0, "Images::normalized: a standard deviation of {std}");
+}
+
+impl Images {
     /// The images with (pixel - mean) / std in place of each pixel; nothing is copied if nobody shares them.
     ///
     /// # Panics
     /// If `std` is not above 0.
     #[track_caller]
     pub fn normalized(mut self, mean: f32, std: f32) -> Images {
-        assert!(std > 0.0, "Images::normalized: a standard deviation of {std}");
+        check_deviation(std);
         self.images.mapv_inplace(|pixel| (pixel - mean) / std);
         self
     }

@@ -46,13 +46,14 @@
 //!
 //! | lesson | modules |
 //! | --- | --- |
-//! | 01: foundations | [`array`] [`iter`] [`matrix`] [`nb`] [`rng`] |
+//! | 01: foundations | [`array`](mod@array) [`iter`] [`matrix`] [`nb`] [`rng`] |
 //! | 02: matrix multiplication | [`matmul`] |
 //! | 03: mean shift | [`meanshift`] |
 //! | 04: backpropagation | [`backprop`] |
 //! | 05: tensors | [`tensor`] |
 //! | 05b: operations on tensors | [`ops`] |
-//! | 06: training | [`generator`] [`linear`] [`loader`] [`loss`] [`nn`] [`optimizer`] [`state`] [`training`] |
+//! | 05c: random numbers | [`generator`] |
+//! | 06: training | [`linear`] [`loader`] [`loss`] [`nn`] [`optimizer`] [`state`] [`training`] |
 //! | 07: data sets | [`datasets`] [`fashion_download`] |
 //! | 08: convolutions | [`conv`] |
 //! | 09: autoencoders | [`pool`] |
@@ -109,8 +110,10 @@ pub mod tensor;
 // 05b_tensor_operations
 pub mod ops;
 
-// 06_training
+// 05c_generator
 pub mod generator;
+
+// 06_training
 pub mod linear;
 pub mod loader;
 pub mod loss;

@@ -1,10 +1,10 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash cdb79cd81975ca62
+// nbs:hash aa4478c29a4bc91e
 //! Examples in batches: data sets, their order, and loaders that prepare batches in other threads.
 
-use crate::generator::Generator;
-
 // %% notebooks/06_training.ipynb lo-dataset
+use minai::generator::Generator;
+
 use minai::array::Array;
 use minai::tensor::contiguous;
 
@@ -25,15 +25,7 @@ pub trait Dataset: Send + Sync + 'static {
     fn batch(&self, indices: &[usize], rng: &mut Generator) -> Self::Batch;
 }
 
-/// Inputs and the class of each: the row i of `x` (n, …) belongs to `y[i]`. Clones share the memory.
-#[derive(Clone, Debug)]
-pub struct Labelled {
-    /// (n, …)
-    pub x: Array,
-    /// (n)
-    pub y: Array<i64>,
-}
-
+// %% notebooks/06_training.ipynb lo-rows
 /// The rows of `array` (n, …) with these numbers, one after the other.
 ///
 /// # Panics
@@ -49,6 +41,29 @@ pub fn rows<T: Copy>(array: &Array<T>, indices: &[usize]) -> Array<T> {
     Array::new(picked, &shape)
 }
 
+// %% notebooks/06_training.ipynb lo-labelled
+/// Inputs and the class of each: the row i of `x` (n, …) belongs to `y[i]`. Clones share the memory.
+#[derive(Clone, Debug)]
+pub struct Labelled {
+    /// (n, …)
+    pub x: Array,
+    /// (n)
+    pub y: Array<i64>,
+}
+
+impl Dataset for Labelled {
+    type Batch = (Array, Array<i64>);
+
+    fn len(&self) -> usize {
+        self.y.len()
+    }
+
+    fn batch(&self, indices: &[usize], _: &mut Generator) -> Self::Batch {
+        (rows(&self.x, indices), rows(&self.y, indices))
+    }
+}
+
+// %% notebooks/06_training.ipynb lo-labelled-new
 /// Classes as integers of any type, as 64-bit ones.
 #[track_caller]
 fn classes<I: Copy + TryInto<i64>>(y: &Array<I>) -> Array<i64> {
@@ -65,23 +80,9 @@ impl Labelled {
     pub fn new<I: Copy + TryInto<i64>>(x: impl Into<Array>, y: impl Into<Array<I>>) -> Self {
         let (x, y) = (contiguous(&x.into()), classes(&y.into()));
         let (inputs, targets) = (x.shape(), y.shape());
-        assert!(
-            inputs.first() == targets.first() && targets.len() == 1,
-            "Labelled: inputs {inputs:?}, targets {targets:?}"
-        );
+        let fits = inputs.first() == targets.first() && targets.len() == 1;
+        assert!(fits, "Labelled: inputs {inputs:?}, targets {targets:?}");
         Labelled { x, y }
-    }
-}
-
-impl Dataset for Labelled {
-    type Batch = (Array, Array<i64>);
-
-    fn len(&self) -> usize {
-        self.y.len()
-    }
-
-    fn batch(&self, indices: &[usize], _: &mut Generator) -> Self::Batch {
-        (rows(&self.x, indices), rows(&self.y, indices))
     }
 }
 
@@ -294,13 +295,18 @@ pub struct Batches<B> {
     batch: PhantomData<fn() -> B>,
 }
 
+// %% notebooks/06_training.ipynb lo-batches-iterator
+fn opened<B: 'static>(parcel: Parcel) -> B {
+    *parcel.downcast().expect("a parcel holds a batch")
+}
+
 impl<B: 'static> Iterator for Batches<B> {
     type Item = B;
 
     fn next(&mut self) -> Option<B> {
         let parcel = self.parcels.next()?;
         self.left -= 1;
-        Some(*parcel.downcast().expect("a parcel holds a batch"))
+        Some(opened(parcel))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

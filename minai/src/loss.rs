@@ -1,24 +1,16 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 05f74a81335aba0e
+// nbs:hash c0f693eb2c400a54
 //! Softmax, its relatives, and loss functions. Means are taken over all elements, or over the rows.
 
-// %% notebooks/06_training.ipynb lo-softmax
+// %% notebooks/06_training.ipynb lo-softmax-op
 use minai::array::Array;
 use minai::kernels;
 use minai::kernels::softmax::Kind;
-use minai::tensor::{Tensor, contiguous, elements, elements_mut, from_op};
-
-/// The axis counted from the front.
-#[track_caller]
-fn axis_of(op: &str, axis: isize, x: &Tensor) -> usize {
-    let rank = x.shape().len() as isize;
-    assert!((-rank..rank).contains(&axis), "{op}: no axis {axis} in shape {:?}", x.shape());
-    axis.rem_euclid(rank) as usize
-}
+use minai::tensor::{Tensor, axis_of, contiguous, elements, elements_mut, from_op};
 
 #[track_caller]
 fn softmax_op(op: &'static str, kind: Kind, x: &Tensor, axis: isize) -> Tensor {
-    let (axis, last) = (axis_of(op, axis, x), x.shape().len() - 1);
+    let (axis, last) = (axis_of(op, axis, x.shape()), x.shape().len() - 1);
     if axis != last {
         let turned = x.transpose(axis as isize, -1);
         return softmax_op(op, kind, &turned, -1).transpose(axis as isize, -1);
@@ -32,6 +24,7 @@ fn softmax_op(op: &'static str, kind: Kind, x: &Tensor, axis: isize) -> Tensor {
     })
 }
 
+// %% notebooks/06_training.ipynb lo-softmax
 /// eˣ / Σ eˣ along an axis.
 ///
 /// # Panics
@@ -50,6 +43,38 @@ pub fn log_softmax(x: &Tensor, axis: isize) -> Tensor {
     softmax_op("log_softmax", Kind::LogSoftmax, x, axis)
 }
 
+// %% notebooks/06_training.ipynb lo-targets
+/// The targets of rows of `classes` scores, checked.
+#[track_caller]
+fn checked_targets(op: &str, x: &Tensor, targets: &Array<i64>) -> (usize, Vec<usize>) {
+    let (shape, given) = (x.shape(), targets.shape());
+    let &[rows, classes] = shape else { panic!("{op}: scores of shape (rows, classes) expected, {shape:?}") };
+    assert!(given == [rows], "{op}: targets of shape {given:?} for scores of shape {shape:?}");
+    let is_class = |&target: &i64| usize::try_from(target).is_ok_and(|index| index < classes);
+    if let Some(target) = targets.iter().find(|target| !is_class(target)) {
+        panic!("{op}: target {target} for scores of shape {shape:?}")
+    }
+    (classes, targets.iter().map(|&target| target as usize).collect())
+}
+
+// %% notebooks/06_training.ipynb lo-cross-entropy
+/// The mean over the rows of -ln softmax(x) at the target. `x`: (rows, classes), `targets`: (rows), a number.
+///
+/// # Panics
+/// If the shapes are not these, or a target is not a class.
+#[track_caller]
+pub fn cross_entropy(x: &Tensor, targets: &Array<i64>) -> Tensor {
+    use kernels::softmax as kernel;
+    let (cols, targets) = checked_targets("cross_entropy", x, targets);
+    let (input, mut lse) = (contiguous(&x.data), vec![0.0; targets.len()]);
+    let loss = kernel::cross_entropy(elements(&input), cols, &targets, &mut lse);
+    from_op("cross_entropy", Array::new(vec![loss], &[]), &[x], move |g, _| {
+        let g = elements(&g)[0];
+        let dx = kernel::cross_entropy_backward(elements(&input), cols, &targets, &lse, g);
+        vec![Some(Array::new(dx, input.shape()))]
+    })
+}
+
 // %% notebooks/06_training.ipynb lo-lse
 /// ln Σ eˣ along an axis, which is taken out of the shape.
 ///
@@ -57,7 +82,7 @@ pub fn log_softmax(x: &Tensor, axis: isize) -> Tensor {
 /// If there is no such axis.
 #[track_caller]
 pub fn logsumexp(x: &Tensor, axis: isize) -> Tensor {
-    let (axis, rank) = (axis_of("logsumexp", axis, x), x.shape().len());
+    let (axis, rank) = (axis_of("logsumexp", axis, x.shape()), x.shape().len());
     if axis + 1 != rank {
         let order: Vec<isize> = (0..rank).filter(|&i| i != axis).chain([axis]).map(|i| i as isize).collect();
         return logsumexp(&x.permute(&order), -1);
@@ -74,42 +99,7 @@ pub fn logsumexp(x: &Tensor, axis: isize) -> Tensor {
     })
 }
 
-// %% notebooks/06_training.ipynb lo-cross-entropy
-/// The targets of rows of `classes` numbers, checked.
-#[track_caller]
-fn checked_targets(op: &str, x: &Tensor, targets: &Array<i64>) -> (usize, Vec<usize>) {
-    let &[rows, classes] = x.shape() else {
-        panic!("{op}: scores of shape (rows, classes) expected, {:?}", x.shape())
-    };
-    assert!(
-        targets.shape() == [rows],
-        "{op}: targets of shape {:?} for scores of shape {:?}",
-        targets.shape(),
-        x.shape()
-    );
-    let index = |&target: &i64| match usize::try_from(target) {
-        Ok(index) if index < classes => index,
-        _ => panic!("{op}: target {target} for scores of shape {:?}", x.shape()),
-    };
-    (classes, targets.iter().map(index).collect())
-}
-
-/// The mean over the rows of -ln softmax(x) at the target. `x`: (rows, classes), `targets`: (rows), a number.
-///
-/// # Panics
-/// If the shapes are not these, or a target is not a class.
-#[track_caller]
-pub fn cross_entropy(x: &Tensor, targets: &Array<i64>) -> Tensor {
-    let (cols, targets) = checked_targets("cross_entropy", x, targets);
-    let (input, mut lse) = (contiguous(&x.data), vec![0.0; targets.len()]);
-    let loss = kernels::softmax::cross_entropy(elements(&input), cols, &targets, &mut lse);
-    from_op("cross_entropy", Array::new(vec![loss], &[]), &[x], move |g, _| {
-        let dx =
-            kernels::softmax::cross_entropy_backward(elements(&input), cols, &targets, &lse, elements(&g)[0]);
-        vec![Some(Array::new(dx, input.shape()))]
-    })
-}
-
+// %% notebooks/06_training.ipynb lo-nll
 /// The mean over the rows of -x at the target, for logarithms of probabilities `x` (rows, classes).
 ///
 /// # Panics
@@ -150,29 +140,23 @@ pub fn mse_loss(x: &Tensor, y: &Tensor) -> Tensor {
     })
 }
 
+// %% notebooks/06_training.ipynb lo-binary
 /// The mean of -t ln σ(x) - (1 - t) ln(1 - σ(x)) for scores x and targets t from 0 to 1, a number.
 ///
 /// # Panics
 /// If the shapes differ: nothing is broadcast.
 #[track_caller]
 pub fn binary_cross_entropy_with_logits(x: &Tensor, targets: &Tensor) -> Tensor {
-    assert_same_shape("binary_cross_entropy_with_logits", x, targets);
+    use kernels::softmax as kernel;
+    const NAME: &str = "binary_cross_entropy_with_logits";
+    assert_same_shape(NAME, x, targets);
     let (a, t) = (contiguous(&x.data), contiguous(&targets.data));
-    let loss = kernels::softmax::bce_with_logits(elements(&a), elements(&t));
-    from_op(
-        "binary_cross_entropy_with_logits",
-        Array::new(vec![loss], &[]),
-        &[x, targets],
-        move |g, needs| {
-            let (g, n) = (elements(&g)[0], a.len() as f32);
-            let to_x = || {
-                Array::new(
-                    kernels::softmax::bce_with_logits_backward(elements(&a), elements(&t), g),
-                    a.shape(),
-                )
-            };
-            let to_t = || Array::new(elements(&a).iter().map(|x| -x * g / n).collect(), a.shape());
-            vec![needs[0].then(to_x), needs[1].then(to_t)]
-        },
-    )
+    let loss = kernel::bce_with_logits(elements(&a), elements(&t));
+    from_op(NAME, Array::new(vec![loss], &[]), &[x, targets], move |g, needs| {
+        let (g, n) = (elements(&g)[0], a.len() as f32);
+        let to_x = || kernel::bce_with_logits_backward(elements(&a), elements(&t), g);
+        let to_t = || elements(&a).iter().map(|x| -x * g / n).collect();
+        let gradient = |values| Array::new(values, a.shape());
+        vec![needs[0].then(|| gradient(to_x())), needs[1].then(|| gradient(to_t()))]
+    })
 }

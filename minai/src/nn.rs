@@ -1,8 +1,7 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 85916f123d3db5e1
+// nbs:hash 89c6a5ab0fc5389e
 //! Networks: parameters in handles, modules that name them, layers, and what a forward pass carries along.
 
-use crate::generator::Generator;
 use crate::linear::linear;
 
 // %% notebooks/06_training.ipynb nn-parameter
@@ -25,6 +24,7 @@ enum Store {
 #[derive(Clone)]
 pub struct Parameter(Rc<RefCell<Store>>);
 
+// %% notebooks/06_training.ipynb nn-store
 /// The shape only: models are printed, and have millions of values. For these see [`data`](Parameter::data).
 impl fmt::Debug for Parameter {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -50,6 +50,21 @@ impl Parameter {
     pub fn lazy(shape: &[usize], source: Source) -> Self {
         parameter(Store::Lazy(shape.to_vec(), source))
     }
+}
+
+// %% notebooks/06_training.ipynb nn-parameter-shape
+fn shape_of(store: &Store) -> Vec<usize> {
+    match store {
+        Store::Ready(tensor) => tensor.shape().to_vec(),
+        Store::Lazy(shape, _) => shape.clone(),
+    }
+}
+
+impl Parameter {
+    /// The size of each axis.
+    pub fn shape(&self) -> Vec<usize> {
+        shape_of(&self.0.borrow())
+    }
 
     /// Gives up the values: from now on `source` computes them, in the parameter's shape.
     pub fn make_lazy(&self, source: Source) {
@@ -61,17 +76,9 @@ impl Parameter {
     pub fn is(&self, other: &Parameter) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
     }
-
-    /// The size of each axis.
-    pub fn shape(&self) -> Vec<usize> {
-        match &*self.0.borrow() {
-            Store::Ready(tensor) => tensor.shape().to_vec(),
-            Store::Lazy(shape, _) => shape.clone(),
-        }
-    }
 }
 
-// %% notebooks/06_training.ipynb nn-parameter-values
+// %% notebooks/06_training.ipynb nn-with-tensor
 /// Runs `work` on the parameter's tensor, loading lazy values first.
 fn with_tensor<T>(parameter: &Parameter, work: impl FnOnce(&mut Tensor) -> T) -> T {
     let mut store = parameter.0.borrow_mut();
@@ -84,6 +91,7 @@ fn with_tensor<T>(parameter: &Parameter, work: impl FnOnce(&mut Tensor) -> T) ->
     }
 }
 
+// %% notebooks/06_training.ipynb nn-parameter-values
 impl Parameter {
     /// The parameter as a tensor: gradients flow into it. Lazy values are loaded, and kept.
     pub fn tensor(&self) -> Tensor {
@@ -106,7 +114,7 @@ impl Parameter {
     }
 }
 
-// %% notebooks/06_training.ipynb nn-parameter-grad
+// %% notebooks/06_training.ipynb nn-parameter-set
 #[track_caller]
 fn check_shape(parameter: &Parameter, new: &[usize]) {
     let now = parameter.shape();
@@ -127,19 +135,20 @@ impl Parameter {
             Store::Lazy(..) => *store = Store::Ready(Tensor::parameter(data)),
         }
     }
+}
 
+// %% notebooks/06_training.ipynb nn-parameter-grad
+fn gradient_of(store: &Store) -> Option<Array> {
+    if let Store::Ready(tensor) = store { tensor.grad() } else { None }
+}
+
+impl Parameter {
     /// The gradient that the backward pass left; `None` before the first one.
     pub fn grad(&self) -> Option<Array> {
-        match &*self.0.borrow() {
-            Store::Ready(tensor) => tensor.grad(),
-            Store::Lazy(..) => None,
-        }
+        gradient_of(&self.0.borrow())
     }
 
-    /// Replaces the gradient, for example by a clipped one.
-    ///
-    /// # Panics
-    /// If the shapes differ.
+    /// Replaces the gradient, for example by a clipped one. Panics if the shapes differ.
     #[track_caller]
     pub fn set_grad(&self, gradient: Array) {
         with_tensor(self, |tensor| tensor.set_grad(gradient));
@@ -168,7 +177,15 @@ impl<T: Clone> Buffer<T> {
     pub fn get(&self) -> Array<T> {
         self.0.borrow().clone()
     }
+}
 
+// %% notebooks/06_training.ipynb nn-buffer-set
+#[track_caller]
+fn check_buffer(now: &[usize], new: &[usize]) {
+    assert!(now == new, "Buffer::set: shape {new:?} for a buffer of shape {now:?}");
+}
+
+impl<T: Clone> Buffer<T> {
     /// Replaces the values.
     ///
     /// # Panics
@@ -176,16 +193,12 @@ impl<T: Clone> Buffer<T> {
     #[track_caller]
     pub fn set(&self, data: Array<T>) {
         let mut now = self.0.borrow_mut();
-        assert!(
-            now.shape() == data.shape(),
-            "Buffer::set: shape {:?} for a buffer of shape {:?}",
-            data.shape(),
-            now.shape()
-        );
+        check_buffer(now.shape(), data.shape());
         *now = data;
     }
 }
 
+// %% notebooks/06_training.ipynb nn-any-buffer
 /// A buffer of one of the types that state dicts hold.
 #[derive(Clone, Debug)]
 pub enum AnyBuffer {
@@ -223,6 +236,22 @@ fn last_word(path: &'static str) -> &'static str {
     path.rsplit("::").next().unwrap_or(path)
 }
 
+// %% notebooks/06_training.ipynb nn-parts
+/// The parts of a module and of all modules inside it, with their full names: `0.weight`.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// Where we are: empty, or names with a point after each.
+    path: String,
+    /// The parameters, in order.
+    pub parameters: Vec<(String, Parameter)>,
+    /// The buffers, in order.
+    pub buffers: Vec<(String, AnyBuffer)>,
+    /// The modules, in order, to be printed.
+    modules: Vec<Inside>,
+    /// How many modules we are inside of.
+    depth: usize,
+}
+
 // %% notebooks/06_training.ipynb nn-module
 /// Something that has parameters, and names for them.
 pub trait Module {
@@ -240,22 +269,7 @@ pub trait Module {
     }
 }
 
-/// The parts of a module and of all modules inside it, with their full names: `0.weight`.
-#[derive(Debug, Default)]
-pub struct Parts {
-    /// Where we are: empty, or names with a point after each.
-    path: String,
-    /// The parameters, in order.
-    pub parameters: Vec<(String, Parameter)>,
-    /// The buffers, in order.
-    pub buffers: Vec<(String, AnyBuffer)>,
-    /// The modules, in order, to be printed.
-    modules: Vec<Inside>,
-    /// How many modules we are inside of.
-    depth: usize,
-}
-
-// %% notebooks/06_training.ipynb nn-parts
+// %% notebooks/06_training.ipynb nn-parts-of
 fn inside(depth: usize, name: &str, module: &dyn Module) -> Inside {
     Inside { depth, name: name.to_owned(), kind: module.name(), options: module.describe() }
 }
@@ -277,7 +291,10 @@ impl Parts {
     pub fn buffer(&mut self, name: &str, buffer: impl Into<AnyBuffer>) {
         self.buffers.push((format!("{}{name}", self.path), buffer.into()));
     }
+}
 
+// %% notebooks/06_training.ipynb nn-parts-module
+impl Parts {
     /// Adds all parts of a module inside the module at hand.
     pub fn module(&mut self, name: &str, module: &dyn Module) {
         self.modules.push(inside(self.depth, name, module));
@@ -309,19 +326,15 @@ pub fn parameter_count(module: &dyn Module) -> usize {
 
 // %% notebooks/06_training.ipynb nn-print
 /// Prints `kind(options)`; with modules inside, these stand between the parentheses, one a line.
-fn print_module(
-    f: &mut fmt::Formatter,
-    indent: usize,
-    (kind, options): (&str, &str),
-    modules: &[Inside],
-) -> fmt::Result {
-    let Some(first) = modules.first() else { return write!(f, "{kind}({options})") };
+fn print_module(f: &mut fmt::Formatter, indent: usize, names: (&str, &str), all: &[Inside]) -> fmt::Result {
+    let (kind, options) = names;
+    let Some(first) = all.first() else { return write!(f, "{kind}({options})") };
     writeln!(f, "{kind}(")?;
     if !options.is_empty() {
         writeln!(f, "{:indent$}  {options}", "")?;
     }
     // Each module, and those inside it: they follow, and lie deeper.
-    for group in modules.chunk_by(|_, next| next.depth > first.depth) {
+    for group in all.chunk_by(|_, next| next.depth > first.depth) {
         let module = &group[0];
         write!(f, "{:indent$}  ({}): ", "", module.name)?;
         print_module(f, indent + 2, (module.kind, module.options.as_str()), &group[1..])?;
@@ -337,6 +350,8 @@ impl fmt::Display for dyn Module + '_ {
 }
 
 // %% notebooks/06_training.ipynb nn-pass
+use minai::generator::Generator;
+
 /// What a network is used for. Some layers (dropout, batch norm) do different things in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -363,12 +378,6 @@ pub struct Pass {
 // %% notebooks/06_training.ipynb nn-pass-get
 fn new_pass(mode: Mode, rng: Generator) -> Pass {
     Pass { mode, rng, hook: None, path: String::new() }
-}
-
-impl fmt::Debug for Pass {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.debug_struct("Pass").field("mode", &self.mode).field("path", &self.path).finish_non_exhaustive()
-    }
 }
 
 impl Pass {
@@ -402,9 +411,17 @@ fn enter(path: &mut String, name: &str) -> usize {
     length
 }
 
+// %% notebooks/06_training.ipynb nn-scope-run
+fn call_hook(pass: &mut Pass, module: &dyn Module, inputs: &[&Tensor], y: &Tensor) {
+    if let Some(mut hook) = pass.hook.take() {
+        hook(&pass.path, module, inputs, y);
+        pass.hook = Some(hook);
+    }
+}
+
 impl Pass {
-    /// Computes the output of `module`, which is called `name` in the module that holds it, by `run`; then the hook sees it.
-    /// For modules that are no [`Layer`], such as attention between two sequences.
+    /// Computes the output of `module`, which is called `name` in the module that holds it, by `run`; then the hook sees
+    /// it. For modules that are no [`Layer`], such as attention between two sequences.
     #[track_caller]
     pub fn scope<F>(&mut self, name: &str, module: &dyn Module, inputs: &[&Tensor], run: F) -> Tensor
     where
@@ -412,10 +429,7 @@ impl Pass {
     {
         let outside = enter(&mut self.path, name);
         let y = run(self);
-        if let Some(mut hook) = self.hook.take() {
-            hook(&self.path, module, inputs, &y);
-            self.hook = Some(hook);
-        }
+        call_hook(self, module, inputs, &y);
         self.path.truncate(outside);
         y
     }
@@ -514,6 +528,7 @@ impl Module for Linear {
     }
 }
 
+// %% notebooks/06_training.ipynb nn-linear-layer
 impl Layer for Linear {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
         let bias = self.bias.as_ref().map(|bias| pass.get(bias));
@@ -542,6 +557,7 @@ impl Layer for Relu {
     }
 }
 
+// %% notebooks/06_training.ipynb nn-flatten
 /// (n, …) becomes (n, the product of the rest).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flatten;
@@ -578,6 +594,7 @@ impl Sequential {
     }
 }
 
+// %% notebooks/06_training.ipynb nn-sequential-layer
 impl Module for Sequential {
     fn parts(&self, parts: &mut Parts) {
         for (i, layer) in self.layers.iter().enumerate() {
@@ -596,6 +613,7 @@ impl Layer for Sequential {
     }
 }
 
+// %% notebooks/06_training.ipynb nn-sequential-print
 impl fmt::Display for Sequential {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}", self as &dyn Module)
@@ -605,5 +623,12 @@ impl fmt::Display for Sequential {
 impl fmt::Debug for Sequential {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}", self as &dyn Module)
+    }
+}
+
+// %% notebooks/06_training.ipynb nn-pass-debug
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Pass").field("mode", &self.mode).field("path", &self.path).finish_non_exhaustive()
     }
 }

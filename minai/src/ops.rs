@@ -1,10 +1,10 @@
 // Owned by notebooks/05b_tensor_operations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash d415069e7d4c946a
+// nbs:hash c3b3b29f018eeea5
 //! Everyday operations on tensors under PyTorch's names, as functions and as methods of [`TensorOps`].
 
 // %% notebooks/05b_tensor_operations.ipynb op-make
 use minai::array::{Array, Shape};
-use minai::tensor::{Tensor, cat, contiguous, elements, from_op, map, zip};
+use minai::tensor::{Tensor, axis_of, cat, contiguous, elements, from_op, map, zip};
 
 /// `start`, `start + step`, … up to but without `end`.
 ///
@@ -54,6 +54,7 @@ pub trait Random {
     fn randn(&mut self, shape: &[usize]) -> Array;
 }
 
+// %% notebooks/05b_tensor_operations.ipynb op-randn
 /// Elements uniformly distributed in [0, 1).
 ///
 /// # Panics
@@ -73,14 +74,6 @@ pub fn randn(rng: &mut impl Random, shape: impl Into<Shape>) -> Tensor {
 }
 
 // %% notebooks/05b_tensor_operations.ipynb op-axis
-/// An axis counted from the front.
-#[track_caller]
-fn axis_of(op: &str, axis: isize, x: &Tensor) -> usize {
-    let rank = x.shape().len() as isize;
-    assert!((-rank..rank).contains(&axis), "{op}: no axis {axis} in shape {:?}", x.shape());
-    axis.rem_euclid(rank) as usize
-}
-
 /// The axes from `start` to `end`, both included, as one.
 ///
 /// # Panics
@@ -90,7 +83,7 @@ pub fn flatten(x: &Tensor, start: isize, end: isize) -> Tensor {
     if x.shape().is_empty() {
         return x.reshape(1);
     }
-    let (first, last) = (axis_of("flatten", start, x), axis_of("flatten", end, x));
+    let (first, last) = (axis_of("flatten", start, x.shape()), axis_of("flatten", end, x.shape()));
     assert!(first <= last, "flatten: axes {start} to {end} of shape {:?}", x.shape());
     let (before, rest) = x.shape().split_at(first);
     let (flat, after) = rest.split_at(last + 1 - first);
@@ -104,13 +97,14 @@ pub fn flatten(x: &Tensor, start: isize, end: isize) -> Tensor {
 /// If there is no such axis, or the sizes' product is not its size.
 #[track_caller]
 pub fn unflatten(x: &Tensor, axis: isize, shape: impl Into<Shape>) -> Tensor {
-    let (position, shape) = (axis_of("unflatten", axis, x), shape.into());
+    let (position, shape) = (axis_of("unflatten", axis, x.shape()), shape.into());
     let sizes = shape
         .fit(x.shape()[position])
         .unwrap_or_else(|| panic!("unflatten: axis {axis} of shape {:?} cannot become {shape:?}", x.shape()));
     x.reshape([&x.shape()[..position], &sizes, &x.shape()[position + 1..]].concat())
 }
 
+// %% notebooks/05b_tensor_operations.ipynb op-repeat
 /// The whole tensor as often along each axis as `times` says; axes that it lacks are added in front.
 ///
 /// # Panics
@@ -139,7 +133,7 @@ use ndarray::{ArcArray, ArrayD, Axis, SliceInfoElem};
 pub fn flip(x: &Tensor, axes: &[isize]) -> Tensor {
     let mut part = vec![SliceInfoElem::from(..); x.shape().len()];
     for &axis in axes {
-        part[axis_of("flip", axis, x)] = SliceInfoElem::Slice { start: 0, end: None, step: -1 };
+        part[axis_of("flip", axis, x.shape())] = SliceInfoElem::Slice { start: 0, end: None, step: -1 };
     }
     x.slice(&part[..])
 }
@@ -151,7 +145,7 @@ pub fn flip(x: &Tensor, axes: &[isize]) -> Tensor {
 /// If there is no such axis, or it ends before.
 #[track_caller]
 pub fn narrow(x: &Tensor, axis: isize, start: usize, length: usize) -> Tensor {
-    let position = axis_of("narrow", axis, x);
+    let position = axis_of("narrow", axis, x.shape());
     let end = start.saturating_add(length);
     let is_inside = end <= x.shape()[position];
     assert!(is_inside, "narrow: {start}..{end} on axis {axis} of shape {:?}", x.shape());
@@ -166,7 +160,7 @@ pub fn narrow(x: &Tensor, axis: isize, start: usize, length: usize) -> Tensor {
 /// If there is no such axis.
 #[track_caller]
 pub fn unbind(x: &Tensor, axis: isize) -> Vec<Tensor> {
-    let n = x.shape()[axis_of("unbind", axis, x)];
+    let n = x.shape()[axis_of("unbind", axis, x.shape())];
     (0..n).map(|i| narrow(x, axis, i, 1).squeeze(axis)).collect()
 }
 
@@ -177,31 +171,92 @@ pub fn unbind(x: &Tensor, axis: isize) -> Vec<Tensor> {
 /// If there is no such axis.
 #[track_caller]
 pub fn roll(x: &Tensor, shift: isize, axis: isize) -> Tensor {
-    let n = x.shape()[axis_of("roll", axis, x)];
+    let n = x.shape()[axis_of("roll", axis, x.shape())];
     let shift = shift.checked_rem_euclid(n as isize).unwrap_or(0) as usize;
     cat(&[&narrow(x, axis, n - shift, shift), &narrow(x, axis, 0, n - shift)], axis)
 }
 
-// %% notebooks/05b_tensor_operations.ipynb op-split
-/// Parts of `size` elements along an axis; the last may be smaller.
-///
-/// # Panics
-/// If there is no such axis, or `size` is 0.
-#[track_caller]
-pub fn split(x: &Tensor, size: usize, axis: isize) -> Vec<Tensor> {
-    let n = x.shape()[axis_of("split", axis, x)];
-    assert!(size > 0, "split: parts of size 0 of shape {:?}", x.shape());
-    let starts = (0..n.max(1)).step_by(size);
-    starts.map(|start| narrow(x, axis, start, size.min(n - start))).collect()
+// %% notebooks/05b_tensor_operations.ipynb op-split-sizes
+/// How [`split`] cuts an axis: `2`, or `[1, 3, 2]`.
+#[derive(Debug)]
+pub enum SplitSizes {
+    /// Parts of this size; the last may be smaller.
+    Each(usize),
+    /// Parts of these sizes, which add up to the axis.
+    List(Vec<usize>),
 }
 
+impl std::fmt::Display for SplitSizes {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            SplitSizes::Each(size) => write!(f, "size {size}"),
+            SplitSizes::List(sizes) => write!(f, "sizes {sizes:?}"),
+        }
+    }
+}
+
+// %% notebooks/05b_tensor_operations.ipynb op-split-from
+fn listed_sizes(sizes: &[usize]) -> SplitSizes {
+    SplitSizes::List(sizes.to_vec())
+}
+
+impl From<usize> for SplitSizes {
+    fn from(size: usize) -> Self {
+        SplitSizes::Each(size)
+    }
+}
+
+impl From<&[usize]> for SplitSizes {
+    fn from(sizes: &[usize]) -> Self {
+        listed_sizes(sizes)
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for SplitSizes {
+    fn from(sizes: [usize; N]) -> Self {
+        listed_sizes(&sizes)
+    }
+}
+
+// %% notebooks/05b_tensor_operations.ipynb op-split-list
+/// The sizes of the parts of an axis of `n` elements, if they fit.
+fn part_sizes(n: usize, sizes: &SplitSizes) -> Option<Vec<usize>> {
+    match sizes {
+        SplitSizes::Each(0) => None,
+        SplitSizes::Each(size) => {
+            Some((0..n.max(1)).step_by(*size).map(|start| (n - start).min(*size)).collect())
+        }
+        SplitSizes::List(sizes) => (sizes.iter().sum::<usize>() == n).then(|| sizes.clone()),
+    }
+}
+
+// %% notebooks/05b_tensor_operations.ipynb op-split
+/// Parts of one size along an axis, of which the last may be smaller, or of a list of sizes: `split(&x, 2, 0)`,
+/// `split(&x, [1, 3], 0)`.
+///
+/// # Panics
+/// If there is no such axis, the size is 0, or the list does not add up to the axis.
+#[track_caller]
+pub fn split(x: &Tensor, sizes: impl Into<SplitSizes>, axis: isize) -> Vec<Tensor> {
+    let (n, sizes) = (x.shape()[axis_of("split", axis, x.shape())], sizes.into());
+    let Some(sizes) = part_sizes(n, &sizes) else {
+        panic!("split: parts of {sizes} on axis {axis} of shape {:?}", x.shape())
+    };
+    let parts = sizes.iter().scan(0, |end, &size| {
+        *end += size;
+        Some(narrow(x, axis, *end - size, size))
+    });
+    parts.collect()
+}
+
+// %% notebooks/05b_tensor_operations.ipynb op-chunk
 /// `count` parts of equal size along an axis; where that cannot be, the last is smaller, and there may be fewer.
 ///
 /// # Panics
 /// If there is no such axis, or `count` is 0.
 #[track_caller]
 pub fn chunk(x: &Tensor, count: usize, axis: isize) -> Vec<Tensor> {
-    let n = x.shape()[axis_of("chunk", axis, x)];
+    let n = x.shape()[axis_of("chunk", axis, x.shape())];
     assert!(count > 0, "chunk: 0 parts of shape {:?}", x.shape());
     split(x, n.div_ceil(count).max(1), axis)
 }
@@ -243,7 +298,7 @@ pub enum Interpolation {
 
 // %% notebooks/05b_tensor_operations.ipynb op-resized
 fn resized(x: &Tensor, axis: isize, new: usize, how: Interpolation) -> Tensor {
-    let old = x.shape()[axis_of("interpolate", axis, x)];
+    let old = x.shape()[axis_of("interpolate", axis, x.shape())];
     let scale = old as f32 / new as f32;
     let index = |place: f32| (place as i64).min(old as i64 - 1);
     let pick = |places: Vec<i64>| x.index_select(axis, &Array::new(places, &[new]));
@@ -279,7 +334,7 @@ pub fn interpolate(x: &Tensor, size: (usize, usize), how: Interpolation) -> Tens
 /// If there is no such axis, or it is empty.
 #[track_caller]
 pub fn argmin(x: &Tensor, axis: isize) -> Array<i64> {
-    let n = x.shape()[axis_of("argmin", axis, x)];
+    let n = x.shape()[axis_of("argmin", axis, x.shape())];
     assert!(n > 0, "argmin: no elements to choose from in shape {:?}", x.shape());
     (-x.detach()).argmax(axis)
 }
@@ -298,7 +353,7 @@ fn at_positions(x: &Tensor, axis: usize, positions: Array<i64>) -> (Tensor, Arra
 /// If there is no such axis, or it is empty.
 #[track_caller]
 pub fn max(x: &Tensor, axis: isize) -> (Tensor, Array<i64>) {
-    at_positions(x, axis_of("max", axis, x), x.argmax(axis))
+    at_positions(x, axis_of("max", axis, x.shape()), x.argmax(axis))
 }
 
 /// The smallest elements along an axis, and their positions (the first of equals).
@@ -307,7 +362,7 @@ pub fn max(x: &Tensor, axis: isize) -> (Tensor, Array<i64>) {
 /// If there is no such axis, or it is empty.
 #[track_caller]
 pub fn min(x: &Tensor, axis: isize) -> (Tensor, Array<i64>) {
-    at_positions(x, axis_of("min", axis, x), argmin(x, axis))
+    at_positions(x, axis_of("min", axis, x.shape()), argmin(x, axis))
 }
 
 // %% notebooks/05b_tensor_operations.ipynb op-order
@@ -341,7 +396,7 @@ fn order_by(x: &Tensor, axis: usize, compare: fn(&f32, &f32) -> Ordering) -> Arr
 /// If there is no such axis.
 #[track_caller]
 pub fn argsort(x: &Tensor, axis: isize) -> Array<i64> {
-    order_by(x, axis_of("argsort", axis, x), ascending)
+    order_by(x, axis_of("argsort", axis, x.shape()), ascending)
 }
 
 /// Sorted along an axis, smallest first, and where each element was. ([`flip`] turns the order round.)
@@ -350,7 +405,7 @@ pub fn argsort(x: &Tensor, axis: isize) -> Array<i64> {
 /// If there is no such axis.
 #[track_caller]
 pub fn sort(x: &Tensor, axis: isize) -> (Tensor, Array<i64>) {
-    let order = order_by(x, axis_of("sort", axis, x), ascending);
+    let order = order_by(x, axis_of("sort", axis, x.shape()), ascending);
     (x.gather(axis, &order), order)
 }
 
@@ -361,7 +416,7 @@ pub fn sort(x: &Tensor, axis: isize) -> (Tensor, Array<i64>) {
 /// If there is no such axis, or it has fewer elements.
 #[track_caller]
 pub fn topk(x: &Tensor, k: usize, axis: isize) -> (Tensor, Array<i64>) {
-    let position = axis_of("topk", axis, x);
+    let position = axis_of("topk", axis, x.shape());
     assert!(k <= x.shape()[position], "topk: {k} elements on axis {axis} of shape {:?}", x.shape());
     let mut order = order_by(x, position, |x, y| ascending(y, x));
     order.slice_axis_inplace(Axis(position), (..k).into());
@@ -377,6 +432,7 @@ fn triangle(op: &str, x: &Tensor, keep: impl Fn(isize) -> bool) -> Tensor {
     x.masked_fill(&Array::new(hidden, &[rows, columns]), 0.0)
 }
 
+// %% notebooks/05b_tensor_operations.ipynb op-tril
 /// Matrices `x` (…, rows, columns) with 0 above a diagonal: 0 is the main one, 1 the one above it.
 ///
 /// # Panics
@@ -409,7 +465,7 @@ pub fn norm(x: &Tensor, axes: impl Into<minai::tensor::Axes>) -> Tensor {
     })
 }
 
-// %% notebooks/05b_tensor_operations.ipynb op-cumsum
+// %% notebooks/05b_tensor_operations.ipynb op-running-sums
 /// Sums of all elements up to each one, along an axis.
 fn running_sums(x: &Array, axis: usize) -> Array {
     let (n, inner) = (x.shape()[axis], x.shape()[axis + 1..].iter().product::<usize>());
@@ -426,13 +482,14 @@ fn running_sums(x: &Array, axis: usize) -> Array {
     Array::new(sums, x.shape())
 }
 
+// %% notebooks/05b_tensor_operations.ipynb op-cumsum
 /// Sums of all elements up to each one, along an axis. The way back sums from the other end.
 ///
 /// # Panics
 /// If there is no such axis.
 #[track_caller]
 pub fn cumsum(x: &Tensor, axis: isize) -> Tensor {
-    let axis = axis_of("cumsum", axis, x);
+    let axis = axis_of("cumsum", axis, x.shape());
     from_op("cumsum", running_sums(&x.data, axis), &[x], move |mut g, _| {
         g.invert_axis(Axis(axis));
         let mut dx = running_sums(&g, axis);
@@ -482,7 +539,7 @@ fn product_of_rows(x: &Tensor) -> Tensor {
 /// If there is no such axis.
 #[track_caller]
 pub fn prod(x: &Tensor, axis: isize) -> Tensor {
-    let (axis, rank) = (axis_of("prod", axis, x), x.shape().len() as isize);
+    let (axis, rank) = (axis_of("prod", axis, x.shape()), x.shape().len() as isize);
     let order: Vec<isize> = (0..rank).filter(|&i| i != axis as isize).chain([axis as isize]).collect();
     product_of_rows(&x.permute(&order))
 }
@@ -505,11 +562,11 @@ pub fn cos(x: &Tensor) -> Tensor {
 }
 
 // %% notebooks/05b_tensor_operations.ipynb op-exponent
-/// What [`pow`] raises to: a whole number, any number, or a tensor.
+/// What [`pow`] raises to.
 pub enum Exponent {
-    /// 2, say; exact for negative bases.
+    /// A whole number, such as 2; exact for negative bases.
     Whole(i32),
-    /// 0.5, say.
+    /// Any number, such as 0.5.
     Real(f32),
     /// One for each element, broadcast.
     Tensor(Tensor),
@@ -527,27 +584,8 @@ impl From<f32> for Exponent {
     }
 }
 
-impl From<&Tensor> for Exponent {
-    fn from(exponents: &Tensor) -> Self {
-        Exponent::Tensor(exponents.clone())
-    }
-}
-
-// %% notebooks/05b_tensor_operations.ipynb op-pow
+// %% notebooks/05b_tensor_operations.ipynb op-pow-tensors
 use minai::tensor::sum_to;
-
-/// Each element to a power: `pow(&x, 2)`, `pow(&x, 0.5)`, `pow(&x, &y)`.
-///
-/// # Panics
-/// If the shapes of two tensors cannot be broadcast.
-#[track_caller]
-pub fn pow(x: &Tensor, exponent: impl Into<Exponent>) -> Tensor {
-    match exponent.into() {
-        Exponent::Whole(n) => x.powi(n),
-        Exponent::Real(p) => x.powf(p),
-        Exponent::Tensor(p) => pow_tensors(x, &p),
-    }
-}
 
 #[track_caller]
 fn pow_tensors(x: &Tensor, p: &Tensor) -> Tensor {
@@ -562,6 +600,26 @@ fn pow_tensors(x: &Tensor, p: &Tensor) -> Tensor {
         let to_x = needs[0].then(|| sum_to(to_x(), base.shape()));
         vec![to_x, needs[1].then(|| sum_to(to_p(), power.shape()))]
     })
+}
+
+// %% notebooks/05b_tensor_operations.ipynb op-pow
+/// Each element to a power: `pow(&x, 2)`, `pow(&x, 0.5)`, `pow(&x, &y)`.
+///
+/// # Panics
+/// If the shapes of two tensors cannot be broadcast.
+#[track_caller]
+pub fn pow(x: &Tensor, exponent: impl Into<Exponent>) -> Tensor {
+    match exponent.into() {
+        Exponent::Whole(n) => x.powi(n),
+        Exponent::Real(p) => x.powf(p),
+        Exponent::Tensor(p) => pow_tensors(x, &p),
+    }
+}
+
+impl From<&Tensor> for Exponent {
+    fn from(exponents: &Tensor) -> Self {
+        Exponent::Tensor(exponents.clone())
+    }
 }
 
 // %% notebooks/05b_tensor_operations.ipynb op-einsum-letters
@@ -673,24 +731,22 @@ pub fn einsum(equation: &str, tensors: &[&Tensor]) -> Tensor {
     joined.sum_others(|c| result.contains(&c)).ordered(&result)
 }
 
-// %% notebooks/05b_tensor_operations.ipynb op-compare
+// %% notebooks/05b_tensor_operations.ipynb op-compare-zip
 #[track_caller]
 fn compare(op: &str, x: &Tensor, y: Tensor, f: fn(&f32, &f32) -> bool) -> Array<bool> {
     let answers = zip(op, x.data.clone(), y.data, |x, y| f32::from(u8::from(f(&x, &y))));
     Array::new(answers.iter().map(|&answer| answer == 1.0).collect(), answers.shape())
 }
 
+// %% notebooks/05b_tensor_operations.ipynb op-compare
 /// Functions that compare each element with that of another tensor, broadcast, or with a number.
 mod comparisons {
     use super::{Array, Tensor, compare};
-
     macro_rules! comparisons {
         ($($name:ident $function:ident $text:literal)*) => {
             $(
                 #[doc = $text]
-                ///
-                /// # Panics
-                /// If the shapes cannot be broadcast.
+                /// Panics if the shapes cannot be broadcast.
                 #[track_caller]
                 pub fn $name(x: &Tensor, y: impl Into<Tensor>) -> Array<bool> {
                     compare(stringify!($name), x, y.into(), f32::$function)
@@ -698,14 +754,9 @@ mod comparisons {
             )*
         };
     }
-
     comparisons! {
-        lt lt "Where x < y."
-        le le "Where x ≤ y."
-        gt gt "Where x > y."
-        ge ge "Where x ≥ y."
-        eq eq "Where x = y."
-        ne ne "Where x ≠ y."
+        lt lt "Where x < y." le le "Where x ≤ y." gt gt "Where x > y."
+        ge ge "Where x ≥ y." eq eq "Where x = y." ne ne "Where x ≠ y."
     }
 }
 
@@ -779,8 +830,8 @@ mod methods {
         narrow(axis: isize, start: usize, length: usize) -> Tensor;
         /// The parts that lie along an axis, which is taken out.
         unbind(axis: isize) -> Vec<Tensor>;
-        /// Parts of `size` elements along an axis.
-        split(size: usize, axis: isize) -> Vec<Tensor>;
+        /// Parts of one size along an axis, or of a list of sizes.
+        split(sizes: impl Into<SplitSizes>, axis: isize) -> Vec<Tensor>;
         /// `count` equal parts along an axis.
         chunk(count: usize, axis: isize) -> Vec<Tensor>;
         /// `value` added around: `(left, right, top, bottom)`.

@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a6f7333d45e1bd17
+// nbs:hash 3a8f6b24f9fe7468
 //! What training does with a gradient: a [`Rule`] for one parameter, and the [`Optimizer`] that applies it to all.
 
 use crate::nn::{Module, Parameter, named_parameters};
@@ -27,6 +27,7 @@ pub trait Rule: std::fmt::Debug {
     }
 }
 
+// %% notebooks/06_training.ipynb op-descent
 /// Plain gradient descent: p ← p - lr · g.
 #[derive(Clone, Copy, Debug)]
 pub struct GradientDescent {
@@ -64,6 +65,7 @@ impl std::fmt::Debug for Optimizer {
     }
 }
 
+// %% notebooks/06_training.ipynb op-optimizer-new
 impl Optimizer {
     /// For all parameters of a module.
     pub fn new(module: &dyn Module, rule: impl Rule + 'static) -> Self {
@@ -78,7 +80,10 @@ impl Optimizer {
         let memory = parameters.iter().map(zeros).collect();
         Optimizer { parameters, rule, memory, steps: 0 }
     }
+}
 
+// %% notebooks/06_training.ipynb op-optimizer-step
+impl Optimizer {
     /// Changes each parameter that has a gradient, in place. The gradients stay: see [`zero_grad`](Self::zero_grad).
     pub fn step(&mut self) {
         self.steps += 1;
@@ -94,7 +99,10 @@ impl Optimizer {
     pub fn zero_grad(&self) {
         self.parameters.iter().for_each(|(_, parameter)| parameter.zero_grad());
     }
+}
 
+// %% notebooks/06_training.ipynb op-optimizer-memory
+impl Optimizer {
     /// The names and the parameters.
     pub fn parameters(&self) -> &[(String, Parameter)] {
         &self.parameters
@@ -115,7 +123,10 @@ impl Optimizer {
         }
         memory
     }
+}
 
+// %% notebooks/06_training.ipynb op-optimizer-restore
+impl Optimizer {
     /// Takes back the number of steps and what [`memory`](Self::memory) gave.
     ///
     /// # Panics

@@ -1,5 +1,5 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9472c7b2c16e803b
+// nbs:hash a6a89406aec35370
 //! Named arrays in safetensors files, the form in which models are published: saved, loaded, and put into a module.
 
 use crate::nn::{AnyBuffer, Module, Parts};
@@ -20,6 +20,7 @@ pub enum Value {
     U8(Array<u8>),
 }
 
+// %% notebooks/06_training.ipynb sd-shape
 impl Value {
     /// The size of each axis.
     pub fn shape(&self) -> &[usize] {
@@ -40,13 +41,14 @@ impl Value {
     }
 }
 
+// %% notebooks/06_training.ipynb sd-dict
 /// Arrays under their names, in alphabetical order.
 pub type StateDict = BTreeMap<String, Value>;
 
 /// Texts that a file carries beside its arrays.
 pub type Metadata = BTreeMap<String, String>;
 
-// %% notebooks/06_training.ipynb sd-load
+// %% notebooks/06_training.ipynb sd-types
 use minai::io::file::FileError;
 use minai::io::safetensors::{Dtype, TensorFile, write};
 use std::path::Path;
@@ -54,6 +56,7 @@ use std::path::Path;
 /// What goes wrong with a state: the file, if it came from one, what is wrong, and what to do.
 pub type StateError = FileError;
 
+// %% notebooks/06_training.ipynb sd-load
 /// The arrays of a safetensors file and its metadata.
 ///
 /// Floats of 16 and 64 bits become 32-bit ones, integers of fewer than 64 bits become 64-bit ones, and truth values bytes.
@@ -74,17 +77,34 @@ pub fn load(path: impl AsRef<Path>) -> Result<(StateDict, Metadata), FileError> 
     Ok((state, file.metadata()))
 }
 
-// %% notebooks/06_training.ipynb sd-save
+// %% notebooks/06_training.ipynb sd-bytes
 use safetensors::tensor::View as Saved;
 use std::borrow::Cow;
 
+fn bytes_of(value: &Value) -> Cow<'_, [u8]> {
+    match value {
+        Value::F32(array) => array.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Value::I64(array) => array.iter().flat_map(|n| n.to_le_bytes()).collect(),
+        Value::U8(array) => array.iter().copied().collect(),
+    }
+}
+
+fn type_of(value: &Value) -> Dtype {
+    match value {
+        Value::F32(_) => Dtype::F32,
+        Value::I64(_) => Dtype::I64,
+        Value::U8(_) => Dtype::U8,
+    }
+}
+
+// %% notebooks/06_training.ipynb sd-save
+fn byte_count(value: &Value) -> usize {
+    value.shape().iter().product::<usize>() * type_of(value).bitsize() / 8
+}
+
 impl Saved for Value {
     fn dtype(&self) -> Dtype {
-        match self {
-            Value::F32(_) => Dtype::F32,
-            Value::I64(_) => Dtype::I64,
-            Value::U8(_) => Dtype::U8,
-        }
+        type_of(self)
     }
 
     fn shape(&self) -> &[usize] {
@@ -92,15 +112,11 @@ impl Saved for Value {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        match self {
-            Value::F32(array) => array.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Value::I64(array) => array.iter().flat_map(|n| n.to_le_bytes()).collect(),
-            Value::U8(array) => array.iter().copied().collect(),
-        }
+        bytes_of(self)
     }
 
     fn data_len(&self) -> usize {
-        self.shape().iter().product::<usize>() * Saved::dtype(self).bitsize() / 8
+        byte_count(self)
     }
 }
 
@@ -139,9 +155,7 @@ fn compare(wanted: &StateDict, given: &StateDict) -> Result<(), FileError> {
     Err(FileError::new(Path::new(""), what))
 }
 
-// %% notebooks/06_training.ipynb st-module
-use minai::tensor::elements;
-
+// %% notebooks/06_training.ipynb st-state-dict
 /// All parameters and buffers of a module under their names, as PyTorch's `state_dict()`.
 pub fn state_dict(module: &dyn Module) -> StateDict {
     let parts = Parts::of(module);
@@ -153,6 +167,7 @@ pub fn state_dict(module: &dyn Module) -> StateDict {
     parameters.chain(buffers).collect()
 }
 
+// %% notebooks/06_training.ipynb st-module
 /// Puts saved arrays into a module: all names and shapes must be the module's, or nothing is changed.
 ///
 /// # Errors
@@ -183,6 +198,9 @@ pub fn optimizer_state(optimizer: &Optimizer) -> StateDict {
     state.insert("step".into(), Value::I64(Array::new(vec![i64::from(optimizer.steps())], &[])));
     state
 }
+
+// %% notebooks/06_training.ipynb st-optimizer-load
+use minai::tensor::elements;
 
 /// Puts back what [`optimizer_state`] gave.
 ///

@@ -1,8 +1,7 @@
 // Owned by notebooks/06_training.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash eb207a5bcd62562e
+// nbs:hash 64c8d409745f5d95
 //! The training loop in its plainest form, and how good a classifier is.
 
-use crate::generator::Generator;
 use crate::loader::{Batches, DataLoader, Dataset, Plan};
 use crate::loss::cross_entropy;
 use crate::nn::{Layer, Pass};
@@ -12,7 +11,7 @@ use crate::optimizer::Optimizer;
 use minai::array::Array;
 use minai::tensor::Tensor;
 
-/// The share of rows whose highest score stands at the target; NaN if there are none. `scores`: (n, classes),
+/// The fraction of rows whose highest score stands at the target; NaN if there are none. `scores`: (n, classes),
 /// `targets`: (n).
 ///
 /// # Panics
@@ -20,10 +19,8 @@ use minai::tensor::Tensor;
 #[track_caller]
 pub fn accuracy(scores: &Tensor, targets: &Array<i64>) -> f32 {
     let (n, shape) = (targets.len(), scores.shape());
-    assert!(
-        shape.first() == Some(&n) && (shape.len() == 2 || n == 0),
-        "accuracy: scores {shape:?} for {n} targets"
-    );
+    let fits = shape.first() == Some(&n) && (shape.len() == 2 || n == 0);
+    assert!(fits, "accuracy: scores {shape:?} for {n} targets");
     if n == 0 {
         return f32::NAN;
     }
@@ -68,6 +65,7 @@ fn train_on(model: &dyn Layer, optimizer: &mut Optimizer, batches: Batches<Class
 }
 
 // %% notebooks/06_training.ipynb fi-fit
+use minai::generator::Generator;
 use minai::io::interrupt;
 
 /// Trains a classifier for some epochs, prints a line for each, and returns what the validation set said after each.
@@ -79,17 +77,15 @@ pub fn fit<D: Dataset<Batch = Classes>>(
     (train, valid): (&DataLoader<D>, &DataLoader<D>),
     rng: &mut Generator,
 ) -> Vec<Score> {
-    let mut scores = Vec::new();
-    for epoch in 1..=epochs {
+    let run = |epoch: usize| {
         let (start, plan) = (std::time::Instant::now(), train.plan(rng));
         train_on(model, optimizer, train.batches(&plan, 0), &mut Pass::train(plan.network()));
-        if interrupt::requested() {
-            break;
-        }
-        valid.plan(rng); // PyTorch's loader draws a number for the validation set as well
-        let (score, seconds) = (evaluate(model, valid), start.elapsed().as_secs_f64());
-        println!("epoch {epoch}: loss {:.4}, accuracy {:.4}, {seconds:.1} s", score.loss, score.accuracy);
-        scores.push(score);
-    }
-    scores
+        (!interrupt::requested()).then(|| {
+            valid.plan(rng); // PyTorch's loader draws a number for the validation set as well
+            let (score, seconds) = (evaluate(model, valid), start.elapsed().as_secs_f64());
+            println!("epoch {epoch}: loss {:.4}, accuracy {:.4}, {seconds:.1} s", score.loss, score.accuracy);
+            score
+        })
+    };
+    (1..=epochs).map_while(run).collect()
 }

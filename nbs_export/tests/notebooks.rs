@@ -660,7 +660,7 @@ fn long_cells_are_counted_and_listed() {
     fixture.ok(&["clean"]);
     stamp(&fixture, NB);
     let text = fixture.ok(&["check"]);
-    let list = "2 cells have more than 25 lines, which is more than one sees at a time:\n  01_first, cell `long`: 26\n  01_first, cell `longer`: 40\n";
+    let list = "2 cells have more than 25 lines, which is more than one sees at a time:\n  01_first: `long` 26, `longer` 40\n";
     assert!(text.contains(list) && text.contains("All is in order"), "{text}");
     fixture.set_cell(NB, "longer", "let x = 1;");
     fixture.set_cell(NB, "long", "let x = 1;");

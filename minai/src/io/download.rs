@@ -3,6 +3,7 @@
 //! [`fetch`] writes into a part file, goes on there when it is called again, and renames it when size and checksum are
 //! right. It tries again where that can help, and leaves an existing file alone until the new one is complete.
 
+use super::file;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -308,27 +309,6 @@ fn fill_part(url: &str, part: &Path, options: &FetchOptions, progress: Progress)
     attempt_fetch(url, part, options, progress)
 }
 
-/// On Unix the folder is synced too, or a power failure could forget the new name.
-fn publish_file(part: &Path, path: &Path) -> io::Result<()> {
-    fs::rename(part, path)?;
-    #[cfg(unix)]
-    File::open(folder_of(path))?.sync_all()?;
-    Ok(())
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
-}
-
-fn part_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part"); // not with_extension, which would make data.part of data.gz and of data.txt
-    name.into()
-}
-
 /// A progress that prints a line at the start, every two seconds, and at the end.
 pub fn print_progress() -> impl FnMut(u64, Option<u64>) {
     let mut last: Option<Instant> = None;
@@ -351,13 +331,13 @@ fn fetch_steps(url: &str, path: &Path, options: &FetchOptions, progress: Progres
     if path.is_file() && file_mismatch(path, options).map_err(FetchFault::Disk)?.is_none() {
         return Ok(());
     }
-    fs::create_dir_all(folder_of(path)).map_err(FetchFault::Disk)?;
-    let part = part_of(path);
+    fs::create_dir_all(file::folder_of(path)).map_err(FetchFault::Disk)?;
+    let part = file::part_of(path);
     let mut resumed = part.exists();
     loop {
         fill_part(url, &part, options, progress)?;
         let Some(what) = file_mismatch(&part, options).map_err(FetchFault::Disk)? else {
-            return publish_file(&part, path).map_err(FetchFault::Disk);
+            return file::replace(&part, path).map_err(FetchFault::Disk);
         };
         fs::remove_file(&part).map_err(FetchFault::Disk)?;
         if !std::mem::take(&mut resumed) {

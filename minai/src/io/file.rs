@@ -69,9 +69,7 @@ pub fn write_at_once(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part = path.with_file_name(name);
+    let part = part_of(path);
     let written = File::create(&part).and_then(|file| {
         let mut file = BufWriter::with_capacity(1 << 16, file);
         write(&mut file)?;
@@ -79,11 +77,29 @@ pub fn write_at_once(
         // On the disk before the renaming: otherwise a power failure may keep the new name and lose the content.
         file.get_ref().sync_all()
     });
-    if let Err(error) = written.and_then(|()| fs::rename(&part, path)) {
+    let replaced = written.and_then(|()| replace(&part, path));
+    if replaced.is_err() {
         let _ = fs::remove_file(&part); // there may be none
-        return Err(error);
     }
+    replaced
+}
+
+/// The file beside `path` in which its new content is gathered: `data.gz.part` for `data.gz`.
+pub(crate) fn part_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part"); // not with_extension, which would make data.part of data.gz and of data.txt
+    name.into()
+}
+
+/// Gives a finished part the file's name, and brings the folder, which holds that name, to the disk.
+pub(crate) fn replace(part: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(part, path)?;
     sync_folder(path)
+}
+
+/// The folder that a file is in: `.` where the path has none.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes the folder of a file that is to be written, if there is none.
@@ -91,15 +107,13 @@ pub fn write_at_once(
 /// # Errors
 /// When the system refuses; the error names the folder.
 pub fn make_folder_of(path: &Path) -> Result<(), FileError> {
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(|error| FileError::new(folder, format!("cannot be made: {error}")))
 }
 
-/// Brings the folder, which holds a file's name, to the disk.
 #[cfg(unix)]
 fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(folder_of(path))?.sync_all()
 }
 
 #[cfg(not(unix))]

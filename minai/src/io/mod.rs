@@ -4,7 +4,7 @@
 //! - [`config`]: models' settings in JSON, and errors that name the key.
 //! - [`data`]: where data files lie, and an error that names file, place and remedy.
 //! - `download`, with the feature of that name: fetching files over HTTP, resumably and checked.
-//! - [`file`]: an error that names the file; writing a file as a whole or not at all.
+//! - [`file`](mod@file): an error that names the file; writing a file as a whole or not at all.
 //! - [`gzip`]: unpacking with a limit.
 //! - [`idx`]: IDX files, the format of MNIST's relatives.
 //! - [`interrupt`]: a request of the notebook's kernel to stop, which long loops look at.

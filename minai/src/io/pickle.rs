@@ -426,7 +426,7 @@ fn pickle_feed(scan: &mut PickleScan, bytes: &[u8]) -> Result<usize, DataFault> 
 
 /// Passes a pickle through to its reader and stops it at the first instruction that is not harmless:
 /// a forbidden name, too deep a nesting, more than `limit` bytes of values, an instruction no array needs.
-/// Its errors are [`DataError`]s inside [`io::Error`]s.
+/// Its errors are [`DataError`](super::data::DataError)s inside [`io::Error`]s.
 #[derive(Debug)]
 pub struct PickleGuard<R> {
     inner: R,

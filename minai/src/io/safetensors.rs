@@ -29,7 +29,7 @@ const RANK_LIMIT: usize = 16;
 
 /// A safetensors file that is mapped into memory: what is asked for is read from the disk, and nothing else.
 ///
-/// Nobody may change or shorten the file as long as this lives. (Replacing it by another one, as [`write`] does, is
+/// Nobody may change or shorten the file as long as this lives. (Replacing it by another one, as [`write`](fn@write) does, is
 /// harmless.)
 pub struct TensorFile {
     path: PathBuf,
