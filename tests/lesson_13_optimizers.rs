@@ -1,5 +1,5 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 3c4f4be35b16e84c
+// nbs:hash 659469e7485c8afe
 //! What notebooks/13_optimizers.ipynb claims.
 
 use minai::ema::Ema;
@@ -232,6 +232,10 @@ fn clipped_gradients_have_the_norm_asked_for() -> Result<(), Box<dyn std::error:
                 [weight[[0, 0]] - 3.0 * factor, weight[[0, 1]] - 4.0 * factor, bias[[0]] - 4.153312 * factor];
             assert!(off.iter().all(|off| off.abs() < 1e-5), "{limit}: {weight:?} {bias:?}");
         }
+        model.weight.set_grad(array([[3.0, f32::NAN]]));
+        model.bias.as_ref().unwrap().set_grad(array([4.0]));
+        assert!(clip_grad_norm(&optimizer, 1.0).unwrap().is_nan());
+        assert!(gradients().iter().all(|gradient| gradient.iter().all(|g| g.is_nan())));
     }
     println!("passed");
     Ok(())

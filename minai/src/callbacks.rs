@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 744e2cf8f326688b
+// nbs:hash 427e10820e26e7f0
 //! Callbacks for every day: metrics, a recorder, a learning-rate finder, a single batch.
 
 use crate::learner::{Callback, Flow, Learner, Task};
@@ -144,34 +144,31 @@ fn measure<T: Task>(metrics: &mut Metrics<T>, learner: &Learner<T>) {
     }
 }
 
+impl<T: Task> Default for Metrics<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// %% notebooks/10_learner.ipynb cb-metrics-impl
 impl<T: Task> Callback<T> for Metrics<T> {
     fn before_epoch(&mut self, _: &mut Learner<T>) -> Flow {
         self.means.begin_epoch();
         Flow::Continue
     }
-
     fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
         measure(self, learner);
         Flow::Continue
     }
-
     fn after_epoch(&mut self, learner: &mut Learner<T>) -> Flow {
         self.rows.push(self.means.row(learner.epoch + 1, learner.epochs, &mut learner.scores));
         Flow::Continue
     }
-
     fn state(&self) -> StateDict {
         means_state(&self.means.sums, &self.rows)
     }
-
     fn load_state(&mut self, state: &StateDict) {
         self.rows = load_means(&mut self.means, state);
-    }
-}
-
-impl<T: Task> Default for Metrics<T> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -243,6 +240,7 @@ fn in_order<D: Dataset>(loader: &DataLoader<D>) -> Batches<D::Batch> {
     loader.batches(&Plan { base: 0, order: None }, 0)
 }
 
+// %% notebooks/10_learner.ipynb cb-learner-predict
 impl<T: Task> Learner<T> {
     /// The means of the loss (`loss`) and of metrics over the examples of a loader, such as that of a test set. NaN if
     /// it has none.
@@ -317,12 +315,6 @@ impl<T: Task> Recorder<T> {
     }
 }
 
-impl<T: Task> Default for Recorder<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 // %% notebooks/10_learner.ipynb cb-recorder-lists
 type Lists = BTreeMap<String, Vec<f32>>;
 
@@ -373,6 +365,7 @@ fn restore<T: Task>(recorder: &mut Recorder<T>, mut lists: Lists) {
     (recorder.losses, recorder.rates, recorder.momenta) = (losses, rates, momenta);
 }
 
+// %% notebooks/10_learner.ipynb cb-recorder-write
 /// Writes down what a step was made with.
 fn write_step<T: Task>(recorder: &mut Recorder<T>, learner: &mut Learner<T>) {
     recorder.losses.push(learner.loss_value());
@@ -380,38 +373,42 @@ fn write_step<T: Task>(recorder: &mut Recorder<T>, learner: &mut Learner<T>) {
     recorder.momenta.extend(learner.optimizer.rule.momentum().copied());
 }
 
-// %% notebooks/10_learner.ipynb cb-recorder-callback
+/// Writes down what the closures measure.
 fn write_measures<T: Task>(recorder: &mut Recorder<T>, learner: &Learner<T>) {
     for (name, measure) in &recorder.measures {
         recorder.values.entry(name.clone()).or_default().push(measure(learner));
     }
 }
 
+impl<T: Task> Default for Recorder<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// %% notebooks/10_learner.ipynb cb-recorder-callback
 impl<T: Task> Callback<T> for Recorder<T> {
     fn after_backward(&mut self, learner: &mut Learner<T>) -> Flow {
         write_measures(self, learner);
         Flow::Continue
     }
-
     fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
         if learner.mode == Mode::Train {
             write_step(self, learner);
         }
         Flow::Continue
     }
-
     fn state(&self) -> StateDict {
         lists_state(&lists(self))
     }
-
     fn load_state(&mut self, state: &StateDict) {
         restore(self, lists_from(state));
     }
 }
 
 // %% notebooks/10_learner.ipynb cb-finder
-/// Tries out learning rates: raises the rate from batch to batch, until the loss is three times its best
-/// (Smith 2015, "Cyclical learning rates"). The model is not fit for use afterwards.
+/// Finds learning rates: raises the rate from batch to batch, until the loss is three times its best (Smith 2015, "Cyclical
+/// learning rates"). The model is of no use afterwards.
 #[derive(Clone, Debug)]
 pub struct RateFinder {
     /// The first rate; 1e-5 by default.
@@ -432,39 +429,6 @@ impl Default for RateFinder {
     }
 }
 
-// %% notebooks/10_learner.ipynb cb-finder-callback
-/// Whether a loss at this rate is the end: the loss is three times its best, or the rate is high enough.
-fn is_over(finder: &RateFinder, loss: f32, rate: f32) -> bool {
-    let best = finder.losses.iter().copied().fold(f32::INFINITY, f32::min);
-    rate > finder.last || !loss.is_finite() || loss > 3.0 * best
-}
-
-impl<T: Task> Callback<T> for RateFinder {
-    fn before_fit(&mut self, learner: &mut Learner<T>) -> Flow {
-        *learner.optimizer.rule.lr() = self.first;
-        Flow::Continue
-    }
-
-    fn before_batch(&mut self, learner: &mut Learner<T>) -> Flow {
-        if learner.mode == Mode::Eval { Flow::SkipEpoch } else { Flow::Continue }
-    }
-
-    fn after_loss(&mut self, learner: &mut Learner<T>) -> Flow {
-        let (loss, rate) = (learner.loss_value(), *learner.optimizer.rule.lr());
-        if is_over(self, loss, rate) {
-            return Flow::Stop;
-        }
-        self.rates.push(rate);
-        self.losses.push(loss);
-        Flow::Continue
-    }
-
-    fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
-        *learner.optimizer.rule.lr() *= self.factor;
-        Flow::Continue
-    }
-}
-
 // %% notebooks/10_learner.ipynb cb-finder-rate
 /// The rate with the lowest loss.
 fn lowest(finder: &RateFinder) -> Option<f32> {
@@ -476,5 +440,35 @@ impl RateFinder {
     /// A tenth of the rate at which the loss was lowest; `None` if no loss was finite.
     pub fn suggestion(&self) -> Option<f32> {
         lowest(self).map(|rate| rate / 10.0)
+    }
+}
+
+/// Whether a loss at this rate is the end: the loss is three times its best, or the rate is high enough.
+fn is_over(finder: &RateFinder, loss: f32, rate: f32) -> bool {
+    let best = finder.losses.iter().copied().fold(f32::INFINITY, f32::min);
+    rate > finder.last || !loss.is_finite() || loss > 3.0 * best
+}
+
+// %% notebooks/10_learner.ipynb cb-finder-callback
+impl<T: Task> Callback<T> for RateFinder {
+    fn before_fit(&mut self, learner: &mut Learner<T>) -> Flow {
+        *learner.optimizer.rule.lr() = self.first;
+        Flow::Continue
+    }
+    fn before_batch(&mut self, learner: &mut Learner<T>) -> Flow {
+        if learner.mode == Mode::Eval { Flow::SkipEpoch } else { Flow::Continue }
+    }
+    fn after_loss(&mut self, learner: &mut Learner<T>) -> Flow {
+        let (loss, rate) = (learner.loss_value(), *learner.optimizer.rule.lr());
+        if is_over(self, loss, rate) {
+            return Flow::Stop;
+        }
+        self.rates.push(rate);
+        self.losses.push(loss);
+        Flow::Continue
+    }
+    fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
+        *learner.optimizer.rule.lr() *= self.factor;
+        Flow::Continue
     }
 }

@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 3268e01478c224e7
+// nbs:hash bcab68b23c42a542
 //! Checkpoints: files from which a training goes on as if it had never been interrupted.
 
 // %% notebooks/10_learner.ipynb le-position
@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 pub struct Checkpoint {
     /// The file. It is replaced atomically: there is always a whole one.
     pub path: PathBuf,
-    /// Save after each that many batches too, not only after each epoch.
+    /// Also save after every so many batches, not only after each epoch.
     pub every: Option<usize>,
 }
 
@@ -34,6 +34,21 @@ impl Checkpoint {
     /// A file that is written after each epoch.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Checkpoint { path: path.into(), every: None }
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-resumed
+/// What was read from a checkpoint, and is not in model and optimiser already.
+pub(crate) struct Resumed {
+    pub(crate) path: PathBuf,
+    pub(crate) position: Position,
+    pub(crate) task: StateDict,
+    pub(crate) callbacks: StateDict,
+}
+
+impl AsRef<Resumed> for Resumed {
+    fn as_ref(&self) -> &Resumed {
+        self
     }
 }
 
@@ -85,19 +100,6 @@ fn metadata(position: &Position) -> Metadata {
     metadata
 }
 
-/// The way back. `Err` is what is missing.
-fn position_in(metadata: &Metadata) -> Result<Position, String> {
-    let number = |key: &str| -> Option<u64> { metadata.get(key)?.parse().ok() };
-    let needed = |key: &str| number(key).ok_or_else(|| format!("it does not say `{key}`"));
-    let [epoch, epochs, batches] =
-        [needed("epoch")?, needed("epochs")?, needed("batches")?].map(|number| number as usize);
-    let inside = match number("next") {
-        Some(next) => Some((Plan { base: needed("base")?, order: number("order") }, next as usize)),
-        None => None,
-    };
-    Ok(Position { epoch, epochs, batches, inside })
-}
-
 // %% notebooks/10_learner.ipynb le-write-file
 /// Writes the file, in a folder that is made if need be.
 fn write(path: &Path, state: &StateDict, metadata: &Metadata) -> Result<(), StateError> {
@@ -138,21 +140,7 @@ pub(crate) fn save_whole(path: &Path, whole: Whole, position: &Position) -> Resu
     write(path, &state, &metadata(position))
 }
 
-// %% notebooks/10_learner.ipynb le-resumed
-/// What was read from a checkpoint, and is not in model and optimiser already.
-pub(crate) struct Resumed {
-    pub(crate) path: PathBuf,
-    pub(crate) position: Position,
-    pub(crate) task: StateDict,
-    pub(crate) callbacks: StateDict,
-}
-
-impl AsRef<Resumed> for Resumed {
-    fn as_ref(&self) -> &Resumed {
-        self
-    }
-}
-
+// %% notebooks/10_learner.ipynb le-fits
 /// Whether this is the training that made the checkpoint.
 pub(crate) fn fits(resumed: &Resumed, epochs: usize, batches: usize) -> Result<(), StateError> {
     let position = &resumed.position;
@@ -176,6 +164,20 @@ fn generator(state: &StateDict, name: &str) -> Result<Generator, String> {
         }
         _ => Err(format!("there is no `{name}`")),
     }
+}
+
+// %% notebooks/10_learner.ipynb le-position-in
+/// The way back. `Err` is what is missing.
+fn position_in(metadata: &Metadata) -> Result<Position, String> {
+    let number = |key: &str| -> Option<u64> { metadata.get(key)?.parse().ok() };
+    let needed = |key: &str| number(key).ok_or_else(|| format!("it does not say `{key}`"));
+    let [epoch, epochs, batches] =
+        [needed("epoch")?, needed("epochs")?, needed("batches")?].map(|number| number as usize);
+    let inside = match number("next") {
+        Some(next) => Some((Plan { base: needed("base")?, order: number("order") }, next as usize)),
+        None => None,
+    };
+    Ok(Position { epoch, epochs, batches, inside })
 }
 
 // %% notebooks/10_learner.ipynb le-read

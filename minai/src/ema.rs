@@ -1,5 +1,5 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 8d07c61635cd5331
+// nbs:hash 4d16796b734919b1
 //! A moving average of a model's parameters, which is often better than the parameters themselves.
 
 // %% notebooks/13_optimizers.ipynb st-ema
@@ -24,6 +24,7 @@ pub struct Ema {
     is_swapped: bool,
 }
 
+// %% notebooks/13_optimizers.ipynb st-ema-new
 impl Ema {
     /// An average with this decay, such as 0.999: about the last 1,000 steps count.
     pub fn new(decay: f64) -> Self {
@@ -58,6 +59,7 @@ fn exchange(average: &mut Array, parameter: &Parameter) {
     parameter.set(std::mem::replace(average, data));
 }
 
+// %% notebooks/13_optimizers.ipynb st-ema-exchange
 impl Ema {
     /// Exchanges the model's parameters and the averages; a second call takes that back. Nothing happens before the first
     /// step.
@@ -77,7 +79,10 @@ impl Ema {
         }
         self.is_swapped = !self.is_swapped;
     }
+}
 
+// %% notebooks/13_optimizers.ipynb st-ema-saved
+impl Ema {
     /// The model's state with the averages in place of the parameters: what one saves.
     pub fn state_dict(&mut self, model: &dyn Module) -> StateDict {
         self.swap(model);
@@ -118,36 +123,36 @@ fn show<T: Task>(ema: &mut Ema, learner: &Learner<T>, wanted: bool) -> Flow {
     Flow::Continue
 }
 
+/// Batches without a step of the optimiser don't count.
+fn update_after_step<T: Task>(ema: &mut Ema, learner: &Learner<T>) -> Flow {
+    if learner.optimizer.steps() != ema.steps {
+        ema.steps = learner.optimizer.steps();
+        update(ema, learner.task.model());
+    }
+    Flow::Continue
+}
+
+// %% notebooks/13_optimizers.ipynb st-ema-impl
 impl<T: Task> Callback<T> for Ema {
     fn before_fit(&mut self, learner: &mut Learner<T>) -> Flow {
         self.steps = learner.optimizer.steps();
         Flow::Continue
     }
-
     fn before_batch(&mut self, learner: &mut Learner<T>) -> Flow {
         show(self, learner, learner.mode == Mode::Eval)
     }
-
     fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
-        if learner.optimizer.steps() != self.steps {
-            self.steps = learner.optimizer.steps();
-            update(self, learner.task.model());
-        }
-        Flow::Continue
+        update_after_step(self, learner)
     }
-
     fn after_epoch(&mut self, learner: &mut Learner<T>) -> Flow {
         show(self, learner, false)
     }
-
     fn after_fit(&mut self, learner: &mut Learner<T>) -> Flow {
         show(self, learner, false)
     }
-
     fn state(&self) -> StateDict {
         ema_state(self)
     }
-
     fn load_state(&mut self, state: &StateDict) {
         load_ema(self, state);
     }

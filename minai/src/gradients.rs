@@ -1,5 +1,5 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash d4bb762c9fb05cbe
+// nbs:hash 4a95e5e1fa107c74
 //! What happens to gradients between the backward pass and the step: clipping, and sums over batches.
 
 // %% notebooks/13_optimizers.ipynb st-clip
@@ -28,16 +28,18 @@ fn scale(parameter: &Parameter, factor: f32) {
 
 // %% notebooks/13_optimizers.ipynb st-clip-norm
 /// Scales all gradients of an optimiser so that their norm is at most `limit`, and returns the norm that they had, as
-/// `torch.nn.utils.clip_grad_norm_`; `None` if there is no gradient.
+/// `torch.nn.utils.clip_grad_norm_`; `None` if there is no gradient. If the norm is NaN, so are all gradients afterwards:
+/// the fault must not go unseen.
 pub fn clip_grad_norm(optimizer: &Optimizer, limit: f32) -> Option<f32> {
     let parameters = || optimizer.parameters().iter().map(|(_, parameter)| parameter);
     let norm = grad_norm(parameters())?;
-    if norm > limit {
+    if norm > limit || norm.is_nan() {
         parameters().for_each(|parameter| scale(parameter, limit / (norm + 1e-6)));
     }
     Some(norm)
 }
 
+// %% notebooks/13_optimizers.ipynb st-clip-struct
 /// Clips the norm of all gradients before each step (Pascanu, Mikolov and Bengio 2012).
 #[derive(Clone, Debug)]
 pub struct ClipNorm {

@@ -1,11 +1,43 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash b8170aa678c8e246
+// nbs:hash 23b02f2a59165960
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 use crate::checkpoint::{
     Checkpoint, Position, Resumed, Whole, fits, inside, keep_unfinished, prefixed, read_checkpoint,
     save_whole,
 };
+
+// %% notebooks/10_learner.ipynb le-callback
+/// How training goes on after a callback ran.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flow {
+    /// As usual.
+    Continue,
+    /// Leave out the rest of this batch's training step. Gradients that are there stay; `after_batch` is asked.
+    SkipStep,
+    /// Leave out the rest of this batch, its step included.
+    SkipBatch,
+    /// Leave out the rest of this epoch's training.
+    SkipEpoch,
+    /// End the training.
+    Stop,
+}
+
+// %% notebooks/10_learner.ipynb le-event
+/// The places at which callbacks are asked: the methods of [`Callback`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Event {
+    BeforeFit,
+    BeforeEpoch,
+    BeforeBatch,
+    AfterLoss,
+    AfterBackward,
+    AfterBatch,
+    AfterEpoch,
+    AfterFit,
+}
 
 // %% notebooks/10_learner.ipynb le-task
 use minai::array::Array;
@@ -15,18 +47,14 @@ use minai::state::{StateDict, StateError};
 use minai::tensor::Tensor;
 use std::ops::ControlFlow;
 
-/// The parts that a training step is made of, for [`Task::step`]. A part that answers `Break` ends the step: a callback
-/// wants it, or the loss is not finite.
+/// The parts of a training step, for [`Task::step`]. `Break` ends the step: a callback wants it, or the loss is not finite.
 pub trait Step<T: Task> {
     /// Computes predictions and loss of the batch at hand; callbacks are asked `after_loss`.
     fn forward(&mut self) -> ControlFlow<()>;
-
     /// Adds the gradients of that loss to those that are there; callbacks are asked `after_backward`.
     fn backward(&mut self) -> ControlFlow<()>;
-
     /// Lets the optimiser make its step, and forgets the gradients.
     fn update(&mut self);
-
     /// What a step of another kind works with, unseen by callbacks: task, optimiser, pass and batch.
     fn parts(&mut self) -> (&mut T, &mut Optimizer, &mut Pass, &T::Batch);
 }
@@ -35,19 +63,14 @@ pub trait Step<T: Task> {
 pub trait Task: Sized {
     /// What a loader makes for one step.
     type Batch: Send + 'static;
-
     /// The model whose parameters are trained.
     fn model(&self) -> &dyn Module;
-
     /// The model's predictions for a batch.
     fn predict(&self, batch: &Self::Batch, pass: &mut Pass) -> Tensor;
-
     /// How wrong they are: a tensor of one value.
     fn loss(&self, predictions: &Tensor, batch: &Self::Batch) -> Tensor;
-
     /// How many examples a batch has: its weight in means.
     fn len(&self, batch: &Self::Batch) -> usize;
-
     /// A step of training with the batch at hand.
     fn step(step: &mut dyn Step<Self>) -> ControlFlow<()> {
         step.forward()?;
@@ -55,12 +78,10 @@ pub trait Task: Sized {
         step.update();
         ControlFlow::Continue(())
     }
-
     /// What a checkpoint must keep besides model and optimiser, such as the state of a second optimiser.
     fn state(&self) -> StateDict {
         StateDict::new()
     }
-
     /// Takes back what [`state`](Self::state) gave.
     ///
     /// # Errors
@@ -81,92 +102,28 @@ pub struct Classifier<L> {
     pub model: L,
 }
 
+// %% notebooks/10_learner.ipynb le-classifier-task
 impl<L: Layer> Task for Classifier<L> {
     type Batch = (Array, Array<i64>);
-
     fn model(&self) -> &dyn Module {
         &self.model
     }
-
     fn predict(&self, (x, _): &Self::Batch, pass: &mut Pass) -> Tensor {
         self.model.forward(&Tensor::from(x.clone()), pass)
     }
-
     fn loss(&self, predictions: &Tensor, (_, y): &Self::Batch) -> Tensor {
         cross_entropy(predictions, y)
     }
-
     fn len(&self, (_, y): &Self::Batch) -> usize {
         y.len()
     }
 }
 
-// %% notebooks/10_learner.ipynb le-error
-use std::fmt;
-
-/// Where the first value that is not finite came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// This layer: its path and its kind.
-    Layer(String),
-    /// None of the layers that were seen, so the loss.
-    Loss,
-    /// Nobody knows: the model runs no layer through [`Pass::call`] or [`Pass::scope`].
-    Unseen,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Origin::Layer(layer) => write!(f, "the first non-finite output came from layer {layer}"),
-            Origin::Loss => {
-                write!(f, "the outputs of all layers are finite, so look at the loss and the targets")
-            }
-            Origin::Unseen => {
-                write!(f, "no layer was seen, because the model runs none by `pass.call` or `pass.scope`")
-            }
-        }
-    }
-}
-
-// %% notebooks/10_learner.ipynb le-fit-error
-/// Why training ended before its time.
-#[derive(Debug)]
-pub enum FitError {
-    /// The loss is not finite any more.
-    Diverged {
-        /// The epoch, from 1.
-        epoch: usize,
-        /// The batch in this epoch, from 1.
-        batch: usize,
-        /// Where that began.
-        origin: Origin,
-    },
-    /// A checkpoint could not be written, or does not belong to this training.
-    Checkpoint(StateError),
-}
-
-// %% notebooks/10_learner.ipynb le-fit-error-text
-const REMEDY: &str = "Try a smaller learning rate, and look for NaN in the inputs";
-
-impl fmt::Display for FitError {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            FitError::Diverged { epoch, batch, origin } => write!(
-                f,
-                "training diverged: in epoch {epoch}, batch {batch}, the loss is not finite; {origin}. {REMEDY}"
-            ),
-            FitError::Checkpoint(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for FitError {}
-
 // %% notebooks/10_learner.ipynb le-learner
 use minai::generator::Generator;
 use minai::loader::Plan;
 use minai::nn::Mode;
+use std::fmt;
 use std::path::Path;
 
 /// A task in training: the loop, and where it is.
@@ -210,12 +167,7 @@ pub struct Learner<T: Task> {
     resumed: Option<Box<dyn AsRef<Resumed>>>,
 }
 
-impl<T: Task> fmt::Debug for Learner<T> {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "Learner {{ name: {:?}, epoch: {} of {} }}", self.name, self.epoch, self.epochs)
-    }
-}
-
+// %% notebooks/10_learner.ipynb le-learner-new
 impl<T: Task> Learner<T> {
     /// A learner about to begin. `rng` goes on with the order of the batches, where it began with the weights.
     pub fn new(name: &str, task: T, optimizer: Optimizer, rng: Generator) -> Self {
@@ -243,6 +195,13 @@ impl<T: Task> Learner<T> {
     }
 }
 
+// %% notebooks/10_learner.ipynb le-learner-step
+impl<T: Task> fmt::Debug for Learner<T> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Learner {{ name: {:?}, epoch: {} of {} }}", self.name, self.epoch, self.epochs)
+    }
+}
+
 impl<T: Task> Learner<T> {
     /// The loss of the batch at hand.
     ///
@@ -252,42 +211,10 @@ impl<T: Task> Learner<T> {
     pub fn loss_value(&self) -> f32 {
         self.loss.as_ref().expect("loss_value: only after_loss and later").item()
     }
-
     /// The step at hand, from 0, and how many there will be: batches of the training set in all epochs.
     pub fn step(&self) -> (usize, usize) {
         (self.epoch * self.train_batches + self.index, self.epochs * self.train_batches)
     }
-}
-
-// %% notebooks/10_learner.ipynb le-callback
-/// How training goes on after a callback ran.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Flow {
-    /// As usual.
-    Continue,
-    /// Leave out the rest of this batch's training step. Gradients that are there stay; `after_batch` is asked.
-    SkipStep,
-    /// Leave out the rest of this batch, its step included.
-    SkipBatch,
-    /// Leave out the rest of this epoch's training.
-    SkipEpoch,
-    /// End the training.
-    Stop,
-}
-
-/// The places at which callbacks are asked: the methods of [`Callback`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Event {
-    BeforeFit,
-    BeforeEpoch,
-    BeforeBatch,
-    AfterLoss,
-    AfterBackward,
-    AfterBatch,
-    AfterEpoch,
-    AfterFit,
 }
 
 // %% notebooks/10_learner.ipynb le-tell
@@ -347,6 +274,89 @@ pub trait Callback<T: Task> {
     }
 }
 
+// %% notebooks/10_learner.ipynb le-error
+/// Where the first value that is not finite came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This layer: its path and its kind.
+    Layer(String),
+    /// None of the layers that were seen, so the loss.
+    Loss,
+    /// Nobody knows: the model runs no layer through [`Pass::call`] or [`Pass::scope`].
+    Unseen,
+}
+
+// %% notebooks/10_learner.ipynb le-origin-text
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Origin::Layer(layer) => write!(f, "the first non-finite output came from layer {layer}"),
+            Origin::Loss => {
+                write!(f, "the outputs of all layers are finite, so look at the loss and the targets")
+            }
+            Origin::Unseen => {
+                write!(f, "no layer was seen, because the model runs none by `pass.call` or `pass.scope`")
+            }
+        }
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-fit-error
+/// Why training ended before its time.
+#[derive(Debug)]
+pub enum FitError {
+    /// The loss is not finite any more.
+    Diverged {
+        /// The epoch, from 1.
+        epoch: usize,
+        /// The batch in this epoch, from 1.
+        batch: usize,
+        /// Where that began.
+        origin: Origin,
+    },
+    /// A checkpoint could not be written, or does not belong to this training.
+    Checkpoint(StateError),
+}
+
+// %% notebooks/10_learner.ipynb le-fit-error-text
+const REMEDY: &str = "Try a smaller learning rate, and look for NaN in the inputs";
+
+impl fmt::Display for FitError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            FitError::Diverged { epoch, batch, origin } => write!(
+                f,
+                "training diverged: in epoch {epoch}, batch {batch}, the loss is not finite; {origin}. {REMEDY}"
+            ),
+            FitError::Checkpoint(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for FitError {}
+
+// %% notebooks/10_learner.ipynb le-batch
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Runs a batch that went wrong again, and finds the first layer whose output is not finite.
+fn first_not_finite(pass: &mut Pass, predict: &mut dyn FnMut(&mut Pass)) -> Origin {
+    let first = Rc::new(RefCell::new(Origin::Unseen));
+    let found = first.clone();
+    let look = move |path: &str, module: &dyn Module, _: &[&Tensor], y: &Tensor| {
+        let (mut origin, is_finite) = (found.borrow_mut(), y.data.iter().all(|y| y.is_finite()));
+        match *origin {
+            Origin::Layer(_) => {}
+            _ if is_finite => *origin = Origin::Loss,
+            _ => *origin = Origin::Layer(format!("`{path}` ({})", module.name())),
+        }
+    };
+    let hook = pass.hook.replace(Box::new(look));
+    predict(pass);
+    pass.hook = hook;
+    first.replace(Origin::Unseen)
+}
+
 // %% notebooks/10_learner.ipynb le-ask
 /// The answer that changes most.
 fn strongest(flows: impl Iterator<Item = Flow>) -> Flow {
@@ -370,7 +380,6 @@ impl<T: Task, C: Callback<T>> Callback<T> for [C] {
 // %% notebooks/10_learner.ipynb le-ask-few
 mod passed_on {
     use super::*;
-
     macro_rules! passed_on {
         ([$($generic:tt)*] $C:ty, $list:ident => $shared:expr, $mutable:expr) => {
             impl<T: Task, $($generic)*> Callback<T> for $C {
@@ -397,9 +406,8 @@ mod passed_on {
 // %% notebooks/10_learner.ipynb le-ask-tuple
 mod tuples {
     use super::*;
-
     macro_rules! callbacks {
-        ($($C:ident $i:tt),*) => {
+        ($([$($C:ident $i:tt),*])*) => {$(
             impl<T: Task, $($C: Callback<T>),*> Callback<T> for ($($C,)*) {
                 fn state(&self) -> StateDict {
                     let states: [StateDict; _] = [$(prefixed(concat!($i, "/"), self.$i.state())),*];
@@ -413,15 +421,12 @@ mod tuples {
                     strongest(flows.into_iter())
                 }
             }
-        };
+        )*};
     }
-    callbacks!();
-    callbacks!(A 0);
-    callbacks!(A 0, B 1);
-    callbacks!(A 0, B 1, C 2);
-    callbacks!(A 0, B 1, C 2, D 3);
-    callbacks!(A 0, B 1, C 2, D 3, E 4);
-    callbacks!(A 0, B 1, C 2, D 3, E 4, F 5);
+    callbacks! {
+        [] [A 0] [A 0, B 1] [A 0, B 1, C 2] [A 0, B 1, C 2, D 3]
+        [A 0, B 1, C 2, D 3, E 4] [A 0, B 1, C 2, D 3, E 4, F 5]
+    }
 }
 
 // %% notebooks/10_learner.ipynb le-save-checkpoint
@@ -449,22 +454,7 @@ fn save_checkpoint<T: Task>(
     save_whole(&checkpoint.path, whole, &position(learner, inside)).map_err(FitError::Checkpoint)
 }
 
-// %% notebooks/10_learner.ipynb le-resume
-impl<T: Task> Learner<T> {
-    /// Takes model, optimiser and random numbers out of a checkpoint; the next [`fit`](Self::fit) goes on where it was
-    /// made. Model, data, epochs and callbacks must be those of the training that made it.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or is of another model.
-    pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<(), StateError> {
-        let (resumed, [rng, pass]) = read_checkpoint(path.as_ref(), self.task.model(), &mut self.optimizer)?;
-        self.task.load_state(&resumed.task)?;
-        (self.rng, self.pass.rng) = (rng, pass);
-        self.resumed = Some(Box::new(resumed));
-        Ok(())
-    }
-}
-
+// %% notebooks/10_learner.ipynb le-go-on
 /// Puts learner and callbacks where the checkpoint was made, if there is one to go on from.
 fn go_on<T: Task>(
     learner: &mut Learner<T>,
@@ -476,28 +466,6 @@ fn go_on<T: Task>(
     learner.epoch = resumed.position.epoch;
     callbacks.load_state(&resumed.callbacks);
     Ok(resumed.position.inside.clone())
-}
-
-// %% notebooks/10_learner.ipynb le-batch
-use std::cell::RefCell;
-use std::rc::Rc;
-
-/// Runs a batch that went wrong again, and finds the first layer whose output is not finite.
-fn first_not_finite(pass: &mut Pass, predict: &mut dyn FnMut(&mut Pass)) -> Origin {
-    let first = Rc::new(RefCell::new(Origin::Unseen));
-    let found = first.clone();
-    let look = move |path: &str, module: &dyn Module, _: &[&Tensor], y: &Tensor| {
-        let (mut origin, is_finite) = (found.borrow_mut(), y.data.iter().all(|y| y.is_finite()));
-        match *origin {
-            Origin::Layer(_) => {}
-            _ if is_finite => *origin = Origin::Loss,
-            _ => *origin = Origin::Layer(format!("`{path}` ({})", module.name())),
-        }
-    };
-    let hook = pass.hook.replace(Box::new(look));
-    predict(pass);
-    pass.hook = hook;
-    first.replace(Origin::Unseen)
 }
 
 // %% notebooks/10_learner.ipynb le-backward
@@ -515,46 +483,40 @@ fn ask<T: Task>(training: &mut Training<T>, event: Event) -> ControlFlow<()> {
     if flow == Flow::Continue { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
-// %% notebooks/10_learner.ipynb le-diverged
-/// The error that a loss which is not finite becomes.
-fn diverged<T: Task>(learner: &mut Learner<T>) -> FitError {
+/// Ends a step whose loss is not finite with the error that names the place.
+fn diverged<T: Task>(training: &mut Training<T>) -> ControlFlow<()> {
+    let learner = &mut *training.learner;
     let (task, batch) = (&learner.task, learner.batch.as_ref().expect("the batch that went wrong"));
     let origin = first_not_finite(&mut learner.pass, &mut |pass| drop(task.predict(batch, pass)));
     learner.diverged = true;
-    FitError::Diverged { epoch: learner.epoch + 1, batch: learner.index + 1, origin }
+    training.end = Err(FitError::Diverged { epoch: learner.epoch + 1, batch: learner.index + 1, origin });
+    ControlFlow::Break(())
 }
 
 // %% notebooks/10_learner.ipynb le-step
-const NO_BATCH: &str = "a callback took the batch: put one back";
-
 impl<T: Task> Step<T> for Training<'_, T> {
     fn forward(&mut self) -> ControlFlow<()> {
-        let Learner { task, batch, pass, .. } = self.learner;
-        let batch = batch.as_ref().expect(NO_BATCH);
+        let (task, _, pass, batch) = self.parts();
         let predictions = task.predict(batch, pass);
-        self.learner.loss = Some(task.loss(&predictions, batch));
-        self.learner.predictions = Some(predictions);
+        let loss = task.loss(&predictions, batch);
+        (self.learner.predictions, self.learner.loss) = (Some(predictions), Some(loss));
         ask(self, Event::AfterLoss)
     }
-
     fn backward(&mut self) -> ControlFlow<()> {
         let loss = self.learner.loss.as_ref().expect("`forward` comes before `backward`");
         if !loss.item().is_finite() {
-            self.end = Err(diverged(self.learner));
-            return ControlFlow::Break(());
+            return diverged(self);
         }
         loss.backward();
         ask(self, Event::AfterBackward)
     }
-
     fn update(&mut self) {
         self.learner.optimizer.step();
         self.learner.optimizer.zero_grad();
     }
-
     fn parts(&mut self) -> (&mut T, &mut Optimizer, &mut Pass, &T::Batch) {
         let Learner { task, optimizer, pass, batch, .. } = self.learner;
-        (task, optimizer, pass, batch.as_ref().expect(NO_BATCH))
+        (task, optimizer, pass, batch.as_ref().expect("a callback took the batch: put one back"))
     }
 }
 
@@ -673,6 +635,7 @@ fn begin_epoch<T: Task>(
     }
     let flow = callbacks.on(Event::BeforeEpoch, learner);
     if flow >= Flow::SkipEpoch {
+        learner.epoch += usize::from(flow == Flow::SkipEpoch);
         return Err(flow);
     }
     let plan = train.plan(&mut learner.rng);
@@ -703,10 +666,7 @@ fn one_epoch<T: Task>(
     (learner.mode, learner.index, learner.batches) = (Mode::Train, 0, train.len());
     let mut flow = match begin_epoch(learner, position, train, callbacks) {
         Ok((plan, first)) => all_batches(learner, train, (&plan, first), callbacks)?,
-        Err(flow) => {
-            learner.epoch += usize::from(flow == Flow::SkipEpoch);
-            return Ok(flow);
-        }
+        Err(flow) => return Ok(flow),
     };
     if flow != Flow::Stop {
         flow = validation(learner, valid, callbacks)?;
@@ -720,6 +680,9 @@ fn one_epoch<T: Task>(
 }
 
 // %% notebooks/10_learner.ipynb le-all-epochs
+use minai::datasets::DataLoaders;
+
+/// The epochs that are left.
 fn all_epochs<T: Task>(
     learner: &mut Learner<T>,
     sources: [&dyn Source<T::Batch>; 2],
@@ -736,22 +699,6 @@ fn all_epochs<T: Task>(
     Ok(())
 }
 
-/// A whole training: whatever ends it, callbacks hear of it.
-fn whole_training<T: Task>(
-    learner: &mut Learner<T>,
-    epochs: usize,
-    sources: [&dyn Source<T::Batch>; 2],
-    callbacks: &mut dyn Callback<T>,
-) -> Result<(), FitError> {
-    (learner.epoch, learner.epochs, learner.index) = (0, epochs, 0);
-    (learner.interrupted, learner.diverged) = (false, false);
-    (learner.batches, learner.train_batches) = (sources[0].len(), sources[0].len());
-    let result = all_epochs(learner, sources, callbacks);
-    (learner.batch, learner.predictions, learner.loss) = (None, None, None);
-    let _ = callbacks.on(Event::AfterFit, learner);
-    result
-}
-
 // %% notebooks/10_learner.ipynb le-rates
 use minai::optimizer::Rule;
 
@@ -763,15 +710,26 @@ pub fn set_rates(rule: &mut dyn Rule, (lr, momentum): (f32, Option<f32>)) {
     }
 }
 
-// %% notebooks/10_learner.ipynb le-fit
-use minai::datasets::DataLoaders;
-
-fn sources<B, D: Dataset<Batch = B>, E: Dataset<Batch = B>>(
-    loaders: &DataLoaders<D, E>,
-) -> [&dyn Source<B>; 2] {
-    [&loaders.train, &loaders.valid]
+// %% notebooks/10_learner.ipynb le-whole-training
+/// A whole training: whatever ends it, callbacks hear of it.
+fn whole_training<T: Task>(
+    learner: &mut Learner<T>,
+    epochs: usize,
+    sources: [&dyn Source<T::Batch>; 2],
+    callbacks: &mut dyn Callback<T>,
+) -> Result<(), FitError> {
+    let rates = (*learner.optimizer.rule.lr(), learner.optimizer.rule.momentum().copied());
+    (learner.epoch, learner.epochs, learner.index) = (0, epochs, 0);
+    (learner.interrupted, learner.diverged) = (false, false);
+    (learner.batches, learner.train_batches) = (sources[0].len(), sources[0].len());
+    let result = all_epochs(learner, sources, callbacks);
+    (learner.batch, learner.predictions, learner.loss) = (None, None, None);
+    let _ = callbacks.on(Event::AfterFit, learner);
+    set_rates(&mut *learner.optimizer.rule, rates); // what a schedule did to them was for this training only
+    result
 }
 
+// %% notebooks/10_learner.ipynb le-fit
 impl<T: Task> Learner<T> {
     /// Trains for some epochs; after [`resume`](Self::resume), for what is left of them. When somebody interrupts the
     /// program, it ends after the step at hand, and [`interrupted`](Self::interrupted) is true. Afterwards the optimiser
@@ -792,10 +750,22 @@ impl<T: Task> Learner<T> {
         D: Dataset<Batch = T::Batch>,
         E: Dataset<Batch = T::Batch>,
     {
-        let rule = &mut self.optimizer.rule;
-        let before = (*rule.lr(), rule.momentum().copied());
-        let result = whole_training(self, epochs, sources(loaders), &mut callbacks);
-        set_rates(&mut *self.optimizer.rule, before); // what a schedule did to them was for this training only
-        result
+        whole_training(self, epochs, [&loaders.train, &loaders.valid], &mut callbacks)
+    }
+}
+
+// %% notebooks/10_learner.ipynb le-resume
+impl<T: Task> Learner<T> {
+    /// Takes model, optimiser and random numbers out of a checkpoint; the next [`fit`](Self::fit) goes on where it was
+    /// made. Model, data, epochs and callbacks must be those of the training that made it.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is of another model.
+    pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<(), StateError> {
+        let (resumed, [rng, pass]) = read_checkpoint(path.as_ref(), self.task.model(), &mut self.optimizer)?;
+        self.task.load_state(&resumed.task)?;
+        (self.rng, self.pass.rng) = (rng, pass);
+        self.resumed = Some(Box::new(resumed));
+        Ok(())
     }
 }

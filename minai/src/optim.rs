@@ -1,5 +1,5 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash cc3ba24bdfbca82b
+// nbs:hash de6e957cd76da373
 //! The usual rules of optimisers: SGD with momentum, RMSProp, Adam, AdamW. All are PyTorch's, step by step.
 
 // %% notebooks/13_optimizers.ipynb op-sgd
@@ -24,6 +24,7 @@ impl Default for Sgd {
     }
 }
 
+// %% notebooks/13_optimizers.ipynb op-sgd-rule
 impl Rule for Sgd {
     fn memory(&self) -> &'static [&'static str] {
         &["momentum_buffer"]
@@ -60,6 +61,7 @@ impl Default for RmsProp {
     }
 }
 
+// %% notebooks/13_optimizers.ipynb op-rmsprop-rule
 impl Rule for RmsProp {
     fn memory(&self) -> &'static [&'static str] {
         &["square_avg"]
@@ -100,6 +102,7 @@ impl Default for Adam {
     }
 }
 
+// %% notebooks/13_optimizers.ipynb op-adam-rule
 impl Rule for Adam {
     fn memory(&self) -> &'static [&'static str] {
         &["exp_avg", "exp_avg_sq"]
@@ -143,6 +146,7 @@ impl Default for AdamW {
     }
 }
 
+// %% notebooks/13_optimizers.ipynb op-adamw-rule
 impl Rule for AdamW {
     fn memory(&self) -> &'static [&'static str] {
         &["exp_avg", "exp_avg_sq"]

@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 4ad8c47d3e594725
+// nbs:hash 5ea42a1de45a28d4
 //! Training that says how far it is: a bar in a terminal and in a notebook, single lines elsewhere.
 
 use crate::learner::{Callback, Flow, Learner, Task};
@@ -62,11 +62,11 @@ fn smoothed(losses: &[f32]) -> (Vec<f32>, usize) {
     (losses.chunks(size).map(|piece| piece.iter().sum::<f32>() / piece.len() as f32).collect(), size)
 }
 
+// %% notebooks/10_learner.ipynb pr-curve-image
 /// The losses over all steps there will be, as an image in HTML.
 fn curve(losses: &[f32], steps: usize) -> String {
     let (means, size) = smoothed(losses);
-    let (low, high) =
-        means.iter().fold((f32::MAX, 0_f32), |(low, high), &mean| (low.min(mean), high.max(mean)));
+    let (low, high) = means.iter().fold((f32::MAX, 0_f32), |(low, high), &y| (low.min(y), high.max(y)));
     let place = |(i, mean): (usize, &f32)| {
         let (x, y) = ((i * size) as f32 / steps.max(1) as f32, (mean - low) / (high - low).max(1e-9));
         format!("{:.1},{:.1} ", 50.0 + 540.0 * x, 100.0 - 90.0 * y)
@@ -224,17 +224,24 @@ fn started<T: Task>(progress: &mut Progress, learner: &Learner<T>) -> (Instant, 
     *progress.start.get_or_insert_with(|| (Instant::now(), learner.step().0))
 }
 
+fn how_it_ended<T: Task>(learner: &Learner<T>) -> &'static str {
+    match (learner.diverged, learner.interrupted) {
+        (true, _) => "diverged",
+        (_, true) => "interrupted",
+        _ => "done",
+    }
+}
+
+// %% notebooks/10_learner.ipynb pr-callback-impl
 impl<T: Task> Callback<T> for Progress {
     fn before_fit(&mut self, _: &mut Learner<T>) -> Flow {
         begin(self);
         Flow::Continue
     }
-
     fn before_batch(&mut self, learner: &mut Learner<T>) -> Flow {
         started(self, learner);
         Flow::Continue
     }
-
     fn after_batch(&mut self, learner: &mut Learner<T>) -> Flow {
         if learner.mode == Mode::Train {
             let start = started(self, learner);
@@ -242,14 +249,8 @@ impl<T: Task> Callback<T> for Progress {
         }
         Flow::Continue
     }
-
     fn after_fit(&mut self, learner: &mut Learner<T>) -> Flow {
-        let how = match (learner.diverged, learner.interrupted) {
-            (true, _) => "diverged",
-            (_, true) => "interrupted",
-            _ => "done",
-        };
-        end(self, how, learner.scores.clone());
+        end(self, how_it_ended(learner), learner.scores.clone());
         Flow::Continue
     }
 }

@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 85fe03750618cbea
+// nbs:hash 2fc32c487a0ac722
 //! Which learning rate is right: [`Learner::find_rate`], and the figure that it draws.
 
 use crate::callbacks::RateFinder;
@@ -61,6 +61,7 @@ fn search(finder: &RateFinder) -> RateSearch {
     RateSearch { rate, figure: plot(&title, frame, [line("", &finder.rates, &finder.losses)]) }
 }
 
+// %% notebooks/10_learner.ipynb cb-search-learner
 impl<T: Task> Learner<T> {
     /// Trains with higher and higher learning rates until the loss explodes, and draws the losses over the rates; see
     /// [`RateFinder`]. Afterwards everything is as it was. An interrupt ends it early.

@@ -1,5 +1,5 @@
 // Owned by notebooks/13_optimizers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e3a77ef412d19ca2
+// nbs:hash 2e7fecbf98935db8
 //! Learning rates that change from step to step, as PyTorch's schedulers compute them.
 
 // %% notebooks/13_optimizers.ipynb sc-schedules
@@ -132,6 +132,7 @@ fn drive<T: Task>(learner: &mut Learner<T>, rates: impl FnOnce(usize, usize) -> 
     Flow::Continue
 }
 
+// %% notebooks/13_optimizers.ipynb sc-callback-impls
 impl<T: Task> Callback<T> for Cosine {
     fn before_batch(&mut self, learner: &mut Learner<T>) -> Flow {
         drive(learner, |step, steps| (self.at(step, steps), None))

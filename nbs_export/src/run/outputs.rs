@@ -12,6 +12,8 @@ use crate::notebook::{join_lines, output_failure};
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
     list: Vec<Value>,
+    /// The displays that may be replaced: id, and place in the list.
+    displays: Vec<(String, usize)>,
 }
 
 impl Outputs {
@@ -22,11 +24,22 @@ impl Outputs {
                 let name = if matches!(stream.name, Stdio::Stderr) { "stderr" } else { "stdout" };
                 self.add_text(name, &stream.text);
             }
-            JupyterMessageContent::DisplayData(display) => self.list.push(json!({
-                "output_type": "display_data",
-                "data": display.data,
-                "metadata": display.metadata,
-            })),
+            JupyterMessageContent::DisplayData(display) => {
+                let id = display.transient.and_then(|transient| transient.display_id);
+                self.displays.extend(id.map(|id| (id, self.list.len())));
+                self.list.push(json!({
+                    "output_type": "display_data",
+                    "data": display.data,
+                    "metadata": display.metadata,
+                }));
+            }
+            JupyterMessageContent::UpdateDisplayData(update) => {
+                let id = update.transient.display_id;
+                for (_, at) in self.displays.iter().filter(|(shown, _)| Some(shown) == id.as_ref()) {
+                    self.list[*at]["data"] = json!(update.data);
+                    self.list[*at]["metadata"] = json!(update.metadata);
+                }
+            }
             JupyterMessageContent::ExecuteResult(result) => self.list.push(json!({
                 "output_type": "execute_result",
                 "data": result.data,
@@ -39,7 +52,7 @@ impl Outputs {
                 "evalue": error.evalue,
                 "traceback": error.traceback,
             })),
-            JupyterMessageContent::ClearOutput(_) => self.list.clear(),
+            JupyterMessageContent::ClearOutput(_) => *self = Outputs::default(),
             _ => {}
         }
     }
@@ -240,7 +253,10 @@ pub fn strip_ansi(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jupyter_protocol::{ErrorOutput, ExecuteResult, ExecutionCount, Media, MediaType, StreamContent};
+    use jupyter_protocol::{
+        DisplayData, ErrorOutput, ExecuteResult, ExecutionCount, Media, MediaType, StreamContent, Transient,
+        UpdateDisplayData,
+    };
 
     const PANIC: &str = "\n\
         thread '<unnamed>' (14022) panicked at src/lib.rs:22:1:\n\
@@ -267,6 +283,27 @@ mod tests {
         let stream = |name, text| json!({ "output_type": "stream", "name": name, "text": text });
         let expected = [stream("stdout", "a\nb\n"), stream("stderr", "c\n"), stream("stdout", "d\n")];
         assert_eq!(out.saved(Path::new("/w"), None), expected);
+    }
+
+    #[test]
+    fn a_display_is_saved_as_it_was_last() {
+        let plain = |text: &str| Media::new(vec![MediaType::Plain(text.into())]);
+        let display = |text, id: &str| {
+            let transient = Some(Transient { display_id: Some(id.into()) });
+            JupyterMessageContent::from(DisplayData { transient, ..DisplayData::new(plain(text)) })
+        };
+        let update = |text, id| JupyterMessageContent::from(UpdateDisplayData::new(plain(text), id));
+        let out = outputs([
+            display("1 %", "a"),
+            StreamContent::stdout("b\n").into(),
+            display("2 %", "c"),
+            update("50 %", "a"),
+            update("100 %", "a"),
+            update("of another cell", "d"),
+        ]);
+        let saved = out.saved(Path::new("/w"), None);
+        let texts = [&saved[0], &saved[2]].map(|output| output["data"]["text/plain"].clone());
+        assert_eq!((texts, saved.len()), ([json!("100 %"), json!("2 %")], 3));
     }
 
     #[test]
