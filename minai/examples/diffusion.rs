@@ -108,7 +108,7 @@ const RECIPES: [Recipe; 2] = [
         name: "unet",
         text: "lesson 18: a small U-Net, MNIST",
         net: Net::UNet,
-        steps: 15_620,
+        steps: 4_686,
         batch: 32,
         lr: 2e-3,
     },
