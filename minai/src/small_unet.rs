@@ -1,5 +1,5 @@
 // Owned by notebooks/18_unet.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ac7502342878a374
+// nbs:hash fe63304f89f06aa5
 //! A small U-Net: residual blocks at several sizes that are told the noise level, with skip connections.
 
 use crate::blocks::{Norms, ResnetBlock, conv3, norm_silu};
@@ -140,6 +140,30 @@ fn check_size(x: &Tensor, levels: usize) {
     assert!(fits, "SmallUNet: x of shape {:?}; height and width must be multiples of {unit}", x.shape());
 }
 
+// %% notebooks/18_unet.ipynb su-up
+use minai::activation::silu;
+use minai::pool::upsample_nearest;
+use minai::tensor::cat;
+
+impl SmallUNet {
+    /// One level on the way up, with what the same level has left on the way down.
+    fn way_up(
+        &self,
+        i: usize,
+        level: &Level,
+        (x, skip): (&Tensor, &Tensor),
+        told: &Tensor,
+        pass: &mut Pass,
+    ) -> Tensor {
+        let skip = if self.config.skips { skip.clone() } else { Tensor::zeros(skip.shape()) };
+        let x = run(&format!("up.{i}.block"), &level.block, &cat(&[x, &skip], 1), told, pass);
+        match &level.resize {
+            Some(conv) => pass.call(&format!("up.{i}.resize"), conv, &upsample_nearest(&x, 2)),
+            None => x,
+        }
+    }
+}
+
 // %% notebooks/18_unet.ipynb su-forward
 impl SmallUNet {
     /// x (n, in_channels, h, w), and what the blocks are told (n, 128), to (n, out_channels, h, w). See
@@ -163,30 +187,6 @@ impl SmallUNet {
         }
         let x = norm_silu("norm_out", &self.norm_out, &x, pass);
         pass.call("conv_out", &self.conv_out, &x)
-    }
-}
-
-// %% notebooks/18_unet.ipynb su-up
-use minai::activation::silu;
-use minai::pool::upsample_nearest;
-use minai::tensor::cat;
-
-impl SmallUNet {
-    /// One level on the way up, with what the same level has left on the way down.
-    fn way_up(
-        &self,
-        i: usize,
-        level: &Level,
-        (x, skip): (&Tensor, &Tensor),
-        told: &Tensor,
-        pass: &mut Pass,
-    ) -> Tensor {
-        let skip = if self.config.skips { skip.clone() } else { Tensor::zeros(skip.shape()) };
-        let x = run(&format!("up.{i}.block"), &level.block, &cat(&[x, &skip], 1), told, pass);
-        match &level.resize {
-            Some(conv) => pass.call(&format!("up.{i}.resize"), conv, &upsample_nearest(&x, 2)),
-            None => x,
-        }
     }
 }
 
