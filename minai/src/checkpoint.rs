@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash bcab68b23c42a542
+// nbs:hash de9b2cf28e0f3eaa
 //! Checkpoints: files from which a training goes on as if it had never been interrupted.
 
 // %% notebooks/10_learner.ipynb le-position
@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 pub struct Checkpoint {
     /// The file. It is replaced atomically: there is always a whole one.
     pub path: PathBuf,
-    /// Also save after every so many batches, not only after each epoch.
+    /// Save after this many batches too, not only after each epoch.
     pub every: Option<usize>,
 }
 

@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 5ea42a1de45a28d4
+// nbs:hash 86b97254640bb9c9
 //! Training that says how far it is: a bar in a terminal and in a notebook, single lines elsewhere.
 
 use crate::learner::{Callback, Flow, Learner, Task};
@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 /// Where a training is, and how it goes.
 #[derive(Clone, Debug, Default)]
 struct Status {
-    /// From 1, of so many.
+    /// The epoch, from 1, and how many there are.
     epoch: (usize, usize),
-    /// The batches done in this epoch, of so many.
+    /// The batches done in this epoch, and how many it has.
     batch: (usize, usize),
-    /// The steps done, of so many.
+    /// The steps done, and how many there will be.
     step: (usize, usize),
     loss: f32,
     rate: f32,
