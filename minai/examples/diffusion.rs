@@ -161,7 +161,7 @@ fn noisy(images: &Images) -> NoisyImages {
 /// A tensor in 16 bits.
 struct Half(Array);
 
-impl View for &Half {
+impl View for Half {
     fn dtype(&self) -> Dtype {
         Dtype::F16
     }
@@ -188,9 +188,7 @@ fn save_half(
         Value::F32(array) => Some((name.clone(), Half(array.clone()))),
         _ => None,
     });
-    let halves: BTreeMap<String, Half> = halves.collect();
-    let views: BTreeMap<String, &Half> = halves.iter().map(|(name, half)| (name.clone(), half)).collect();
-    Ok(write(path, &views, metadata)?)
+    Ok(write(path, &halves.collect(), metadata)?)
 }
 
 /// The steps of training that fit into this time, from the time that 20 of them take.
@@ -241,12 +239,12 @@ fn train(
     let options = LoaderOptions { batch_size: recipe.batch, last: Last::Drop, ..LoaderOptions::default() };
     let loaders = DataLoaders::new(train, valid, options);
     let per_epoch = loaders.train.len();
-    let epochs = steps.div_ceil(per_epoch); // whole epochs
+    let epochs = steps.div_ceil(per_epoch);
+    let steps = epochs * per_epoch;
     println!(
-        "{}: {} parameters, {} steps of {} images",
+        "{}: {} parameters, {steps} steps of {} images",
         recipe.name,
         parameter_count(&model),
-        epochs * per_epoch,
         recipe.batch
     );
     let optimizer = Optimizer::new(&model, AdamW { lr: recipe.lr as f32, ..AdamW::default() });
@@ -268,12 +266,12 @@ fn train(
     if learner.interrupted {
         return Err("interrupted; the same command goes on from the checkpoint, if there is one".into());
     }
-    println!("{} steps in {:.0} s", epochs * per_epoch, start.elapsed().as_secs_f64());
+    println!("{steps} steps in {:.0} s", start.elapsed().as_secs_f64());
 
     let loss = metrics.rows.last().map_or(f32::NAN, |row| row.valid[0]);
     let facts = [
         ("recipe", recipe.name.to_owned()),
-        ("steps", (epochs * per_epoch).to_string()),
+        ("steps", steps.to_string()),
         ("batch", recipe.batch.to_string()),
         ("seed", seed.to_string()),
         ("data", data.to_string()),
