@@ -66,6 +66,7 @@
 //! | 16: samplers | [`denoiser`] [`noise`] [`samplers`] |
 //! | 17: guess the noise | [`diffusion`] |
 //! | 18: a U-Net | [`time_embedding`] [`blocks`] [`small_unet`] |
+//! | 19: is it any good? | [`judge`] [`quality`] |
 //! | 20: fewer steps | [`levels`] [`more_samplers`] [`sampling`] |
 //! | 30: published weights | [`weights`] |
 //! | 31: tokens | [`tokenizer`] |
@@ -179,6 +180,10 @@ pub mod diffusion;
 pub mod blocks;
 pub mod small_unet;
 pub mod time_embedding;
+
+// 19_is_it_any_good
+pub mod judge;
+pub mod quality;
 
 // 20_fewer_steps
 pub mod levels;

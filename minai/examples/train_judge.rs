@@ -1,0 +1,122 @@
+//! Trains the judge of lesson 19, the classifier of digits whose features compare heaps of pictures, and saves its
+//! weights. `data/models/judge.safetensors` was made on all of MNIST:
+//!
+//! `MINAI_FULL=1 cargo run --release -p minai --example train_judge -- --out data/models/judge.safetensors`
+
+use clap::Parser;
+use half::f16;
+use minai::io::safetensors::{Dtype, write};
+use minai::judge::Judge;
+use minai::nn::parameter_count;
+use minai::prelude::*;
+use minai::state::Value;
+use safetensors::tensor::View;
+use std::borrow::Cow;
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Trains the classifier of digits whose features compare heaps of pictures.
+#[derive(Parser)]
+struct Arguments {
+    /// How often each training image is seen.
+    #[arg(long, default_value_t = 8)]
+    epochs: usize,
+    /// Images in a batch.
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
+    /// The highest learning rate of the one-cycle schedule.
+    #[arg(long, default_value_t = 0.003)]
+    lr: f64,
+    /// First weights and order come from this number.
+    #[arg(long, default_value_t = 19)]
+    seed: u64,
+    /// Where to save the weights, in 16 bits.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// A tensor in 16 bits.
+struct Half(Array);
+
+impl View for Half {
+    fn dtype(&self) -> Dtype {
+        Dtype::F16
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.0.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        2 * self.0.len()
+    }
+}
+
+/// Each parameter in 16 bits. The judge has nothing but parameters.
+fn halves(judge: &Judge) -> std::collections::BTreeMap<String, Half> {
+    let half = |(name, value)| match value {
+        Value::F32(array) => Some((name, Half(array))),
+        _ => None,
+    };
+    state_dict(judge).into_iter().filter_map(half).collect()
+}
+
+/// Pixels from 0 to 1, as pixels from -1 to 1.
+fn labelled(images: &Images) -> Labelled {
+    Labelled::new(Tensor::from(images.images.clone()) * 2.0 - 1.0, images.labels.clone())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let Arguments { epochs, batch, lr, seed, out } = Arguments::parse();
+    if epochs == 0 || batch == 0 || !(lr > 0.0 && lr.is_finite()) {
+        return Err("--epochs and --batch are at least 1, --lr is above 0".into());
+    }
+    minai::kernels::memory::keep_freed_memory();
+    let data = mnist()?;
+    println!("{data}");
+    let options = LoaderOptions { batch_size: batch, last: Last::Drop, ..LoaderOptions::default() };
+    let loaders = DataLoaders::new(labelled(&data.train), labelled(&data.valid), options);
+    let steps = epochs * loaders.train.len();
+    if steps == 0 {
+        return Err(format!("--batch {batch}: there are only {} training images", data.train.len()).into());
+    }
+
+    let mut rng = Generator::manual_seed(seed);
+    let model = Judge::new(&mut rng);
+    println!("{} parameters, {steps} steps of {batch} images", parameter_count(&model));
+    let optimizer = Optimizer::new(&model, AdamW { lr: lr as f32, ..AdamW::default() });
+    let mut learner = Learner::new("judge", Classifier { model }, optimizer, rng);
+    let metrics = Metrics::new().add("accuracy", |scores, (_, y)| accuracy(scores, y));
+    let start = Instant::now();
+    learner.fit(epochs, &loaders, (OneCycle::new(lr), metrics))?;
+    if learner.interrupted {
+        return Err("interrupted; nothing was saved".into());
+    }
+    println!("{steps} steps in {:.0} s", start.elapsed().as_secs_f64());
+
+    let judge = learner.task.model;
+    // As they are read back: what is saved is what is scored.
+    for (_, parameter) in Parts::of(&judge).parameters {
+        parameter.update(|values| values.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32()));
+    }
+    let score = evaluate(&judge, &loaders.valid);
+    println!("validation accuracy {:.4}", score.accuracy);
+    let facts = [
+        ("recipe", "judge: lesson 19, a classifier, MNIST".to_owned()),
+        ("steps", steps.to_string()),
+        ("batch", batch.to_string()),
+        ("rate", lr.to_string()),
+        ("seed", seed.to_string()),
+        ("data", data.to_string()),
+        ("validation accuracy", format!("{:.4}", score.accuracy)),
+    ];
+    let metadata = facts.map(|(key, value)| (key.to_owned(), value)).into();
+    write(&out, &halves(&judge), &metadata)?;
+    println!("weights saved to {}", out.display());
+    Ok(())
+}
