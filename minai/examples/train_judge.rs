@@ -5,6 +5,7 @@
 
 use clap::Parser;
 use half::f16;
+use minai::augment::{Augmented, RandomCrop};
 use minai::io::safetensors::{Dtype, write};
 use minai::judge::Judge;
 use minai::nn::parameter_count;
@@ -67,8 +68,8 @@ fn halves(judge: &Judge) -> std::collections::BTreeMap<String, Half> {
 }
 
 /// Pixels from 0 to 1, as pixels from -1 to 1.
-fn labelled(images: &Images) -> Labelled {
-    Labelled::new(Tensor::from(images.images.clone()) * 2.0 - 1.0, images.labels.clone())
+fn scaled(set: &Images) -> Images {
+    Images::new((Tensor::from(set.images.clone()) * 2.0 - 1.0).data, set.labels.clone())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -80,7 +81,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let data = mnist()?;
     println!("{data}");
     let options = LoaderOptions { batch_size: batch, last: Last::Drop, ..LoaderOptions::default() };
-    let loaders = DataLoaders::new(labelled(&data.train), labelled(&data.valid), options);
+    // Moved by up to two pixels, so that the features hold for digits that the judge has not seen as well.
+    let moved = Augmented::new(scaled(&data.train)).then(RandomCrop { padding: 2, fill: -1.0 });
+    let loaders = DataLoaders::new(moved, scaled(&data.valid), options);
     let steps = epochs * loaders.train.len();
     if steps == 0 {
         return Err(format!("--batch {batch}: there are only {} training images", data.train.len()).into());
