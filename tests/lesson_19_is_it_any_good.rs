@@ -1,5 +1,5 @@
 // Owned by notebooks/19_is_it_any_good.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash d48c011964233c0e
+// nbs:hash 21c75f57dbfce27c
 //! What notebooks/19_is_it_any_good.ipynb claims.
 
 use minai::judge::Judge;
@@ -33,7 +33,8 @@ fn a_moved_and_stretched_cloud_is_as_far_as_the_formula_says() -> Result<(), Box
     {
         let x = Tensor::from(Generator::manual_seed(1).randn(&[40, 60])); // fewer rows than features
         let variance: f32 = x.var(0).sum(..).item();
-        let close = |found: f64, expected: f32| (found - f64::from(expected)).abs() < 1e-4 * f64::from(expected);
+        let close =
+            |found: f64, expected: f32| (found - f64::from(expected)).abs() < 1e-4 * f64::from(expected);
         assert!(frechet_distance(&x, &x).abs() < 1e-9);
         assert!(close(frechet_distance(&x, &(&x + 0.5)), 60.0 * 0.25));
         assert!(close(frechet_distance(&x, &(&x * 3.0 - x.mean_keepdim(0) * 2.0)), 4.0 * variance));
@@ -51,7 +52,10 @@ fn kernel_distance_and_precision_by_hand() -> Result<(), Box<dyn std::error::Err
     use minai::tensor::tensor;
     {
         // Within: 1 and 27; across: the mean of 1, 1, 8 and 27.
-        assert_eq!(kernel_distance(&tensor([[0.0], [1.0]]), &tensor([[1.0], [2.0]])), 1.0 + 27.0 - 2.0 * 9.25);
+        assert_eq!(
+            kernel_distance(&tensor([[0.0], [1.0]]), &tensor([[1.0], [2.0]])),
+            1.0 + 27.0 - 2.0 * 9.25
+        );
         let (real, fake) = (tensor([[0.0], [1.0], [2.0]]), tensor([[1.5], [5.0], [2.0]]));
         // Circles of radius 1 around the real ones; of 0.5, 3 and 0.5 around the others.
         assert_eq!(precision_recall(&real, &fake, 1), (2.0 / 3.0, 2.0 / 3.0));
@@ -65,6 +69,7 @@ fn kernel_distance_and_precision_by_hand() -> Result<(), Box<dyn std::error::Err
 #[test]
 fn the_judge_that_comes_with_the_course_reads_digits() -> Result<(), Box<dyn std::error::Error>> {
     use minai::datasets::mnist;
+    use minai::generator::Generator;
     use minai::io::data::data_folder;
     use minai::loader::Labelled;
     use minai::loader::{DataLoader, LoaderOptions, Order};
@@ -72,9 +77,8 @@ fn the_judge_that_comes_with_the_course_reads_digits() -> Result<(), Box<dyn std
     use minai::state::{load, load_state_dict};
     use minai::tensor::Tensor;
     use minai::training::evaluate;
-    use minai::weights::Pending;
     {
-        let judge = Judge::new(&mut Pending);
+        let judge = Judge::new(&mut Generator::manual_seed(0));
         let path = data_folder().expect("the course's folder").join("models/judge.safetensors");
         assert!(path.metadata().unwrap().len() <= 250_000);
         load_state_dict(&judge, &load(path).unwrap().0).unwrap();

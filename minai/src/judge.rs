@@ -1,6 +1,6 @@
 // Owned by notebooks/19_is_it_any_good.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 3954df79e279eb59
-//! A small classifier of images: what it sees in them, 128 features of each, is what heaps of images are compared by.
+// nbs:hash 871c3fc6a257af4d
+//! A small classifier of images; the 128 features of each are what heaps of images are compared by.
 
 // %% notebooks/19_is_it_any_good.ipynb jd-judge
 use minai::conv::{Conv2d, ConvOptions};

@@ -1,5 +1,5 @@
 // Owned by notebooks/19_is_it_any_good.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e45e0e8c8ba07bc3
+// nbs:hash 7b08f98e38f40e0b
 //! How good a heap of images is, from their features: Fréchet distance, kernel distance, precision and recall.
 
 // %% notebooks/19_is_it_any_good.ipynb qu-rows
@@ -13,7 +13,7 @@ type Rows = Vec<Vec<f64>>;
 fn both(op: &str, a: &Tensor, b: &Tensor, least: usize) -> [Rows; 2] {
     let (s, t) = (a.shape(), b.shape());
     let fits = matches!((s, t), (&[n, d], &[m, e]) if n.min(m) >= least && d == e && d > 0);
-    assert!(fits, "{op}: features of shapes {s:?} and {t:?}; (n, d) and (m, d) expected, n and m at least {least}");
+    assert!(fits, "{op}: shapes {s:?} and {t:?}; (n, d) and (m, d) expected, n and m at least {least}");
     let row = |row: &[f32]| row.iter().map(|&x| f64::from(x)).collect();
     [a, b].map(|x| elements(&contiguous(&x.data)).chunks(s[1]).map(row).collect())
 }
@@ -150,7 +150,7 @@ fn alike_within(x: &[Vec<f64>]) -> f64 {
 
 // %% notebooks/19_is_it_any_good.ipynb qu-kid
 /// The kernel distance of two sets of features, (n, d) and (m, d): the squared maximum mean discrepancy with the kernel
-/// (x·y / d + 1)³, estimated without bias; called KID with the features of an Inception network (Bińkowski et al. 2018).
+/// (x·y / d + 1)³, estimated without bias (Bińkowski et al. 2018, who call it KID with the features of Inception).
 /// For two draws from one distribution it is 0 on average, so it can be below 0.
 ///
 /// # Panics
