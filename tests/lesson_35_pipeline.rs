@@ -1,10 +1,8 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 050b26d2271179ce
+// nbs:hash ad9efebed50f0df5
 //! What notebooks/35_pipeline.ipynb claims.
 
-use minai::stable_diffusion::{
-    ImageToImage, Picture, Request, StableDiffusion, Step, guided, rescaled, slerp,
-};
+use minai::stable_diffusion::{ImageToImage, Picture, Request, StableDiffusion, Step, rescaled, slerp};
 
 // %% notebooks/35_pipeline.ipynb pi-test
 #[test]
@@ -24,6 +22,7 @@ fn pictures_go_to_tensors_and_back() -> Result<(), Box<dyn std::error::Error>> {
 #[test]
 fn guidance_by_its_definition() -> Result<(), Box<dyn std::error::Error>> {
     {
+        use minai::guidance::guided;
         use minai::tensor::tensor;
         let (u, t) = (tensor([[1.0, 2.0], [0.0, 4.0]]), tensor([[3.0, 2.0], [8.0, 0.0]]));
         assert_eq!(guided(&u, &t, 0.0).data, u.data);

@@ -2,14 +2,13 @@
 //! what lies in the folder that `MINAI_GOLDEN` names. And folders, requests and servers that are not as they should be.
 
 use minai::clip::ClipConfig;
+use minai::guidance::guided;
 use minai::io::config::Config;
 use minai::levels::{Levels, Spacing};
 use minai::nn::Pass;
 use minai::samplers::{always, lms};
 use minai::sampling::Sampler;
-use minai::stable_diffusion::{
-    Picture, Request, StableDiffusion, guided, open_text_encoder, open_unet, open_vae,
-};
+use minai::stable_diffusion::{Picture, Request, StableDiffusion, open_text_encoder, open_unet, open_vae};
 use minai::state::{StateDict, Value, load, save};
 use minai::tensor::Tensor;
 use minai::weights::{Pending, Precision};

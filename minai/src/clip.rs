@@ -1,9 +1,8 @@
 // Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 5e49bafd9bc11bd2
+// nbs:hash 42fbb723b5294f6a
 //! CLIP's text encoder: from 77 tokens to 77 vectors that say what each means where it stands.
 
 use crate::attention::multi_head;
-use crate::embedding::Embedding;
 
 // %% notebooks/32_clip_text.ipynb cl-config
 use minai::io::config::Config;
@@ -192,6 +191,7 @@ impl Layer for ClipLayer {
 
 // %% notebooks/32_clip_text.ipynb cl-text
 use minai::array::Array;
+use minai::embedding::Embedding;
 use std::fmt;
 
 /// The text encoder of CLIP (Radford et al. 2021): a causal transformer with the norms in front.

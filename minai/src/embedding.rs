@@ -1,8 +1,8 @@
-// Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 0342ed34c6cec597
+// Owned by notebooks/24_classes_and_guidance.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash abcb4af82751ca21
 //! Embedding lookup.
 
-// %% notebooks/32_clip_text.ipynb po-embedding
+// %% notebooks/24_classes_and_guidance.ipynb po-embedding
 use minai::array::Array;
 use minai::kernels;
 use minai::tensor::{Tensor, contiguous, elements, from_op};
@@ -29,7 +29,7 @@ pub fn embedding(indices: &Array<i64>, weight: &Tensor) -> Tensor {
     })
 }
 
-// %% notebooks/32_clip_text.ipynb em-layer
+// %% notebooks/24_classes_and_guidance.ipynb em-layer
 use minai::nn::{Init, Module, Parameter, Parts, Pass};
 use std::fmt;
 

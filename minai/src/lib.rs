@@ -68,9 +68,11 @@
 //! | 18: a U-Net | [`time_embedding`] [`blocks`] [`small_unet`] |
 //! | 19: is it any good? | [`judge`] [`quality`] |
 //! | 20: fewer steps | [`levels`] [`more_samplers`] [`sampling`] |
+//! | 22: variance 1 | [`karras`] |
+//! | 24: classes and guidance | [`embedding`] [`guidance`] |
 //! | 30: published weights | [`weights`] |
 //! | 31: tokens | [`tokenizer`] |
-//! | 32: CLIP | [`attention`] [`clip`] [`embedding`] |
+//! | 32: CLIP | [`attention`] [`clip`] |
 //! | 33: the conditional U-Net | [`unet`] |
 //! | 34: Stable Diffusion's autoencoder | [`vae`] |
 //! | 35: Stable Diffusion | [`sd_download`] [`stable_diffusion`] |
@@ -190,6 +192,13 @@ pub mod levels;
 pub mod more_samplers;
 pub mod sampling;
 
+// 22_karras
+pub mod karras;
+
+// 24_classes_and_guidance
+pub mod embedding;
+pub mod guidance;
+
 // 30_weights
 pub mod weights;
 
@@ -199,7 +208,6 @@ pub mod tokenizer;
 // 32_clip_text
 pub mod attention;
 pub mod clip;
-pub mod embedding;
 
 // 33_unet_conditional
 pub mod unet;

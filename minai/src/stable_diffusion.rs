@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash c7f20c6efb3df4c2
+// nbs:hash 29000c3a30be0357
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -46,19 +46,6 @@ impl Picture {
         let pixels = Tensor::from(Array::new(numbers, &[1, self.height, self.width, 3]));
         pixels.permute(&[0, 3, 1, 2])
     }
-}
-
-// %% notebooks/35_pipeline.ipynb gu-guided
-/// Classifier-free guidance: `u + scale (t - u)` for the noise `u` that the network finds without the prompt, or with the
-/// negative one, and the noise `t` that it finds with the prompt (Ho and Salimans 2022, equation 6).
-///
-/// With a scale of 1 that is `t`; beyond 1 it goes on past `t` in the direction that the prompt makes a difference in.
-///
-/// # Panics
-/// If the shapes differ.
-#[track_caller]
-pub fn guided(u: &Tensor, t: &Tensor, scale: f64) -> Tensor {
-    u + (t - u) * scale as f32
 }
 
 // %% notebooks/35_pipeline.ipynb gu-rescaled
@@ -394,6 +381,7 @@ impl StableDiffusion {
 }
 
 // %% notebooks/35_pipeline.ipynb em-predict
+use minai::guidance::guided;
 use minai::tensor::cat;
 use ndarray::s;
 
@@ -462,7 +450,7 @@ pub struct Request {
     pub negative: String,
     /// Steps of the sampler.
     pub steps: usize,
-    /// The scale of [`guided`].
+    /// The scale of [`guided`](minai::guidance::guided).
     pub guidance: f64,
     /// The share of [`rescaled`].
     pub rescale: f64,

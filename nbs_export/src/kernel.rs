@@ -32,7 +32,7 @@ pub use progress::{Progress, Task};
 #[cfg(target_os = "linux")]
 pub use prove::leave_network;
 pub use prove::{ProveArgs, prove};
-pub use shim::{called_as, main as shim_main};
+pub use shim::{HASTY, called_as, main as shim_main};
 pub use start::{StartArgs, remove_dead, start};
 pub use warm::{is_ready, linker};
 

@@ -200,6 +200,14 @@ class Expectations(unittest.TestCase):
         for code, result in [('"a"', '"a"'), ("vec![Some(1)]", "[Some(1)]"), ("1.5_f32", "1.5")]:
             self.assertEqual(self.run_cell(code).result, result)
 
+    def test_a_last_expression_that_moves_a_variable_is_shown_as_its_type_wishes(self):
+        show = 'println!("EVCXR_BEGIN_CONTENT text/html\\n<i>{}</i>\\nEVCXR_END_CONTENT", self.0);'
+        self.run_cell(f"#[derive(Debug)]\nstruct Own(String);\nimpl Own {{ fn evcxr_display(&self) {{ {show} }} }}")
+        cell = self.run_cell('let text = String::from("moved");\nOwn(text)')
+        shown = [m["data"] for kind in ("execute_result", "display_data") for m in cell.of(kind)]
+        self.assertEqual([d.get("text/html") for d in shown], ["<i>moved</i>"], cell.messages)
+        self.assertEqual(self.run_cell("let list = vec![1];\nlist.into_iter().collect::<Vec<i32>>()").result, "[1]")
+
     def test_output_comes_as_it_is_printed(self):
         code = 'for i in 0..3 { print!("{i}"); std::thread::sleep(std::time::Duration::from_millis(400)); }'
         cell = self.run_cell(code)

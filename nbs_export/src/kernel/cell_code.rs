@@ -2,7 +2,7 @@
 //!
 //! Most of a cell's time is LLVM's, for code that runs once. So a cell is optimised fully only if it can reach a loop over
 //! elements: its own, or one in the notebook's functions. All others, and those that only define something, are compiled
-//! with little optimisation; what they call in the library was compiled long ago.
+//! without; what they call in the library was compiled long ago.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +19,7 @@ use crate::notebook::hex16;
 pub(super) enum Effort {
     /// As the kernel's profile says.
     Full,
-    /// With less work for LLVM.
+    /// Without optimisation.
     Little,
 }
 
@@ -273,6 +273,29 @@ pub(super) fn with_thin_store(source: &str) -> Option<String> {
     Some([&source[..start], own, &padding, &source[end..]].concat())
 }
 
+/// evcxr shows a last expression as its type wishes and, if that does not compile, by its `Debug`. But the reason may have
+/// nothing to do with showing: a variable that the expression moves is only found missing when variables are kept. Then the
+/// second attempt should be as good as the first, and here it is made so. No line moves.
+pub(super) fn with_own_display(source: &str) -> Option<String> {
+    let (before, after) = source.split_once(BY_DEBUG)?;
+    let (items, entry) = before.rsplit_once(ENTRY).filter(|_| before.contains("trait ShowDebug"))?;
+    Some(
+        [
+            items,
+            "macro_rules! nbs_show { ($e:expr) => { $e.evcxr_display() } } ",
+            ENTRY,
+            entry,
+            "nbs_show!((&(\n",
+            after,
+        ]
+        .concat(),
+    )
+}
+
+/// Three parentheses are open after it.
+const BY_DEBUG: &str = "evcxr_send_text_plain(&format!(\"{:?}\",&(\n";
+const ENTRY: &str = "#[unsafe(no_mangle)]\npub extern \"C\" fn run_user_code";
+
 const STORE_BEGINS: &str = "mod evcxr_internal_runtime {\n";
 const STORE_ENDS: &str = "}\n#[unsafe(no_mangle)]\npub extern \"C\" fn run_user_code";
 /// Of the module in evcxr 0.22.0.
@@ -286,6 +309,18 @@ mod tests {
         format!(
             "{items}\n#[unsafe(no_mangle)]\npub extern \"C\" fn run_user_code_1() {{ (|| {{ {own} }})(); }}"
         )
+    }
+
+    #[test]
+    fn a_second_attempt_shows_as_the_first() {
+        let own = "evcxr_send_text_plain(&format!(\"{:?}\",&(\nplot(x)\n)));";
+        let source = cell("trait ShowDebug {}", own);
+        let ours = with_own_display(&source).unwrap();
+        assert!(ours.contains("nbs_show!((&(\nplot(x)\n)));") && !ours.contains("send_text"), "{ours}");
+        assert_eq!(ours.lines().count(), source.lines().count());
+        syn::parse_file(&ours).unwrap();
+        assert_eq!(with_own_display(&cell("trait ShowDebug {}", "x.evcxr_display();")), None);
+        assert_eq!(with_own_display(&cell("", own)), None, "a kernel without our way to show");
     }
 
     #[track_caller]

@@ -28,6 +28,9 @@ pub const RUSTC: &str = "NBS_REAL_RUSTC";
 pub const RUSTUP: &str = "NBS_REAL_RUSTUP";
 pub const HOST: &str = "NBS_HOST";
 
+/// Set where cells compute little, and it only matters whether they run: then none is optimised fully.
+pub const HASTY: &str = "NBS_HASTY";
+
 /// Where answers are kept for the next kernel.
 pub const KEPT: &str = "NBS_KEPT";
 /// Stands for the kernel's folder in what is kept.
@@ -456,14 +459,26 @@ fn split(line: &str) -> Vec<String> {
     words
 }
 
+/// Did the last attempt fail because a value can't be shown?
+fn lacks_display(folder: &Path) -> bool {
+    let report =
+        fs::read(folder.join(DIAGNOSTICS)).ok().and_then(|t| serde_json::from_slice::<Value>(&t).ok());
+    let is_method = |m: &Value| {
+        m["code"]["code"] == "E0599" && m["message"].as_str().is_some_and(|m| m.contains("`evcxr_display`"))
+    };
+    report.is_none_or(|r| r["messages"].as_array().into_iter().flatten().any(is_method))
+}
+
 /// Compiles the cells as cargo would, and answers as cargo does.
 fn rustc(folder: &Path, args: &[String], only_check: bool) -> Result<ExitCode> {
     let source = fs::read_to_string("src/lib.rs").unwrap_or_default();
     let output_folder = folder.join("cells");
     // In its own folder, so that evcxr's stays as evcxr wrote it.
     fs::create_dir_all(output_folder.join("src"))?;
-    let text = cell_code::with_thin_store(&source);
-    fs::write(output_folder.join("src/lib.rs"), text.as_ref().unwrap_or(&source))?;
+    let text = cell_code::with_own_display(&source).filter(|_| !lacks_display(folder));
+    let text = text.unwrap_or_else(|| source.clone());
+    let text = cell_code::with_thin_store(&text).unwrap_or(text);
+    fs::write(output_folder.join("src/lib.rs"), &text)?;
     let effort = cell_code::effort(&source);
     let mut command = Command::new(env::var_os(RUSTC).context("no rustc is named")?);
     command.current_dir(&output_folder);
@@ -484,11 +499,15 @@ fn rustc(folder: &Path, args: &[String], only_check: bool) -> Result<ExitCode> {
     }
     // Lines for backtraces, which the profile would leave out.
     command.args(["-C", "debuginfo=line-tables-only"]);
-    // What is kept from cell to cell is only good for the same effort.
-    let kept = match effort {
-        Effort::Full => "incremental",
-        Effort::Little => {
+    // What is kept from cell to cell is only good for the same level.
+    let kept = match (effort, env::var_os(HASTY)) {
+        (Effort::Full, None) => "incremental",
+        (Effort::Full, Some(_)) => {
             command.args(["-C", "opt-level=1", "-C", "lto=off"]);
+            "incremental-hasty"
+        }
+        (Effort::Little, _) => {
+            command.args(["-C", "opt-level=0", "-C", "lto=off"]);
             "incremental-little"
         }
     };

@@ -58,6 +58,12 @@ impl KernelSpec {
         Ok(spec)
     }
 
+    /// The same with one variable more in its environment.
+    pub fn with_env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     fn command(&self, connection_file: &Path) -> Command {
         let fill = |word: &String| word.replace("{connection_file}", &connection_file.to_string_lossy());
         let mut command = clean_cargo(fill(&self.argv[0]));
