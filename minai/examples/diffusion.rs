@@ -111,7 +111,7 @@ enum Net {
     /// Lesson 17's: blocks of `patch` by `patch` pixels, `channels` between its `blocks`.
     Plain { patch: usize, channels: usize, blocks: usize },
     /// Lesson 18's, with its default channels.
-    UNet,
+    Residual,
     /// Lesson 24's, of the same shape.
     Classes,
 }
@@ -147,7 +147,7 @@ const RECIPES: [Recipe; 4] = [
     Recipe {
         name: "unet",
         text: "lesson 18: a small U-Net, MNIST",
-        net: Net::UNet,
+        net: Net::Residual,
         source: Source::Mnist,
         steps: 4_686,
         batch: 32,
@@ -191,7 +191,7 @@ impl NoisePredictor for Model {
 /// What is trained, and drawn with.
 enum Trained {
     Noise(GuessTheNoise<Model>),
-    Classes(DenoiseClass),
+    Classes(Box<DenoiseClass>),
 }
 
 impl Trained {
@@ -202,10 +202,13 @@ impl Trained {
             Net::Plain { patch, channels, blocks } => {
                 noise(Box::new(PlainCnn::new(rng, patch, channels, blocks)))
             }
-            Net::UNet => noise(Box::new(SmallUNet::new(rng, &config))),
+            Net::Residual => noise(Box::new(SmallUNet::new(rng, &config))),
             Net::Classes => {
                 let model = ClassUNet::new(rng, &config, CLASSES);
-                Trained::Classes(DenoiseClass { model, preconditioner: Preconditioner { sigma_data: 0.5 } })
+                Trained::Classes(Box::new(DenoiseClass {
+                    model,
+                    preconditioner: Preconditioner { sigma_data: 0.5 },
+                }))
             }
         }
     }
@@ -332,7 +335,7 @@ fn train(training: Training) -> Result<(), Box<dyn Error>> {
             fit(training, (timed, task), (noisy(&train), noisy(&valid)), rng, &text)
         }
         (Trained::Classes(timed), Trained::Classes(task)) => {
-            fit(training, (timed, task), (with_classes(&train), with_classes(&valid)), rng, &text)
+            fit(training, (*timed, *task), (with_classes(&train), with_classes(&valid)), rng, &text)
         }
         _ => unreachable!("both are of one recipe"),
     }
@@ -485,7 +488,7 @@ fn sample(wanted: &Wanted) -> Result<(), Box<dyn Error>> {
         return Ok(save(&wanted.out, &state, &Metadata::default())?);
     }
     let pictures = elements(&images.data).chunks(784).map(|pixels| ("", pixels.to_vec()));
-    let columns = Some(wanted.n.min(if wanted.n % 10 == 0 { 10 } else { 16 }));
+    let columns = Some(wanted.n.min(if wanted.n.is_multiple_of(10) { 10 } else { 16 }));
     let look = Look { columns, range: Some((-1.0, 1.0)), ..Look::default() };
     let title = format!("Drawn by the model {}", recipe.name);
     Ok(show_images(&title, pictures, (28, 28), look).save(&wanted.out)?)

@@ -1,10 +1,11 @@
 //! Compares every part with what PyTorch computed.
 
 use minai::array::Array;
+use minai::guidance::guided;
 use minai::levels::{Levels, Spacing};
 use minai::nn::Pass;
 use minai::samplers::lms;
-use minai::stable_diffusion::{guided, open_schedule, open_text_encoder, open_unet, open_vae};
+use minai::stable_diffusion::{open_schedule, open_text_encoder, open_unet, open_vae};
 use minai::state::{StateDict, Value, load};
 use minai::tensor::{Tensor, cat, elements};
 use minai::weights::Precision;
