@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 29000c3a30be0357
+// nbs:hash bf22603e5fa921a3
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -450,7 +450,7 @@ pub struct Request {
     pub negative: String,
     /// Steps of the sampler.
     pub steps: usize,
-    /// The scale of [`guided`](minai::guidance::guided).
+    /// The scale of [`guided`].
     pub guidance: f64,
     /// The share of [`rescaled`].
     pub rescale: f64,
