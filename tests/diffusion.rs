@@ -4,6 +4,7 @@
 //! Differences are relative to a tensor's largest value. `--nocapture` shows them.
 
 use minai::array::Array;
+use minai::generator::Generator;
 use minai::guidance::{ClassUNet, DenoiseClass};
 use minai::karras::{LevelBatch, Preconditioner};
 use minai::learner::Task;
@@ -13,7 +14,6 @@ use minai::optimizer::Optimizer;
 use minai::small_unet::SmallUNetConfig;
 use minai::state::{StateDict, Value, load, load_state_dict};
 use minai::tensor::Tensor;
-use minai::weights::Pending;
 use minai_tests::difference;
 use minai_tests::reference::{folder, own};
 
@@ -42,7 +42,7 @@ fn task(state: &StateDict) -> (DenoiseClass, (LevelBatch, Array<i64>)) {
     let channels = integers(state, "channels").iter().map(|&c| c as usize).collect();
     let config = SmallUNetConfig { channels, ..SmallUNetConfig::default() };
     let classes = floats(state, "weight/classes.weight").shape()[0] - 1;
-    let model = ClassUNet::new(&mut Pending, &config, classes);
+    let model = ClassUNet::new(&mut Generator::manual_seed(0), &config, classes);
     let weights = state
         .iter()
         .filter_map(|(name, value)| Some((name.strip_prefix("weight/")?.to_owned(), value.clone())));
@@ -56,7 +56,9 @@ fn task(state: &StateDict) -> (DenoiseClass, (LevelBatch, Array<i64>)) {
 fn assert_close(name: &str, found: &Array, wanted: &Array) {
     let difference = difference(found, wanted);
     println!("{name:60} {difference:.1e}");
-    assert!(difference < 1e-5, "{name}: off by {difference:.1e}");
+    // The waves of a level of 0.05 have angles up to 750, which an f32 holds to 3e-5.
+    let limit = if name.contains("time_embedding") { 1e-4 } else { 1e-5 };
+    assert!(difference < limit, "{name}: off by {difference:.1e}");
 }
 
 #[test]
@@ -77,7 +79,7 @@ fn a_training_step_is_pytorchs() {
     let state = reference();
     let (task, batch) = task(&state);
     let mut optimizer = Optimizer::new(&task.model, AdamW { lr: 1e-3, ..AdamW::default() });
-    let mut rng = minai::generator::Generator::manual_seed(0);
+    let mut rng = Generator::manual_seed(0);
     let loss = task.loss(&task.predict(&batch, &mut Pass::train(rng.split())), &batch);
     assert_close("loss", &Array::new(vec![loss.item()], &[1]), &floats(&state, "loss"));
     loss.backward();
