@@ -24,6 +24,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
 /// Trains small diffusion models, and draws with them.
@@ -494,8 +495,18 @@ fn sample(wanted: &Wanted) -> Result<(), Box<dyn Error>> {
     Ok(show_images(&title, pictures, (28, 28), look).save(&wanted.out)?)
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
     minai::kernels::memory::keep_freed_memory();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     match Arguments::parse().command {
         Command::List => {
             for Recipe { name, text, steps, batch, .. } in &RECIPES {
