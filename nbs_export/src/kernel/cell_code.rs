@@ -17,7 +17,9 @@ use crate::notebook::hex16;
 /// How a cell is compiled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Effort {
-    /// As the kernel's profile says.
+    /// As the kernel's profile says, always: its speed is looked at.
+    Measured,
+    /// As the kernel's profile says: there are loops.
     Full,
     /// Without optimisation.
     Little,
@@ -26,7 +28,13 @@ pub(super) enum Effort {
 /// How much optimisation is worth its time. What cannot be read gets all of it.
 pub(super) fn effort(source: &str) -> Effort {
     let Ok(file) = syn::parse_file(source) else { return Effort::Full };
-    if reached(&parts(&file.items)).any(|part| part.is_long) { Effort::Full } else { Effort::Little }
+    let parts = parts(&file.items);
+    let reached: Vec<&Part> = reached(&parts).collect();
+    match () {
+        () if reached.iter().any(|part| part.measures) => Effort::Measured,
+        () if reached.iter().any(|part| part.is_long) => Effort::Full,
+        () => Effort::Little,
+    }
 }
 
 /// An item of the crate that a cell becomes.
@@ -37,6 +45,8 @@ struct Part {
     mentions: HashSet<String>,
     /// May it compute for long?
     is_long: bool,
+    /// Is its speed looked at?
+    measures: bool,
 }
 
 /// The parts that evcxr's entry can reach by name.
@@ -104,7 +114,7 @@ impl Part {
         let calls_itself = own.is_some_and(|(name, times)| mentions.get(&name) > Some(&times));
         let measures = LONG.iter().any(|word| mentions.contains_key(*word));
         let is_long = look.is_long || calls_itself || measures;
-        Self { needs, mentions: mentions.into_keys().collect(), is_long }
+        Self { needs, mentions: mentions.into_keys().collect(), is_long, measures }
     }
 }
 
@@ -312,6 +322,12 @@ mod tests {
     }
 
     #[test]
+    fn what_measures_is_told_from_what_only_loops() {
+        assert_eq!(effort(&cell("", "println!(\"{}\", timeit(|| f(3)));")), Effort::Measured);
+        assert_eq!(effort(&cell("", "for i in 0..9 { s += a[i]; }")), Effort::Full);
+    }
+
+    #[test]
     fn a_second_attempt_shows_as_the_first() {
         let own = "evcxr_send_text_plain(&format!(\"{:?}\",&(\nplot(x)\n)));";
         let source = cell("trait ShowDebug {}", own);
@@ -325,7 +341,8 @@ mod tests {
 
     #[track_caller]
     fn is(wanted: Effort, items: &str, own: &str) {
-        assert_eq!(effort(&cell(items, own)), wanted);
+        let found = effort(&cell(items, own));
+        assert_eq!(if found == Effort::Measured { Effort::Full } else { found }, wanted);
     }
 
     #[test]

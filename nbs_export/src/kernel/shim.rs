@@ -28,7 +28,8 @@ pub const RUSTC: &str = "NBS_REAL_RUSTC";
 pub const RUSTUP: &str = "NBS_REAL_RUSTUP";
 pub const HOST: &str = "NBS_HOST";
 
-/// Set where cells compute little, and it only matters whether they run: then none is optimised fully.
+/// Set where cells compute little, and it only matters whether they run: then only those whose speed is looked at are
+/// optimised fully.
 pub const HASTY: &str = "NBS_HASTY";
 
 /// Where answers are kept for the next kernel.
@@ -501,7 +502,7 @@ fn rustc(folder: &Path, args: &[String], only_check: bool) -> Result<ExitCode> {
     command.args(["-C", "debuginfo=line-tables-only"]);
     // What is kept from cell to cell is only good for the same level.
     let kept = match (effort, env::var_os(HASTY)) {
-        (Effort::Full, None) => "incremental",
+        (Effort::Measured, _) | (Effort::Full, None) => "incremental",
         (Effort::Full, Some(_)) => {
             command.args(["-C", "opt-level=1", "-C", "lto=off"]);
             "incremental-hasty"
