@@ -185,3 +185,21 @@ fn bad_files_are_refused_by_name() {
     assert!(load(&path).unwrap_err().to_string().contains("no such file"));
     assert!(load(std::env::temp_dir()).unwrap_err().to_string().contains("name a file"));
 }
+
+#[test]
+fn values_written_in_16_bits_come_back_rounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("half.safetensors");
+    let values = vec![0.0, -1.5, 1.0 / 3.0, 1e-7, 65504.0, 1.0 + f32::EPSILON];
+    let metadata = [("made".to_owned(), "here".to_owned())].into();
+    let named = [("x".to_owned(), Array::new(values.clone(), &[2, 3]))];
+    minai::io::safetensors::write_half(&path, named, &metadata).unwrap();
+    let (state, read) = load(&path).unwrap();
+    let rounded = values.iter().map(|&x| half::f16::from_f32(x).to_f32()).collect();
+    assert!(matches!(&state["x"], Value::F32(x) if *x == Array::new(rounded, &[2, 3])), "{state:?}");
+    assert_eq!(read["made"], "here");
+    // 8 bytes for the header's length, the header, and two bytes for each value.
+    let bytes = std::fs::read(&path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    assert_eq!(bytes.len(), 8 + header + 2 * values.len());
+}

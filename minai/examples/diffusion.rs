@@ -7,10 +7,9 @@
 //! `cargo run --release -p minai --example diffusion -- sample --model data/models/digits.safetensors --class 7 --out seven.png`
 
 use clap::{Parser, Subcommand};
-use half::f16;
 use minai::diffusion::{GuessTheNoise, NoisePredictor, NoisyImages, PlainCnn, draw, even_levels};
 use minai::guidance::{ClassImages, ClassUNet, DenoiseClass, Guidance};
-use minai::io::safetensors::{Dtype, write};
+use minai::io::safetensors::write_half;
 use minai::karras::{ImagesAtLevels, LogNormal, Preconditioner};
 use minai::nn::parameter_count;
 use minai::noise::{NoiseSchedule, karras};
@@ -19,8 +18,6 @@ use minai::sampling::Sampler;
 use minai::small_unet::{SmallUNet, SmallUNetConfig};
 use minai::state::Value;
 use minai::tensor::elements;
-use safetensors::tensor::View;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -118,7 +115,6 @@ enum Net {
 }
 
 /// The pictures that a network learns from.
-#[derive(Clone, Copy, PartialEq)]
 enum Source {
     Mnist,
     Fashion,
@@ -197,20 +193,9 @@ enum Trained {
 
 impl Trained {
     fn new(rng: &mut Generator, net: &Net) -> Self {
-        let noise = |model: Box<dyn NoisePredictor>| Trained::Noise(GuessTheNoise { model: Model(model) });
-        let config = SmallUNetConfig::default();
-        match *net {
-            Net::Plain { patch, channels, blocks } => {
-                noise(Box::new(PlainCnn::new(rng, patch, channels, blocks)))
-            }
-            Net::Residual => noise(Box::new(SmallUNet::new(rng, &config))),
-            Net::Classes => {
-                let model = ClassUNet::new(rng, &config, CLASSES);
-                Trained::Classes(Box::new(DenoiseClass {
-                    model,
-                    preconditioner: Preconditioner { sigma_data: 0.5 },
-                }))
-            }
+        match net {
+            Net::Classes => Trained::Classes(Box::new(class_task(rng))),
+            net => Trained::Noise(noise_task(rng, net)),
         }
     }
 
@@ -220,6 +205,21 @@ impl Trained {
             Trained::Classes(task) => &task.model,
         }
     }
+}
+
+/// A task whose network predicts the noise.
+fn noise_task(rng: &mut Generator, net: &Net) -> GuessTheNoise<Model> {
+    let model: Box<dyn NoisePredictor> = match *net {
+        Net::Plain { patch, channels, blocks } => Box::new(PlainCnn::new(rng, patch, channels, blocks)),
+        Net::Residual => Box::new(SmallUNet::new(rng, &SmallUNetConfig::default())),
+        Net::Classes => unreachable!("it has a task of its own"),
+    };
+    GuessTheNoise { model: Model(model) }
+}
+
+fn class_task(rng: &mut Generator) -> DenoiseClass {
+    let model = ClassUNet::new(rng, &SmallUNetConfig::default(), CLASSES);
+    DenoiseClass { model, preconditioner: Preconditioner { sigma_data: 0.5 } }
 }
 
 const CLASSES: usize = 10;
@@ -254,39 +254,6 @@ fn with_classes(images: &Images) -> ClassImages {
     }
 }
 
-/// A tensor in 16 bits.
-struct Half(Array);
-
-impl View for Half {
-    fn dtype(&self) -> Dtype {
-        Dtype::F16
-    }
-
-    fn shape(&self) -> &[usize] {
-        self.0.shape()
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        self.0.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect()
-    }
-
-    fn data_len(&self) -> usize {
-        2 * self.0.len()
-    }
-}
-
-fn save_half(
-    path: &Path,
-    state: &BTreeMap<String, Value>,
-    metadata: &Metadata,
-) -> Result<(), Box<dyn Error>> {
-    let halves = state.iter().filter_map(|(name, value)| match value {
-        Value::F32(array) => Some((name.clone(), Half(array.clone()))),
-        _ => None,
-    });
-    Ok(write(path, &halves.collect(), metadata)?)
-}
-
 /// The steps of training that fit into this time, from the time that 20 of them take.
 fn steps_in<T: Task>(minutes: f64, batch: usize, task: &T, data: &impl Dataset<Batch = T::Batch>) -> usize {
     const TIMED: usize = 20;
@@ -319,7 +286,11 @@ struct Training {
 fn train(training: Training) -> Result<(), Box<dyn Error>> {
     let Recipe { net, source, .. } = training.recipe;
     let (train, valid, text) = match source {
-        Source::Mnist => mnist().map(|data| (data.train.clone(), data.valid.clone(), data.to_string()))?,
+        Source::Mnist => {
+            let data = mnist()?;
+            let text = data.to_string();
+            (data.train, data.valid, text)
+        }
         Source::Fashion => {
             let data = fashion_mnist()?;
             let (train, valid) = data.train.split_at(data.train.len() * 5 / 6);
@@ -327,34 +298,29 @@ fn train(training: Training) -> Result<(), Box<dyn Error>> {
         }
     };
     println!("{text}");
-    // The time is measured with a network of its own: this one's weights come from the seed alone.
-    let mut rng = Generator::manual_seed(0);
-    let timed = Trained::new(&mut rng, net);
-    let mut rng = Generator::manual_seed(training.seed);
-    match (timed, Trained::new(&mut rng, net)) {
-        (Trained::Noise(timed), Trained::Noise(task)) => {
-            fit(training, (timed, task), (noisy(&train), noisy(&valid)), rng, &text)
-        }
-        (Trained::Classes(timed), Trained::Classes(task)) => {
-            fit(training, (*timed, *task), (with_classes(&train), with_classes(&valid)), rng, &text)
-        }
-        _ => unreachable!("both are of one recipe"),
+    match net {
+        Net::Classes => fit(training, class_task, (with_classes(&train), with_classes(&valid)), &text),
+        net => fit(training, |rng| noise_task(rng, net), (noisy(&train), noisy(&valid)), &text),
     }
 }
 
 fn fit<T: Task, D: Dataset<Batch = T::Batch>>(
     training: Training,
-    (timed, task): (T, T),
+    task: impl Fn(&mut Generator) -> T,
     (train, valid): (D, D),
-    rng: Generator,
     data: &str,
 ) -> Result<(), Box<dyn Error>> {
     let Training { recipe, seed, checkpoint, out, .. } = training;
     let steps = match (training.steps, training.minutes) {
         (Some(steps), _) => steps,
-        (None, Some(minutes)) => steps_in(minutes, recipe.batch, &timed, &train),
+        // Measured with a network of its own: that which is trained depends on the seed alone.
+        (None, Some(minutes)) => {
+            steps_in(minutes, recipe.batch, &task(&mut Generator::manual_seed(0)), &train)
+        }
         (None, None) => recipe.steps,
     };
+    let mut rng = Generator::manual_seed(seed);
+    let task = task(&mut rng);
     let options = LoaderOptions { batch_size: recipe.batch, last: Last::Drop, ..LoaderOptions::default() };
     let loaders = DataLoaders::new(train, valid, options);
     let per_epoch = loaders.train.len();
@@ -393,7 +359,12 @@ fn fit<T: Task, D: Dataset<Batch = T::Batch>>(
         ("validation loss", format!("{loss:.5}")),
     ];
     let metadata = facts.map(|(key, value)| (key.to_owned(), value)).into();
-    save_half(&out, &ema.state_dict(learner.task.model()), &metadata)?;
+    let floats = |(name, value)| match value {
+        Value::F32(array) => Some((name, array)),
+        _ => None,
+    };
+    let averages = ema.state_dict(learner.task.model());
+    write_half(&out, averages.into_iter().filter_map(floats), &metadata)?;
     println!("weights saved to {}", out.display());
     Ok(())
 }

@@ -6,13 +6,11 @@
 use clap::Parser;
 use half::f16;
 use minai::augment::{Augmented, RandomCrop};
-use minai::io::safetensors::{Dtype, write};
+use minai::io::safetensors::write_half;
 use minai::judge::Judge;
 use minai::nn::parameter_count;
 use minai::prelude::*;
 use minai::state::Value;
-use safetensors::tensor::View;
-use std::borrow::Cow;
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -37,34 +35,12 @@ struct Arguments {
     out: PathBuf,
 }
 
-/// A tensor in 16 bits.
-struct Half(Array);
-
-impl View for Half {
-    fn dtype(&self) -> Dtype {
-        Dtype::F16
-    }
-
-    fn shape(&self) -> &[usize] {
-        self.0.shape()
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        self.0.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect()
-    }
-
-    fn data_len(&self) -> usize {
-        2 * self.0.len()
-    }
-}
-
-/// Each parameter in 16 bits. The judge has nothing but parameters.
-fn halves(judge: &Judge) -> std::collections::BTreeMap<String, Half> {
-    let half = |(name, value)| match value {
-        Value::F32(array) => Some((name, Half(array))),
+/// A tensor of a state with its name. The judge has nothing but such parameters.
+fn floats((name, value): (String, Value)) -> Option<(String, Array)> {
+    match value {
+        Value::F32(array) => Some((name, array)),
         _ => None,
-    };
-    state_dict(judge).into_iter().filter_map(half).collect()
+    }
 }
 
 /// Pixels from 0 to 1, as pixels from -1 to 1.
@@ -119,7 +95,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("validation accuracy", format!("{:.4}", score.accuracy)),
     ];
     let metadata = facts.map(|(key, value)| (key.to_owned(), value)).into();
-    write(&out, &halves(&judge), &metadata)?;
+    write_half(&out, state_dict(&judge).into_iter().filter_map(floats), &metadata)?;
     println!("weights saved to {}", out.display());
     Ok(())
 }
