@@ -315,10 +315,10 @@ pub fn write<V: View>(
     })
 }
 
-/// As [`write`], with each value rounded to the nearest of 16 bits (`F16`): half the size.
+/// As [`write()`], with each value rounded to the nearest of 16 bits (`F16`): half the size.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_half(
     path: impl AsRef<Path>,
     arrays: impl IntoIterator<Item = (String, Array)>,
