@@ -1,5 +1,5 @@
 // Owned by notebooks/24_classes_and_guidance.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 179849a21c6b544d
+// nbs:hash a35236e33488fe3f
 //! A network that is told a class, and classifier-free guidance, which goes beyond what the class changes.
 
 use crate::embedding::Embedding;
@@ -97,7 +97,6 @@ impl Dataset for ClassImages {
 // %% notebooks/24_classes_and_guidance.ipynb gd-task
 use minai::karras::Preconditioner;
 use minai::learner::Task;
-use minai::loss::mse_loss;
 
 /// Lesson 22's task with classes.
 #[derive(Debug)]
@@ -122,8 +121,7 @@ impl Task for DenoiseClass {
     }
 
     fn loss(&self, predictions: &Tensor, (batch, _): &Self::Batch) -> Tensor {
-        let (x, x0) = (batch.x.clone().into(), batch.x0.clone().into());
-        mse_loss(predictions, &self.preconditioner.target(&x, &x0, &batch.sigma))
+        self.preconditioner.loss(predictions, batch)
     }
 
     fn len(&self, (batch, _): &Self::Batch) -> usize {
@@ -190,10 +188,8 @@ impl DenoiseClass {
 }
 
 // %% notebooks/24_classes_and_guidance.ipynb gd-draw
-use minai::denoiser::noise_in;
-use minai::levels::{Call, Levels};
+use minai::karras::walk;
 use minai::sampling::Sampler;
-use std::convert::Infallible;
 
 impl DenoiseClass {
     /// An image of `shape` (c, h, w) for each of the classes, drawn from noise down the levels `sigmas`, which end with 0.
@@ -208,17 +204,9 @@ impl DenoiseClass {
         (sampler, sigmas): (Sampler, &[f64]),
         rng: &mut Generator,
     ) -> Tensor {
-        let (n, levels) = (classes.len(), Levels::from_sigmas(sigmas));
+        let (n, level) = (classes.len(), sigmas[0] as f32);
         let classes = Array::new(classes.to_vec(), &[n]);
-        let start = Tensor::from(rng.randn(&[&[n], &shape[..]].concat())) * levels.initial_scale as f32;
-        let network = |call: &Call| {
-            Ok::<_, Infallible>(noise_in(
-                &call.x,
-                &self.denoise(&call.x, call.sigma, &classes, guidance),
-                call.sigma,
-            ))
-        };
-        let Ok(end) = sampler.run(start, &levels, network, |shape| rng.randn(shape).into());
-        end
+        let start = Tensor::from(rng.randn(&[&[n], &shape[..]].concat())) * level;
+        walk(start, (sampler, sigmas), |x, sigma| self.denoise(x, sigma, &classes, guidance), rng)
     }
 }

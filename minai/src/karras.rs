@@ -1,5 +1,5 @@
 // Owned by notebooks/22_karras.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e9c946aaeb3fc125
+// nbs:hash 2a84f50bff5edee7
 //! Preconditioning: a network that sees and says values of variance 1 at every noise level, and which levels it learns from.
 
 // %% notebooks/22_karras.ipynb ka-scales
@@ -107,6 +107,16 @@ pub struct ImagesAtLevels {
 }
 
 // %% notebooks/22_karras.ipynb ka-data-2
+impl LogNormal {
+    /// Images x0 (n, c, h, w) with noise, each at a level of its own.
+    pub fn noisy(self, x0: Array, rng: &mut Generator) -> LevelBatch {
+        let sigma = self.draw(x0.shape()[0], rng);
+        let noise = Tensor::from(rng.randn(x0.shape())) * column(&sigma, |sigma| sigma);
+        let x = Tensor::from(x0.clone()) + noise;
+        LevelBatch { x: x.data, x0, sigma }
+    }
+}
+
 impl Dataset for ImagesAtLevels {
     type Batch = LevelBatch;
 
@@ -115,11 +125,7 @@ impl Dataset for ImagesAtLevels {
     }
 
     fn batch(&self, indices: &[usize], rng: &mut Generator) -> LevelBatch {
-        let x0 = rows(&self.images, indices);
-        let sigma = self.levels.draw(indices.len(), rng);
-        let noise = Tensor::from(rng.randn(x0.shape())) * column(&sigma, |sigma| sigma);
-        let x = Tensor::from(x0.clone()) + noise;
-        LevelBatch { x: x.data, x0, sigma }
+        self.levels.noisy(rows(&self.images, indices), rng)
     }
 }
 
@@ -129,7 +135,16 @@ use minai::learner::Task;
 use minai::loss::mse_loss;
 use minai::nn::{Module, Pass};
 
-/// Learns the preconditioned target; the loss is the mean squared error (Karras et al. 2022, equation 8, with λ = 1/c_out²).
+impl Preconditioner {
+    /// The mean squared error between a network's output (n, c, h, w) and its [`target`](Self::target) (Karras et al.
+    /// 2022, equation 8, with λ = 1/c_out²).
+    pub fn loss(self, output: &Tensor, batch: &LevelBatch) -> Tensor {
+        let (x, x0) = (batch.x.clone().into(), batch.x0.clone().into());
+        mse_loss(output, &self.target(&x, &x0, &batch.sigma))
+    }
+}
+
+/// Learns the preconditioned target: the loss is [`Preconditioner::loss`].
 #[derive(Clone, Copy, Debug)]
 pub struct Denoise<M> {
     /// The network. What it predicts is the target, and no longer the noise.
@@ -152,8 +167,7 @@ impl<M: NoisePredictor> Task for Denoise<M> {
     }
 
     fn loss(&self, predictions: &Tensor, batch: &LevelBatch) -> Tensor {
-        let (x, x0) = (batch.x.clone().into(), batch.x0.clone().into());
-        mse_loss(predictions, &self.preconditioner.target(&x, &x0, &batch.sigma))
+        self.preconditioner.loss(predictions, batch)
     }
 
     fn len(&self, batch: &LevelBatch) -> usize {
@@ -170,4 +184,28 @@ impl Preconditioner {
         let output = network(&self.input(x, &levels), &levels.clone().into());
         self.image(x, &output, &levels)
     }
+}
+
+// %% notebooks/22_karras.ipynb ka-walk
+use minai::denoiser::noise_in;
+use minai::levels::{Call, Levels};
+use minai::sampling::Sampler;
+use std::convert::Infallible;
+
+/// The image to which a sampler leads x, which is at the first of the levels `sigmas`; the last one is 0. `denoise` says
+/// what x (n, c, h, w) at a level σ is taken for.
+///
+/// # Panics
+/// If the levels don't fall.
+#[track_caller]
+pub fn walk(
+    x: Tensor,
+    (sampler, sigmas): (Sampler, &[f64]),
+    mut denoise: impl FnMut(&Tensor, f64) -> Tensor,
+    rng: &mut Generator,
+) -> Tensor {
+    let network =
+        |call: &Call| Ok::<_, Infallible>(noise_in(&call.x, &denoise(&call.x, call.sigma), call.sigma));
+    let Ok(end) = sampler.run(x, &Levels::from_sigmas(sigmas), network, |shape| rng.randn(shape).into());
+    end
 }

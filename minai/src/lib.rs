@@ -192,12 +192,22 @@ pub mod levels;
 pub mod more_samplers;
 pub mod sampling;
 
+// 21_schedules
+pub mod schedules;
+
 // 22_karras
 pub mod karras;
 
 // 24_classes_and_guidance
 pub mod embedding;
 pub mod guidance;
+
+// 25_begin_with_a_picture
+#[cfg(feature = "pictures")]
+pub mod emoji;
+pub mod inpaint;
+#[cfg(feature = "pictures")]
+pub mod super_resolution;
 
 // 30_weights
 pub mod weights;

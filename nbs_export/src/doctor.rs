@@ -1,7 +1,7 @@
 //! `nbs doctor`: what is missing on this machine, and how to get it.
 
-use std::fmt;
 use std::process::Command;
+use std::{env, fmt};
 
 use anyhow::Result;
 use clap::Args;
@@ -104,6 +104,14 @@ fn examine(workspace: &Workspace) -> Vec<Finding> {
         ),
         finding(
             State::Better,
+            "build folder",
+            env::var_os("CARGO_TARGET_DIR")
+                .is_none()
+                .then(|| "target, in this copy of the course".to_owned()),
+            SHARED_TARGET,
+        ),
+        finding(
+            State::Better,
             "rustfmt",
             version("rustfmt", "--version"),
             "for `cargo nbs fmt`: rustup component add rustfmt",
@@ -166,6 +174,9 @@ const LINKER: &str = if cfg!(windows) {
 } else {
     "a faster linker makes cells quicker. Debian, Ubuntu: sudo apt install mold; Fedora: sudo dnf install mold; Arch: sudo pacman -S mold"
 };
+
+const SHARED_TARGET: &str = "CARGO_TARGET_DIR is set. If another copy of the course uses the same folder, cargo takes the one's minai for the \
+     other's (\"could not find … in `minai`\"): give each copy a folder of its own, or unset it";
 
 fn python_advice() -> String {
     match lab::find_python() {

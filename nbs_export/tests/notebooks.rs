@@ -206,8 +206,7 @@ fn a_session_in_jupyterlab_leaves_no_trace() {
 fn outputs_and_what_authors_set_stay() {
     let fixture = Fixture::lesson();
     edit(&fixture, |nb| {
-        nb["cells"][1]["metadata"] =
-            json!({ "tags": ["answer"], "jupyter": { "source_hidden": true }, "alt": "A picture", "x": 1 });
+        nb["cells"][1]["metadata"] = json!({ "tags": ["answer"], "jupyter": { "source_hidden": true, "outputs_hidden": true, "y": 1 }, "alt": "A picture", "x": 1 });
         nb["cells"][1]["outputs"] = json!([
             { "output_type": "stream", "name": "stdout", "text": ["a\n"] },
             { "output_type": "stream", "name": "stdout", "text": "b\nc" },
@@ -225,7 +224,7 @@ fn outputs_and_what_authors_set_stay() {
     let cell = &json["cells"][1];
     assert_eq!(
         cell["metadata"],
-        json!({ "tags": ["answer"], "jupyter": { "source_hidden": true }, "alt": "A picture" })
+        json!({ "tags": ["answer"], "jupyter": { "source_hidden": true, "outputs_hidden": true }, "alt": "A picture" })
     );
     let outputs = cell["outputs"].as_array().unwrap();
     assert_eq!(outputs[0]["text"], json!(["a\n", "b\n", "c"]));
