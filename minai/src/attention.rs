@@ -1,36 +1,10 @@
-// Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 27a60dd8c65fe278
+// Owned by notebooks/23_attention.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
+// nbs:hash b217b1a4b2ec78cb
 //! Scaled dot product attention.
 
-// %% notebooks/32_clip_text.ipynb at-sdpa
+// %% notebooks/23_attention.ipynb at-shape
 use minai::array::Array;
 use minai::kernels;
-use minai::kernels::attention::Mask;
-use minai::tensor::{Tensor, contiguous, elements, from_op};
-
-/// softmax(q kᵀ / √width) v, with the queries q (…, queries, width), the keys k (…, keys, width) and the values v
-/// (…, keys, value width); the axes before are the same in all three. With [`Mask::Causal`], query i sees keys 0 to i.
-/// Vaswani et al. 2017, equation 1.
-///
-/// # Panics
-/// If the shapes are not these.
-#[track_caller]
-pub fn scaled_dot_product_attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Mask) -> Tensor {
-    let (shape, result) = attention_shape(q.shape(), k.shape(), v.shape());
-    let scale = 1.0 / (shape.width as f32).sqrt();
-    let saved = [q, k, v].map(|x| contiguous(&x.data));
-    let [a, b, c] = saved.each_ref().map(elements);
-    let (out, lse) = kernels::attention::forward(shape, mask, scale, a, b, c);
-    let out = Array::new(out, &result);
-    let kept = out.clone();
-    from_op("scaled_dot_product_attention", out, &[q, k, v], move |g, needs| {
-        let inputs = saved.each_ref().map(elements);
-        let gradients =
-            kernels::attention::backward(shape, mask, scale, inputs, elements(&kept), &lse, elements(&g));
-        let each = gradients.into_iter().zip(&saved).zip(needs);
-        each.map(|((gradient, x), need)| need.then(|| Array::new(gradient, x.shape()))).collect()
-    })
-}
 
 /// Sizes for the kernel, and the shape of the result.
 #[track_caller]
@@ -55,7 +29,34 @@ fn attention_shape(q: &[usize], k: &[usize], v: &[usize]) -> (kernels::attention
     (shape, [before, &[*queries, *value_width]].concat())
 }
 
-// %% notebooks/32_clip_text.ipynb at-multi
+// %% notebooks/23_attention.ipynb at-sdpa
+use minai::kernels::attention::Mask;
+use minai::tensor::{Tensor, contiguous, elements, from_op};
+
+/// softmax(q kᵀ / √width) v, with the queries q (…, queries, width), the keys k (…, keys, width) and the values v
+/// (…, keys, value width); the axes before are the same in all three. With [`Mask::Causal`], query i sees keys 0 to i.
+/// Vaswani et al. 2017, equation 1.
+///
+/// # Panics
+/// If the shapes are not these.
+#[track_caller]
+pub fn scaled_dot_product_attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Mask) -> Tensor {
+    let (shape, result) = attention_shape(q.shape(), k.shape(), v.shape());
+    let scale = 1.0 / (shape.width as f32).sqrt();
+    let saved = [q, k, v].map(|x| contiguous(&x.data));
+    let [a, b, c] = saved.each_ref().map(elements);
+    let (out, lse) = kernels::attention::forward(shape, mask, scale, a, b, c);
+    let out = Array::new(out, &result);
+    from_op("scaled_dot_product_attention", out.clone(), &[q, k, v], move |g, needs| {
+        let inputs = saved.each_ref().map(elements);
+        let gradients =
+            kernels::attention::backward(shape, mask, scale, inputs, elements(&out), &lse, elements(&g));
+        let each = gradients.into_iter().zip(&saved).zip(needs);
+        each.map(|((gradient, x), need)| need.then(|| Array::new(gradient, x.shape()))).collect()
+    })
+}
+
+// %% notebooks/23_attention.ipynb at-multi
 /// (n, length, width) to (n, heads, length, width / heads).
 #[track_caller]
 fn split_heads(x: &Tensor, heads: usize) -> Tensor {
@@ -79,9 +80,8 @@ pub fn multi_head(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: Mask) 
     y.transpose(1, 2).reshape((n, queries, heads * width))
 }
 
-// %% notebooks/32_clip_text.ipynb at-layer
+// %% notebooks/23_attention.ipynb at-layer
 use minai::nn::{Init, Layer, Linear, Module, Parameter, Parts, Pass};
-use std::fmt;
 
 /// Attention of several heads with its projections: PyTorch's `nn.MultiheadAttention` with `batch_first=True`. As a
 /// [`Layer`] it is self-attention without a mask.
@@ -96,6 +96,9 @@ pub struct MultiheadAttention {
     /// From the heads, side by side, to the result.
     pub out_proj: Linear,
 }
+
+// %% notebooks/23_attention.ipynb at-layer-parts
+use std::fmt;
 
 impl Module for MultiheadAttention {
     fn parts(&self, parts: &mut Parts) {
@@ -115,7 +118,7 @@ impl fmt::Display for MultiheadAttention {
     }
 }
 
-// %% notebooks/32_clip_text.ipynb at-layer-new
+// %% notebooks/23_attention.ipynb at-layer-new
 /// A bias that begins with 0.
 fn zero_bias(init: &mut dyn Init, size: usize) -> Parameter {
     init.parameter(&[size], &|_| Array::new(vec![0.0; size], &[size]))
@@ -139,7 +142,7 @@ impl MultiheadAttention {
     }
 }
 
-// %% notebooks/32_clip_text.ipynb at-layer-attend
+// %% notebooks/23_attention.ipynb at-project
 use minai::linear::linear;
 use ndarray::s;
 
@@ -151,6 +154,7 @@ fn project_by(x: &Tensor, weight: &Tensor, bias: &Tensor, i: usize) -> Tensor {
     linear(x, &weight.slice(s![from..to, ..]), Some(&bias.slice(s![from..to])))
 }
 
+// %% notebooks/23_attention.ipynb at-layer-attend
 impl MultiheadAttention {
     /// From `q` (n, queries, width), and `k` and `v` (n, keys, width), to (n, queries, width).
     ///

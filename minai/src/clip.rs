@@ -1,8 +1,6 @@
 // Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 42fbb723b5294f6a
+// nbs:hash 77fb5c1d56492a32
 //! CLIP's text encoder: from 77 tokens to 77 vectors that say what each means where it stands.
-
-use crate::attention::multi_head;
 
 // %% notebooks/32_clip_text.ipynb cl-config
 use minai::io::config::Config;
@@ -93,6 +91,7 @@ impl ClipConfig {
 }
 
 // %% notebooks/32_clip_text.ipynb cl-attention
+use minai::attention::multi_head;
 use minai::kernels::attention::Mask;
 use minai::nn::{Init, Layer, Linear, Module, Parts, Pass};
 use minai::tensor::Tensor;

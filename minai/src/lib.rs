@@ -69,17 +69,18 @@
 //! | 19: is it any good? | [`judge`] [`quality`] |
 //! | 20: fewer steps | [`levels`] [`more_samplers`] [`sampling`] |
 //! | 22: variance 1 | [`karras`] |
+//! | 23: attention | [`attention`] [`corners`] |
 //! | 24: classes and guidance | [`embedding`] [`guidance`] |
 //! | 30: published weights | [`weights`] |
 //! | 31: tokens | [`tokenizer`] |
-//! | 32: CLIP | [`attention`] [`clip`] |
+//! | 32: CLIP | [`clip`] |
 //! | 33: the conditional U-Net | [`unet`] |
 //! | 34: Stable Diffusion's autoencoder | [`vae`] |
 //! | 35: Stable Diffusion | [`sd_download`] [`stable_diffusion`] |
 //! | 90: plotting | [`plot`] |
 //!
-//! [`backprop`], [`iter`], [`matmul`], [`matrix`], [`meanshift`] and [`rng`] are there for the course: steps on the way, which
-//! the rest of the library hardly needs. Two rooms are written by hand: [`kernels`], the engine, and [`io`], which reads and
+//! [`backprop`], [`corners`], [`iter`], [`matmul`], [`matrix`], [`meanshift`] and [`rng`] are there for the course: steps on
+//! the way, which the rest of the library hardly needs. Two rooms are written by hand: [`kernels`], the engine, and [`io`], which reads and
 //! writes what other programs do.
 //!
 //! The features `plot` and `nb`, on by default, each stand for the module of that name; on too are `download`, for [`io`]'s
@@ -198,6 +199,10 @@ pub mod schedules;
 // 22_karras
 pub mod karras;
 
+// 23_attention
+pub mod attention;
+pub mod corners;
+
 // 24_classes_and_guidance
 pub mod embedding;
 pub mod guidance;
@@ -216,7 +221,6 @@ pub mod weights;
 pub mod tokenizer;
 
 // 32_clip_text
-pub mod attention;
 pub mod clip;
 
 // 33_unet_conditional
