@@ -29,7 +29,7 @@ struct Arguments {
     #[arg(long, default_value_t = CornerNetConfig::default().channels)]
     channels: usize,
     /// How often each training image is seen.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 3)]
     epochs: usize,
     /// Images in a batch.
     #[arg(long, default_value_t = 16)]
