@@ -76,7 +76,7 @@ fn run(
     let config = SmallUNetConfig { channels: vec![16, 32, 64], ..SmallUNetConfig::default() };
     let model = SmallUNet::new(&mut rng, &config);
     let optimizer = Optimizer::new(&model, AdamW::default());
-    let mut learner = Learner::new(*name, GuessTheNoise { model }, optimizer, rng);
+    let mut learner = Learner::new(name, GuessTheNoise { model }, optimizer, rng);
     let (mut ema, start) = (Ema::new(0.99), Instant::now());
     learner.fit(epochs, &loaders, (OneCycle::new(2e-3), ClipNorm::new(1.0), &mut ema, Progress::new()))?;
     let seconds = start.elapsed().as_secs_f64().round();

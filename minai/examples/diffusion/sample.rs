@@ -181,7 +181,7 @@ fn draw_classes(task: &DenoiseClass, wanted: &Wanted, labels: &[i64]) -> Result<
     let mut rng = Generator::manual_seed(wanted.seed);
     let mut draw = |labels: &[i64]| {
         let classes = Array::new(labels.to_vec(), &[labels.len()]);
-        let nothing = Tensor::zeros(&[labels.len(), 1, 28, 28]);
+        let nothing = Tensor::zeros([labels.len(), 1, 28, 28]);
         let start = begin.as_ref().map_or(nothing.clone(), |begin| &nothing + &begin.image);
         let image = |x: &Tensor, sigma: f64| {
             let guess = task.denoise(x, sigma, &classes, &guidance);
