@@ -68,9 +68,11 @@
 //! | 18: a U-Net | [`time_embedding`] [`blocks`] [`small_unet`] |
 //! | 19: is it any good? | [`judge`] [`quality`] |
 //! | 20: fewer steps | [`levels`] [`more_samplers`] [`sampling`] |
+//! | 21: schedules | [`schedules`] |
 //! | 22: variance 1 | [`karras`] |
 //! | 23: attention | [`attention`] [`corners`] |
 //! | 24: classes and guidance | [`embedding`] [`guidance`] |
+//! | 25: begin with a picture | [`inpaint`] [`emoji`] [`super_resolution`] |
 //! | 30: published weights | [`weights`] |
 //! | 31: tokens | [`tokenizer`] |
 //! | 32: CLIP | [`clip`] |
@@ -80,8 +82,8 @@
 //! | 90: plotting | [`plot`] |
 //!
 //! [`backprop`], [`corners`], [`iter`], [`matmul`], [`matrix`], [`meanshift`] and [`rng`] are there for the course: steps on
-//! the way, which the rest of the library hardly needs. Two rooms are written by hand: [`kernels`], the engine, and [`io`], which reads and
-//! writes what other programs do.
+//! the way, which the rest of the library hardly needs. Two rooms are written by hand: [`kernels`], the engine, and [`io`],
+//! which reads and writes what other programs do.
 //!
 //! The features `plot` and `nb`, on by default, each stand for the module of that name; on too are `download`, for [`io`]'s
 //! `download` and what uses it, `pictures`, for picture files (`io::picture`), and `progress`, for bars in a terminal.

@@ -103,13 +103,11 @@ fn clean_cell_metadata(cell: &mut Value, hidden: bool) {
     let metadata = object(&mut cell["metadata"]);
     metadata.retain(|key, _| CELL_METADATA.contains(&key.as_str()));
     let mut jupyter = Map::new();
-    let is = |key: &str| metadata.get("jupyter").is_some_and(|jupyter| jupyter[key] == true);
-    for (key, set) in
-        [("source_hidden", hidden || is("source_hidden")), ("outputs_hidden", is("outputs_hidden"))]
-    {
-        if set {
-            jupyter.insert(key.to_owned(), json!(true));
-        }
+    if hidden {
+        jupyter.insert("outputs_hidden".to_owned(), json!(true));
+    }
+    if hidden || metadata.get("jupyter").is_some_and(|j| j["source_hidden"] == true) {
+        jupyter.insert("source_hidden".to_owned(), json!(true));
     }
     metadata.insert("jupyter".to_owned(), Value::Object(jupyter));
     // What says nothing is left out, as JupyterLab does.

@@ -224,7 +224,7 @@ fn outputs_and_what_authors_set_stay() {
     let cell = &json["cells"][1];
     assert_eq!(
         cell["metadata"],
-        json!({ "tags": ["answer"], "jupyter": { "source_hidden": true, "outputs_hidden": true }, "alt": "A picture" })
+        json!({ "tags": ["answer"], "jupyter": { "source_hidden": true }, "alt": "A picture" })
     );
     let outputs = cell["outputs"].as_array().unwrap();
     assert_eq!(outputs[0]["text"], json!(["a\n", "b\n", "c"]));
@@ -238,7 +238,10 @@ fn outputs_and_what_authors_set_stay() {
     assert!(
         text.contains("1e-05") && text.contains("1e+16") && text.contains("\\u001b[31mred\\u001b[0m\u{7f}")
     );
-    assert_eq!(json["cells"][4]["metadata"], json!({ "jupyter": { "source_hidden": true } }));
+    assert_eq!(
+        json["cells"][4]["metadata"],
+        json!({ "jupyter": { "outputs_hidden": true, "source_hidden": true } })
+    );
     fixture.ok(&["clean"]);
     assert_eq!(fixture.read(NB), text);
 }
