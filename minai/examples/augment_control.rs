@@ -3,7 +3,11 @@
 //!
 //! `MINAI_THREADS=1 cargo run --release -p minai --example augment_control -- --out data/runs/augment_control.json`
 
+#[path = "support/machine.rs"]
+mod machine;
+
 use clap::Parser;
+use machine::machine;
 use minai::augment::{Augmented, RandomCrop, RandomFlip};
 use minai::datasets::{Fashion, KNOWN_SPLITS, load_fashion};
 use minai::prelude::*;
@@ -64,13 +68,6 @@ fn run(fashion: &Fashion, augment: bool, seed: u64, epochs: usize) -> Result<Val
         "valid_loss": curve(|row| row.valid[0]),
         "valid_accuracy": curve(|row| row.valid[1]),
     }))
-}
-
-/// The processor's name, where the system tells it.
-fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    name.map_or("unknown", |(_, name)| name).to_owned()
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

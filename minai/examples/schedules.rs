@@ -4,7 +4,11 @@
 //!
 //! `cargo run --release -p minai --example schedules -- --out data/runs/schedules.json`
 
+#[path = "support/machine.rs"]
+mod machine;
+
 use clap::Parser;
+use machine::machine;
 use minai::datasets::Mnist;
 use minai::diffusion::{GuessTheNoise, NoisyImages, denoise};
 use minai::judge::Judge;
@@ -102,13 +106,6 @@ fn run(
 /// Pixels from 0 to 1, as pixels from -1 to 1.
 fn centred(images: &Array) -> Tensor {
     Tensor::from(images.clone()) * 2.0 - 1.0
-}
-
-/// The processor's name, where the system tells it.
-fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    name.map_or("unknown", |(_, name)| name).to_owned()
 }
 
 /// The runs of an earlier call, if there was one.

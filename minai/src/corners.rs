@@ -1,5 +1,5 @@
 // Owned by notebooks/23_attention.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 8af5865d3d0ed878
+// nbs:hash 5f13e401c24f5c7e
 //! A digit in two opposite corners of a canvas, and a small network that draws such canvases, with attention or without.
 
 use crate::attention::MultiheadAttention;
@@ -27,7 +27,7 @@ fn canvas(digit: &[f32]) -> Vec<f32> {
 
 // %% notebooks/23_attention.ipynb cn-data
 use minai::datasets::Images;
-use minai::karras::{ImagesAtLevels, LevelBatch, LogNormal};
+use minai::karras::{LevelBatch, LogNormal};
 use minai::pool::{Pool, avg_pool2d, upsample_nearest};
 use minai::tensor::{Tensor, contiguous, elements};
 use ndarray::s;
@@ -76,9 +76,7 @@ impl Dataset for Corners {
     }
 
     fn batch(&self, indices: &[usize], rng: &mut Generator) -> LevelBatch {
-        let images = self.canvases(indices);
-        let all: Vec<usize> = (0..indices.len()).collect();
-        ImagesAtLevels { images, levels: self.levels }.batch(&all, rng)
+        self.levels.noisy(self.canvases(indices), rng)
     }
 }
 
@@ -285,9 +283,8 @@ impl NoisePredictor for CornerNet {
 }
 
 // %% notebooks/23_attention.ipynb cn-draw
-use minai::denoiser::noise_in;
-use minai::karras::Denoise;
-use minai::samplers::{always, dpmpp_2m};
+use minai::karras::{Denoise, walk};
+use minai::sampling::Sampler;
 
 /// Draws `n` canvases (n, 1, 32, 32) from noise down the levels `sigmas`, which end with 0, with DPM-Solver++(2M).
 ///
@@ -297,12 +294,9 @@ use minai::samplers::{always, dpmpp_2m};
 pub fn draw(task: &Denoise<CornerNet>, n: usize, sigmas: &[f64], rng: &mut Generator) -> Tensor {
     let start = Tensor::from(rng.randn(&[n, 1, SIDE, SIDE])) * sigmas[0] as f32;
     let ask = |input: &Tensor, levels: &Tensor| task.model.predict_noise(input, levels, &mut Pass::eval());
-    let network = always(|x: &Tensor, sigma: f64| {
-        let found = task.preconditioner.denoise(x, sigma, ask).clamp(-1.0, 1.0);
-        noise_in(x, &found, sigma)
-    });
-    let Ok(end) = dpmpp_2m(start, sigmas, network);
-    end
+    let image = |x: &Tensor, sigma: f64| task.preconditioner.denoise(x, sigma, ask).clamp(-1.0, 1.0);
+    let sampler: Sampler = "dpmpp_2m".parse().expect("a sampler's name");
+    walk(start, (sampler, sigmas), image, rng)
 }
 
 // %% notebooks/23_attention.ipynb cn-read
