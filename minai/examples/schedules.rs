@@ -11,6 +11,7 @@ use clap::Parser;
 use machine::machine;
 use minai::datasets::Mnist;
 use minai::diffusion::{GuessTheNoise, NoisyImages, denoise};
+use minai::io::file::write_at_once;
 use minai::judge::Judge;
 use minai::karras::walk;
 use minai::loader::rows;
@@ -21,6 +22,7 @@ use minai::schedules::shifted;
 use minai::small_unet::{SmallUNet, SmallUNetConfig};
 use serde_json::{Value, json};
 use std::error::Error;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -136,7 +138,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             runs.push(run(&setting, arm, seed)?);
             let all = json!({ "data": text, "machine": machine(), "n": n, "runs": runs });
-            std::fs::write(&out, serde_json::to_string_pretty(&all)? + "\n")?;
+            let text = serde_json::to_string_pretty(&all)? + "\n";
+            write_at_once(&out, |file| file.write_all(text.as_bytes()))?;
         }
     }
     Ok(())
