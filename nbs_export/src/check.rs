@@ -111,9 +111,10 @@ fn failures(place: &str, notebook: &Notebook) -> Vec<String> {
 
 /// Outputs that were not made from the text as it is now.
 fn stale(place: &str, notebook: &Notebook) -> Option<String> {
+    let fresh = notebook.fresh();
     let is_stale = |cell: &Cell| {
         let runs = cell.directives().is_ok_and(|d| d.eval()) && !cell.source().trim().is_empty();
-        runs && !notebook.is_fresh(cell)
+        runs && !fresh.contains(&cell.index)
     };
     let cells: Vec<_> =
         notebook.code_cells().filter(is_stale).map(|c| c.id().unwrap_or("?").to_owned()).collect();

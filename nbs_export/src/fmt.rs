@@ -145,8 +145,7 @@ pub fn fmt(workspace: &Workspace, names: &[String], check: bool) -> Result<bool>
             eprintln!("{place}, {problem}");
             fine = false;
         }
-        let fresh: Vec<usize> =
-            notebook.code_cells().filter(|c| notebook.is_fresh(c)).map(|c| c.index).collect();
+        let fresh = notebook.fresh();
         for (index, label, source) in &formatted.changed {
             if check {
                 let old = notebook.cells().nth(*index).map(|c| c.source()).unwrap_or_default();
@@ -162,9 +161,9 @@ pub fn fmt(workspace: &Workspace, names: &[String], check: bool) -> Result<bool>
         }
         if !check && !formatted.changed.is_empty() {
             // The code does what it did, so outputs that belonged to it still do.
+            let hashes = notebook.source_hashes();
             for index in fresh {
-                let hash = notebook.source_hash(index);
-                notebook.cell_mut(index).set_hash(&hash);
+                notebook.cell_mut(index).set_hash(&hashes[&index]);
             }
             notebook.save()?;
         }

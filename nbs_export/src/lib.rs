@@ -39,6 +39,7 @@ pub mod hooks;
 pub mod kernel;
 pub mod lab;
 pub mod lesson;
+mod meaning;
 pub mod merge;
 pub mod names;
 pub mod new;

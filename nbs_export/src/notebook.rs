@@ -3,6 +3,7 @@
 //! Typed structs would drop fields that Jupyter, or a reader's extension, has put there. So a [`Notebook`] keeps the
 //! parsed JSON and offers views of it. [`Notebook::to_text`] writes the very bytes that Jupyter writes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize as _;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::directives::Directives;
 use crate::files;
+use crate::meaning::{self, Meaning};
 
 /// A notebook and the path it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,23 +96,33 @@ impl Notebook {
         CellMut { json: &mut self.json["cells"][index] }
     }
 
-    /// Identifies what the outputs of the code cell at `index` depend on: its source and that of all code cells above.
+    /// Identifies what the outputs of each code cell depend on: what it and all code cells above mean to the compiler,
+    /// without comments, layout, and the cuts between cells that only define something. By index among all cells.
     ///
     /// `nbs run` stores it in the cell ([`CellMut::set_hash`]); where it differs, the saved outputs are stale.
-    pub fn source_hash(&self, index: usize) -> String {
-        let mut sha = Sha256::new();
-        for cell in self.code_cells().take_while(|c| c.index <= index) {
-            let source = cell.source();
-            let source = source.trim_end();
-            sha.update((source.len() as u64).to_le_bytes());
-            sha.update(source);
-        }
-        hex16(&sha.finalize())
+    pub fn source_hashes(&self) -> BTreeMap<usize, String> {
+        let mut meaning = Meaning::new(self.code_cells().map(|c| c.source()));
+        self.code_cells().map(|cell| (cell.index, meaning.add(&cell))).collect()
     }
 
-    /// Whether the outputs of one of its cells were made by the cell's text and that of the code cells above.
-    pub fn is_fresh(&self, cell: &Cell) -> bool {
-        cell.stored_hash() == Some(self.source_hash(cell.index).as_str())
+    /// The code cells, by index, whose outputs were made by the cell's code and that of the code cells above.
+    ///
+    /// A cell that only defines something has no output of its own: where the next cell that does more is fresh, it was there.
+    pub fn fresh(&self) -> BTreeSet<usize> {
+        let hashes = self.source_hashes();
+        let mut fresh = BTreeSet::new();
+        let mut next = false;
+        for cell in self.code_cells().collect::<Vec<_>>().into_iter().rev() {
+            let own = cell.stored_hash() == hashes.get(&cell.index).map(String::as_str);
+            let defines = meaning::only_defines(&cell);
+            if own || (defines && next) {
+                fresh.insert(cell.index);
+            }
+            if !defines || own {
+                next = own;
+            }
+        }
+        fresh
     }
 
     /// The notebook in the form in which Jupyter saves it: sorted keys, one space of indent, text split at line ends.
@@ -259,7 +270,7 @@ impl CellMut<'_> {
         }
     }
 
-    /// Records that the outputs belong to this [`Notebook::source_hash`]. Only `nbs run` may do so, and
+    /// Records that the outputs belong to this [`Notebook::source_hashes`]. Only `nbs run` may do so, and
     /// `nbs fmt`, which changes only the form of the code, not what it does.
     pub fn set_hash(&mut self, hash: &str) {
         self.set_metadata("nbs", json!({ "hash": hash }));

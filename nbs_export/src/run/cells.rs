@@ -65,6 +65,7 @@ pub async fn execute(
     let kernel = Kernel::start(spec, &folder).await.with_context(|| name.clone())?;
     drop(starting);
     let mut runner = Runner { kernel, workspace, limit, done: Vec::new() };
+    let hashes = notebook.source_hashes();
     let mut failure = None;
     for (k, cell) in cells.iter().enumerate() {
         let step = progress.step(&name, format!("cell {} of {}  {}", k + 1, cells.len(), cell.label));
@@ -77,11 +78,10 @@ pub async fn execute(
         drop(step);
         match judged {
             Ok(outputs) => {
-                let hash = notebook.source_hash(cell.index);
                 let mut saved = notebook.cell_mut(cell.index);
                 saved.set_outputs(outputs);
                 saved.set_execution_count(None);
-                saved.set_hash(&hash);
+                saved.set_hash(&hashes[&cell.index]);
             }
             Err(found) => {
                 failure = Some(found);

@@ -247,8 +247,7 @@ pub fn to_text(json: &Value) -> String {
 /// Marks all outputs as made from the present text, as `nbs run` does.
 pub fn stamp(fixture: &Fixture, path: &str) {
     let mut notebook = nbs_export::notebook::Notebook::load(&fixture.path(path)).unwrap();
-    let hashes: Vec<_> = notebook.code_cells().map(|c| (c.index, notebook.source_hash(c.index))).collect();
-    for (index, hash) in hashes {
+    for (index, hash) in notebook.source_hashes() {
         notebook.cell_mut(index).set_hash(&hash);
     }
     notebook.save().unwrap();
