@@ -5,15 +5,16 @@
 
 use minai::array::Array;
 use minai::generator::Generator;
-use minai::guidance::{ClassUNet, DenoiseClass};
+use minai::guidance::{ClassUNet, DenoiseClass, Guidance};
 use minai::karras::{LevelBatch, Preconditioner};
 use minai::learner::Task;
 use minai::nn::{Pass, named_parameters};
 use minai::optim::AdamW;
 use minai::optimizer::Optimizer;
 use minai::small_unet::SmallUNetConfig;
-use minai::state::{StateDict, Value, load, load_state_dict};
+use minai::state::{Metadata, StateDict, Value, load, load_state_dict, save, state_dict};
 use minai::tensor::Tensor;
+use minai::weights::{Pending, Precision, load_weights};
 use minai_tests::difference;
 use minai_tests::reference::{folder, own};
 
@@ -91,4 +92,29 @@ fn a_training_step_is_pytorchs() {
     for (name, parameter) in named_parameters(&task.model) {
         assert_close(&format!("after/{name}"), &parameter.data(), &floats(&state, &format!("after/{name}")));
     }
+}
+
+#[test]
+fn weights_may_come_from_a_file_only() {
+    let state = reference();
+    let (drawn, (batch, classes)) = task(&state);
+    let channels = integers(&state, "channels").iter().map(|&c| c as usize).collect();
+    let config = SmallUNetConfig { channels, ..SmallUNetConfig::default() };
+    let pending = ClassUNet::new(&mut Pending, &config, drawn.model.none() as usize);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    save(&file, &state_dict(&drawn.model), &Metadata::new()).unwrap();
+    load_weights(&pending, &file, Precision::Single, &|name| Some(name.to_owned())).unwrap();
+    let output = |model: &ClassUNet| {
+        model.forward(&batch.x.clone().into(), &batch.sigma.clone().into(), &classes, &mut Pass::eval()).data
+    };
+    assert_eq!(output(&pending), output(&drawn.model));
+}
+
+#[test]
+#[should_panic = "noise levels fall from step to step"]
+fn drawing_without_levels_is_refused_in_words() {
+    let (task, _) = task(&reference());
+    let sampler = "euler".parse().unwrap();
+    task.draw((&[1], [1, 28, 28]), &Guidance::default(), (sampler, &[]), &mut Generator::manual_seed(0));
 }

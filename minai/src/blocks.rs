@@ -1,5 +1,5 @@
 // Owned by notebooks/18_unet.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash fa41ec6da5816b7f
+// nbs:hash 9b7f9521d0ddeb56
 //! Blocks of networks for images: the residual block that is told the time, and what U-Nets and autoencoders share besides.
 
 // %% notebooks/18_unet.ipynb bl-parts
@@ -127,5 +127,13 @@ impl ResnetBlock {
 impl Layer for ResnetBlock {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
         self.forward_at(x, None, pass)
+    }
+}
+
+// %% notebooks/18_unet.ipynb bl-zero
+/// Sets all parameters of a layer to 0, those that wait for a file as well.
+pub fn zero(layer: &dyn Module) {
+    for (_, parameter) in Parts::of(layer).parameters {
+        parameter.set(Tensor::zeros(parameter.shape()).data);
     }
 }

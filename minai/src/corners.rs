@@ -1,5 +1,5 @@
 // Owned by notebooks/23_attention.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 5f13e401c24f5c7e
+// nbs:hash 9e49d4f1dcc1e8d5
 //! A digit in two opposite corners of a canvas, and a small network that draws such canvases, with attention or without.
 
 use crate::attention::MultiheadAttention;
@@ -81,17 +81,11 @@ impl Dataset for Corners {
 }
 
 // %% notebooks/23_attention.ipynb cn-zero
+use minai::blocks::zero;
 use minai::nn::{Module, Parts};
 
 /// What the blocks are told has this width, and is made of half as many waves of the noise level.
 const WIDTH: usize = 64;
-
-/// Sets all parameters of a layer to 0.
-fn zero(layer: &dyn Module) {
-    for (_, parameter) in Parts::of(layer).parameters {
-        parameter.update(|values| values.fill(0.0));
-    }
-}
 
 // %% notebooks/23_attention.ipynb cn-block
 use minai::blocks::{conv1, conv3};

@@ -1,5 +1,5 @@
 // Owned by notebooks/24_classes_and_guidance.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a35236e33488fe3f
+// nbs:hash ecc6815bb128305e
 //! A network that is told a class, and classifier-free guidance, which goes beyond what the class changes.
 
 use crate::embedding::Embedding;
@@ -189,6 +189,7 @@ impl DenoiseClass {
 
 // %% notebooks/24_classes_and_guidance.ipynb gd-draw
 use minai::karras::walk;
+use minai::levels::Levels;
 use minai::sampling::Sampler;
 
 impl DenoiseClass {
@@ -204,9 +205,9 @@ impl DenoiseClass {
         (sampler, sigmas): (Sampler, &[f64]),
         rng: &mut Generator,
     ) -> Tensor {
-        let (n, level) = (classes.len(), sigmas[0] as f32);
+        let (n, scale) = (classes.len(), Levels::from_sigmas(sigmas).initial_scale as f32);
         let classes = Array::new(classes.to_vec(), &[n]);
-        let start = Tensor::from(rng.randn(&[&[n], &shape[..]].concat())) * level;
-        walk(start, (sampler, sigmas), |x, sigma| self.denoise(x, sigma, &classes, guidance), rng)
+        let noise = Tensor::from(rng.randn(&[&[n], &shape[..]].concat()));
+        walk(noise * scale, (sampler, sigmas), |x, sigma| self.denoise(x, sigma, &classes, guidance), rng)
     }
 }

@@ -1,8 +1,8 @@
 // Owned by notebooks/18_unet.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash fe63304f89f06aa5
+// nbs:hash b36208b454bfa7b6
 //! A small U-Net: residual blocks at several sizes that are told the noise level, with skip connections.
 
-use crate::blocks::{Norms, ResnetBlock, conv3, norm_silu};
+use crate::blocks::{Norms, ResnetBlock, conv3, norm_silu, zero};
 use crate::time_embedding::{TimeEmbedding, time_features};
 
 // %% notebooks/18_unet.ipynb su-config
@@ -47,13 +47,6 @@ impl Module for Level {
 }
 
 // %% notebooks/18_unet.ipynb su-zero
-/// Sets all parameters of a layer to 0.
-fn zero(layer: &dyn Module) {
-    for (_, parameter) in Parts::of(layer).parameters {
-        parameter.update(|values| values.fill(0.0));
-    }
-}
-
 /// A residual block that begins as its shortcut, and is told the time by a vector of this width.
 fn quiet_block(init: &mut dyn Init, channels: (usize, usize), time_width: usize) -> ResnetBlock {
     let block = ResnetBlock::new(init, channels, Norms { groups: 8, eps: 1e-5 }, Some(time_width));

@@ -1,5 +1,5 @@
 // Owned by notebooks/25_begin_with_a_picture.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash efae0b6bd9ddc47f
+// nbs:hash c66461497509c719
 //! Enlarging a picture by drawing the detail that it lacks.
 
 use crate::emoji::Emoji;
@@ -153,6 +153,7 @@ impl Task for Upscale {
 
 // %% notebooks/25_begin_with_a_picture.ipynb sr-draw
 use minai::karras::walk;
+use minai::levels::Levels;
 use minai::sampling::Sampler;
 
 impl Upscale {
@@ -175,7 +176,8 @@ impl Upscale {
     #[track_caller]
     pub fn draw(&self, small: &Tensor, walk_down: (Sampler, &[f64]), rng: &mut Generator) -> Tensor {
         let blocks = enlarge(small);
-        let start = Tensor::from(rng.randn(blocks.shape())) * walk_down.1[0] as f32;
+        let scale = Levels::from_sigmas(walk_down.1).initial_scale as f32;
+        let start = Tensor::from(rng.randn(blocks.shape())) * scale;
         let drawn = walk(start, walk_down, |x, sigma| self.denoise(x, sigma, small), rng);
         (blocks + drawn).clamp(-1.0, 1.0)
     }
