@@ -1,7 +1,9 @@
-//! Trains the judge of lesson 19, the classifier of digits whose features compare heaps of pictures, and saves its
-//! weights. `data/models/judge.safetensors` was made on all of MNIST:
+//! Trains the judge of lesson 19, the classifier whose features compare heaps of pictures, and saves its weights.
+//! `data/models/judge.safetensors` was made on all of MNIST, and `judge-clothes.safetensors` on all of Fashion-MNIST:
 //!
 //! `MINAI_FULL=1 cargo run --release -p minai --example train_judge -- --out data/models/judge.safetensors`
+//!
+//! `MINAI_FULL=1 cargo run --release -p minai --example train_judge -- --data clothes --out data/models/judge-clothes.safetensors`
 
 use clap::Parser;
 use half::f16;
@@ -15,9 +17,12 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Trains the classifier of digits whose features compare heaps of pictures.
+/// Trains the classifier whose features compare heaps of pictures.
 #[derive(Parser)]
 struct Arguments {
+    /// What it learns to read.
+    #[arg(long, value_enum, default_value = "digits")]
+    data: Data,
     /// How often each training image is seen.
     #[arg(long, default_value_t = 8)]
     epochs: usize,
@@ -35,6 +40,14 @@ struct Arguments {
     out: PathBuf,
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Data {
+    /// MNIST.
+    Digits,
+    /// Fashion-MNIST.
+    Clothes,
+}
+
 /// A tensor of a state with its name. The judge has nothing but such parameters.
 fn floats((name, value): (String, Value)) -> Option<(String, Array)> {
     match value {
@@ -49,20 +62,31 @@ fn scaled(set: &Images) -> Images {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let Arguments { epochs, batch, lr, seed, out } = Arguments::parse();
+    let Arguments { data, epochs, batch, lr, seed, out } = Arguments::parse();
     if epochs == 0 || batch == 0 || !(lr > 0.0 && lr.is_finite()) {
         return Err("--epochs and --batch are at least 1, --lr is above 0".into());
     }
     minai::kernels::memory::keep_freed_memory();
-    let data = mnist()?;
-    println!("{data}");
+    let (train, valid, text, recipe) = match data {
+        Data::Digits => {
+            let data = mnist()?;
+            let text = data.to_string();
+            (data.train, data.valid, text, "judge: lesson 19, a classifier, MNIST")
+        }
+        Data::Clothes => {
+            let data = fashion_mnist()?;
+            let (train, valid) = data.train.split_at(data.train.len() * 5 / 6);
+            (train, valid, data.to_string(), "judge: lesson 19, a classifier, Fashion-MNIST")
+        }
+    };
+    println!("{text}");
     let options = LoaderOptions { batch_size: batch, last: Last::Drop, ..LoaderOptions::default() };
     // Moved by up to two pixels, so that the features hold for digits that the judge has not seen as well.
-    let moved = Augmented::new(scaled(&data.train)).then(RandomCrop { padding: 2, fill: -1.0 });
-    let loaders = DataLoaders::new(moved, scaled(&data.valid), options);
+    let moved = Augmented::new(scaled(&train)).then(RandomCrop { padding: 2, fill: -1.0 });
+    let loaders = DataLoaders::new(moved, scaled(&valid), options);
     let steps = epochs * loaders.train.len();
     if steps == 0 {
-        return Err(format!("--batch {batch}: there are only {} training images", data.train.len()).into());
+        return Err(format!("--batch {batch}: there are only {} training images", train.len()).into());
     }
 
     let mut rng = Generator::manual_seed(seed);
@@ -86,12 +110,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let score = evaluate(&judge, &loaders.valid);
     println!("validation accuracy {:.4}", score.accuracy);
     let facts = [
-        ("recipe", "judge: lesson 19, a classifier, MNIST".to_owned()),
+        ("recipe", recipe.to_owned()),
         ("steps", steps.to_string()),
         ("batch", batch.to_string()),
         ("rate", lr.to_string()),
         ("seed", seed.to_string()),
-        ("data", data.to_string()),
+        ("data", text),
         ("validation accuracy", format!("{:.4}", score.accuracy)),
     ];
     let metadata = facts.map(|(key, value)| (key.to_owned(), value)).into();

@@ -8,11 +8,13 @@
 
 mod recipes;
 mod sample;
+mod score;
 mod train;
 
 use clap::{Parser, Subcommand};
 use recipes::{RECIPES, Recipe, recipe};
 use sample::{Wanted, sample};
+use score::{Heap, score};
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,6 +53,8 @@ enum Command {
     },
     /// Draws with a trained model.
     Sample(Wanted),
+    /// Scores drawings: read as the class that was asked for, FID, precision and recall, and whether they are copies.
+    Score(Heap),
 }
 
 fn main() -> ExitCode {
@@ -80,5 +84,6 @@ fn run() -> Result<(), Box<dyn Error>> {
             train(Training { recipe, steps, minutes, seed, checkpoint, out })
         }
         Command::Sample(wanted) => sample(&wanted),
+        Command::Score(heap) => score(&heap),
     }
 }

@@ -164,8 +164,65 @@ pub fn upscale_task(rng: &mut Generator) -> Upscale {
     Upscale { model, preconditioner: Preconditioner { sigma_data: SIGMA_DATA } }
 }
 
+/// How a model that knows classes draws where the command does not say.
+pub struct Usual {
+    pub sampler: String,
+    pub steps: usize,
+    pub guidance: f64,
+    /// The lowest and the highest noise level with guidance.
+    pub range: (f64, f64),
+}
+
+impl Default for Usual {
+    /// What `digits` draws best with: at higher levels guidance costs variety, and at lower ones it changes nothing.
+    fn default() -> Self {
+        Usual { sampler: "dpmpp_2m".into(), steps: 18, guidance: 2.0, range: (0.3, 8.0) }
+    }
+}
+
+impl Usual {
+    /// As it stands in a model's metadata.
+    pub fn facts(&self) -> [(&'static str, String); 4] {
+        let (low, high) = self.range;
+        [
+            ("sampler", self.sampler.clone()),
+            ("sampler's steps", self.steps.to_string()),
+            ("guidance", self.guidance.to_string()),
+            ("guidance range", format!("{low},{high}")),
+        ]
+    }
+
+    fn of(metadata: &Metadata) -> Result<Self, String> {
+        let usual = Usual::default();
+        let steps = fact(metadata, "sampler's steps", usual.steps, |text| text.parse().ok())?;
+        let guidance = fact(metadata, "guidance", usual.guidance, |text| text.parse().ok())?;
+        let range = fact(metadata, "guidance range", usual.range, |text| pair(text).ok())?;
+        let sampler = metadata.get("sampler").cloned().unwrap_or(usual.sampler);
+        Ok(Usual { sampler, steps, guidance, range })
+    }
+}
+
+/// What the metadata say of `name`, or else `usual`.
+fn fact<T>(metadata: &Metadata, name: &str, usual: T, read: impl Fn(&str) -> Option<T>) -> Result<T, String> {
+    match metadata.get(name) {
+        None => Ok(usual),
+        Some(text) => {
+            read(text).ok_or_else(|| format!("its metadata say {name}: {text:?}, which can't be read"))
+        }
+    }
+}
+
+/// Two noise levels, the lower first.
+pub fn pair(text: &str) -> Result<(f64, f64), String> {
+    let numbers: Option<Vec<f64>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
+    match numbers.as_deref() {
+        Some(&[low, high]) if 0.0 <= low && low < high => Ok((low, high)),
+        _ => Err("two noise levels are wanted, the lower first, such as 0.2,10".into()),
+    }
+}
+
 /// The network in a file that `train` saved.
-pub fn open(path: &Path) -> Result<(&'static Recipe, Trained), Box<dyn Error>> {
+pub fn open(path: &Path) -> Result<(&'static Recipe, Trained, Usual), Box<dyn Error>> {
     let (state, metadata) = load(path)?;
     let name = metadata.get("recipe").ok_or_else(|| {
         format!("{}: no model of this command, since its metadata name no recipe", path.display())
@@ -173,5 +230,6 @@ pub fn open(path: &Path) -> Result<(&'static Recipe, Trained), Box<dyn Error>> {
     let recipe = recipe(name).map_err(|error| format!("{}: {error}", path.display()))?;
     let trained = Trained::new(&mut Generator::manual_seed(0), &recipe.net);
     load_state_dict(trained.model(), &state).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok((recipe, trained))
+    let usual = Usual::of(&metadata).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok((recipe, trained, usual))
 }

@@ -1,6 +1,6 @@
 //! Drawing with a trained model.
 
-use crate::recipes::{CLASSES, Trained, open, schedule};
+use crate::recipes::{CLASSES, Trained, Usual, open, pair, schedule};
 use minai::diffusion::{draw, even_levels};
 use minai::guidance::{DenoiseClass, Guidance};
 use minai::inpaint::{keep, redraw};
@@ -42,7 +42,7 @@ pub struct Wanted {
     /// How far to go beyond what the class changes: 1 is not at all.
     #[arg(long)]
     guidance: Option<f64>,
-    /// The lowest and the highest noise level with guidance: `0.2,10`.
+    /// The lowest and the highest noise level with guidance: `0.2,10`; `0,1000` for all.
     #[arg(long, value_name = "LOW,HIGH", value_parser = pair)]
     guidance_range: Option<(f64, f64)>,
     /// The sampler, by any of its names: heun, dpmpp_2m, "Euler a" ...
@@ -62,14 +62,6 @@ pub struct Wanted {
     /// of models that know classes, `labels` (n).
     #[arg(long)]
     out: PathBuf,
-}
-
-fn pair(text: &str) -> Result<(f64, f64), String> {
-    let numbers: Option<Vec<f64>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
-    match numbers.as_deref() {
-        Some(&[low, high]) if 0.0 <= low && low < high => Ok((low, high)),
-        _ => Err("two noise levels are wanted, the lower first, such as 0.2,10".into()),
-    }
 }
 
 /// An option that only some models have.
@@ -164,18 +156,29 @@ fn beginning(wanted: &Wanted) -> Result<Option<Beginning>, Box<dyn Error>> {
 const AT_A_TIME: usize = 100;
 
 /// Draws with a model that knows classes.
-fn draw_classes(task: &DenoiseClass, wanted: &Wanted, labels: &[i64]) -> Result<Tensor, Box<dyn Error>> {
-    // Beside a part that stays, new noise in each step lets the rest fit it better (lesson 25).
-    let (steps, sampler) = if wanted.mask.is_some() { (40, "euler_ancestral") } else { (18, "dpmpp_2m") };
-    let steps = wanted.steps.unwrap_or(steps);
-    let sampler: Sampler = wanted.sampler.as_deref().unwrap_or(sampler).parse()?;
+fn draw_classes(
+    task: &DenoiseClass,
+    wanted: &Wanted,
+    mut usual: Usual,
+    labels: &[i64],
+) -> Result<Tensor, Box<dyn Error>> {
     let begin = beginning(wanted)?;
+    if begin.is_some() {
+        // What is there already keeps the variety, and the class has to reach what is added at every level.
+        usual.range = Guidance::default().range;
+    }
+    if wanted.mask.is_some() {
+        // Beside a part that stays, new noise in each step lets the rest fit it better (lesson 25).
+        (usual.steps, usual.sampler) = (40, "euler_ancestral".into());
+    }
+    let steps = wanted.steps.unwrap_or(usual.steps);
+    let sampler: Sampler = wanted.sampler.as_ref().unwrap_or(&usual.sampler).parse()?;
     let strength = wanted.strength.unwrap_or(if wanted.mask.is_some() { 1.0 } else { 0.5 });
     let from = if begin.is_some() { ((1.0 - strength) * steps as f64).round() as usize } else { 0 };
     let sigmas = &karras(steps, 0.02, 40.0, 7.0)[from..];
     let guidance = Guidance {
-        scale: if labels[0] == CLASSES as i64 { 1.0 } else { wanted.guidance.unwrap_or(2.0) },
-        range: wanted.guidance_range.unwrap_or(Guidance::default().range),
+        scale: if labels[0] == CLASSES as i64 { 1.0 } else { wanted.guidance.unwrap_or(usual.guidance) },
+        range: wanted.guidance_range.unwrap_or(usual.range),
         ..Guidance::default()
     };
     let mut rng = Generator::manual_seed(wanted.seed);
@@ -248,7 +251,7 @@ fn is_safetensors(path: &Path) -> bool {
 }
 
 pub fn sample(wanted: &Wanted) -> Result<(), Box<dyn Error>> {
-    let (recipe, trained) = open(&wanted.model)?;
+    let (recipe, trained, usual) = open(&wanted.model)?;
     check(wanted, &trained)?;
     let n = wanted.n.unwrap_or(if let Trained::Upscaler(_) = trained { 1 } else { 64 });
     let labels = classes(wanted, n)?;
@@ -260,7 +263,7 @@ pub fn sample(wanted: &Wanted) -> Result<(), Box<dyn Error>> {
             let mut rng = Generator::manual_seed(wanted.seed);
             draw(&task.model, &[n, 1, 28, 28], &levels, wanted.eta.unwrap_or(1.0), &mut rng)
         }
-        Trained::Classes(task) => draw_classes(task, wanted, &labels)?,
+        Trained::Classes(task) => draw_classes(task, wanted, usual, &labels)?,
         Trained::Upscaler(task) => enlarge(task, wanted.init.as_deref().expect("checked above"), wanted, n)?,
     };
     println!("{n} picture{} in {:.1} s", if n == 1 { "" } else { "s" }, start.elapsed().as_secs_f64());

@@ -1,6 +1,6 @@
 //! Training by a recipe.
 
-use crate::recipes::{CLASSES, Net, Recipe, Source, class_task, noise_task, schedule, upscale_task};
+use crate::recipes::{CLASSES, Net, Recipe, Source, Usual, class_task, noise_task, schedule, upscale_task};
 use minai::diffusion::NoisyImages;
 use minai::emoji::emoji;
 use minai::guidance::ClassImages;
@@ -146,7 +146,9 @@ fn fit<T: Task, D: Dataset<Batch = T::Batch>>(
         ("data", data.to_owned()),
         ("validation loss", format!("{loss:.5}")),
     ];
-    let metadata = facts.map(|(key, value)| (key.to_owned(), value)).into();
+    let usual = matches!(recipe.net, Net::Classes).then(|| Usual::default().facts());
+    let facts = facts.into_iter().chain(usual.into_iter().flatten());
+    let metadata = facts.map(|(key, value)| (key.to_owned(), value)).collect();
     let floats = |(name, value)| match value {
         Value::F32(array) => Some((name, array)),
         _ => None,
