@@ -1,5 +1,5 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 93f22f87c53fbf15
+// nbs:hash 0737d20d4d8a2a6c
 //! Activation functions as free functions; `relu`, `tanh`, `sigmoid` and `exp` are methods of [`Tensor`].
 
 // %% notebooks/12_init.ipynb ac-functions
@@ -18,6 +18,7 @@ fn activate(op: &'static str, f: Activation, x: &Tensor) -> Tensor {
     })
 }
 
+// %% notebooks/12_init.ipynb ac-functions-b
 /// x where it is positive, else `slope` times x (Maas et al. 2013).
 pub fn leaky_relu(x: &Tensor, slope: f32) -> Tensor {
     activate("leaky_relu", Activation::LeakyRelu(slope), x)
@@ -129,6 +130,7 @@ pub struct Gelu {
     pub approximate: Approximate,
 }
 
+// %% notebooks/12_init.ipynb ac-gelu-b
 impl Module for Gelu {
     fn parts(&self, _: &mut Parts) {}
 

@@ -1,5 +1,5 @@
 // Owned by notebooks/04_backprop.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 2ab1abb0e42fcdd1
+// nbs:hash ea8419aa8e5d98ac
 //! Layers with a backward step each, written by hand: what the tensor of lesson 5 makes unnecessary.
 
 // %% notebooks/04_backprop.ipynb ly-trait
@@ -57,6 +57,7 @@ impl Linear {
     }
 }
 
+// %% notebooks/04_backprop.ipynb ly-linear-b
 impl Layer for Linear {
     fn forward(&mut self, x: Array2<f32>) -> Array2<f32> {
         self.x = x;
@@ -108,6 +109,7 @@ pub struct Model {
     loss: Mse,
 }
 
+// %% notebooks/04_backprop.ipynb ly-model-b
 impl Model {
     /// A network of these layers.
     pub fn new(layers: Vec<Box<dyn Layer>>) -> Self {

@@ -1,5 +1,5 @@
 // Owned by notebooks/18_unet.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9b7f9521d0ddeb56
+// nbs:hash 696edff8c643d167
 //! Blocks of networks for images: the residual block that is told the time, and what U-Nets and autoencoders share besides.
 
 // %% notebooks/18_unet.ipynb bl-parts
@@ -69,6 +69,7 @@ impl Norms {
     }
 }
 
+// %% notebooks/18_unet.ipynb bl-norms-b
 impl ResnetBlock {
     /// From `c_in` to `c_out` channels. With a `time_width`, the block is told the time by a vector of this width.
     pub fn new(
@@ -123,6 +124,7 @@ impl ResnetBlock {
     }
 }
 
+// %% notebooks/18_unet.ipynb bl-forward-b
 /// A block that is not told the time.
 impl Layer for ResnetBlock {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {

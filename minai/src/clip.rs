@@ -1,5 +1,5 @@
 // Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 77fb5c1d56492a32
+// nbs:hash 83c13803d531d416
 //! CLIP's text encoder: from 77 tokens to 77 vectors that say what each means where it stands.
 
 // %% notebooks/32_clip_text.ipynb cl-config
@@ -15,6 +15,7 @@ pub enum HiddenAct {
     Gelu,
 }
 
+// %% notebooks/32_clip_text.ipynb cl-config-b
 /// The sizes of a text encoder, as `text_encoder/config.json` gives them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClipConfig {
@@ -36,6 +37,7 @@ pub struct ClipConfig {
     pub eps: f32,
 }
 
+// %% notebooks/32_clip_text.ipynb cl-config-c
 impl ClipConfig {
     /// The text encoder of Stable Diffusion v1: that of CLIP ViT-L/14.
     pub fn sd15() -> Self {
@@ -114,6 +116,7 @@ impl ClipAttention {
     }
 }
 
+// %% notebooks/32_clip_text.ipynb cl-attention-b
 impl Module for ClipAttention {
     fn parts(&self, parts: &mut Parts) {
         for (name, projection) in &self.projections {
@@ -150,6 +153,7 @@ fn norm(config: &ClipConfig) -> LayerNorm {
     LayerNorm { eps: config.eps, ..LayerNorm::new(&[config.width]) }
 }
 
+// %% notebooks/32_clip_text.ipynb cl-layer-b
 impl ClipLayer {
     /// For vectors of the config's width.
     pub fn new(init: &mut dyn Init, config: &ClipConfig) -> Self {
@@ -174,6 +178,7 @@ impl Module for ClipLayer {
     }
 }
 
+// %% notebooks/32_clip_text.ipynb cl-layer-c
 impl Layer for ClipLayer {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
         let normed = pass.call("layer_norm1", &self.layer_norm1, x);
@@ -204,6 +209,7 @@ pub struct ClipText {
     final_layer_norm: LayerNorm,
 }
 
+// %% notebooks/32_clip_text.ipynb cl-text-b
 impl Module for ClipText {
     fn parts(&self, parts: &mut Parts) {
         parts.module("embeddings.token_embedding", &self.token_embedding);
@@ -240,7 +246,10 @@ impl ClipText {
             final_layer_norm: norm(config),
         }
     }
+}
 
+// %% notebooks/32_clip_text.ipynb cl-text-forward-b
+impl ClipText {
     /// What each of the `tokens` (n, length) means, after the final norm: (n, length, width).
     ///
     /// # Panics

@@ -1,5 +1,5 @@
 // Owned by notebooks/24_classes_and_guidance.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash abcb4af82751ca21
+// nbs:hash 470c149b806d6534
 //! Embedding lookup.
 
 // %% notebooks/24_classes_and_guidance.ipynb po-embedding
@@ -56,6 +56,7 @@ impl Embedding {
     }
 }
 
+// %% notebooks/24_classes_and_guidance.ipynb em-layer-b
 impl Module for Embedding {
     fn parts(&self, parts: &mut Parts) {
         parts.parameter("weight", &self.weight);

@@ -1,5 +1,5 @@
 // Owned by notebooks/25_begin_with_a_picture.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 4762356e7e90ad81
+// nbs:hash ef425b9c6a6810d1
 //! Twemoji: 3,781 small pictures with captions.
 
 // %% notebooks/25_begin_with_a_picture.ipynb em-emoji
@@ -63,6 +63,7 @@ pub fn load_emoji(folder: &Path) -> Result<Emoji, FileError> {
     Ok(Emoji { images, captions })
 }
 
+// %% notebooks/25_begin_with_a_picture.ipynb em-load-b
 /// The emoji that come with the course, in the folder `emoji` of the data folder.
 ///
 /// # Errors

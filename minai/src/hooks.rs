@@ -1,5 +1,5 @@
 // Owned by notebooks/11_activations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 4d64fc279a7bdd75
+// nbs:hash 643ab004a17e2691
 //! What comes out of layers at each training step: mean, standard deviation, histogram, dead units.
 
 // %% notebooks/11_activations.ipynb st-bins
@@ -23,6 +23,7 @@ pub struct Bins {
     pub count: usize,
 }
 
+// %% notebooks/11_activations.ipynb st-bins-b
 impl Bins {
     /// How many of the values lie in each interval. NaN counts in the first one.
     pub fn count(&self, numbers: &[f32]) -> Vec<i64> {
@@ -74,6 +75,7 @@ pub struct Record {
     pub histograms: Vec<Vec<i64>>,
 }
 
+// %% notebooks/11_activations.ipynb re-record-b
 impl Record {
     /// Nothing was seen yet.
     pub fn new(path: &str, kind: &str, bins: Bins) -> Self {
@@ -110,6 +112,7 @@ impl std::fmt::Debug for ActivationStats {
     }
 }
 
+// %% notebooks/11_activations.ipynb cb-stats-b
 impl ActivationStats {
     /// Looks at the layers for which `chosen` is true: `|path, layer| layer.name() == "Relu"`.
     pub fn new(bins: Bins, chosen: impl Fn(&str, &dyn Module) -> bool + 'static) -> Self {
@@ -201,6 +204,7 @@ fn records_from(state: &StateDict, bins: Bins) -> Vec<Record> {
     (0..).map_while(|i| record_from(state, &format!("{i:03}"), bins)).collect()
 }
 
+// %% notebooks/11_activations.ipynb cb-shell-b
 impl<T: Task> Callback<T> for ActivationStats {
     fn before_batch(&mut self, learner: &mut Learner<T>) -> Flow {
         remove(self, &mut learner.pass.hook); // ours is still there if somebody skipped the last batch

@@ -1,5 +1,5 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 17a765df641d1b60
+// nbs:hash e116c925af4f7fc6
 //! First weights: by formula (Xavier, Kaiming), or measured and corrected (LSUV).
 
 // %% notebooks/12_init.ipynb in-functions
@@ -16,6 +16,7 @@ pub enum Fan {
     Out,
 }
 
+// %% notebooks/12_init.ipynb in-functions-b
 /// How many inputs an output has, and how many outputs an input reaches, by a weight of shape (outputs, inputs, …).
 ///
 /// # Panics
@@ -48,6 +49,7 @@ fn kaiming(weight: &Parameter, fan: Fan, slope: f64) -> f64 {
     leaky_gain(slope) / (n as f64).sqrt()
 }
 
+// %% notebooks/12_init.ipynb in-set-b
 /// Normal weights for layers without relu (Glorot and Bengio 2010): variance `gain`² · 2 / (fan-in + fan-out).
 #[track_caller]
 pub fn xavier_normal(rng: &mut Generator, weight: &Parameter, gain: f64) {
@@ -101,6 +103,7 @@ pub struct Before {
     pub std: f32,
 }
 
+// %% notebooks/12_init.ipynb ls-adjust-b
 /// The layer's own weight of two or more axes, and its bias.
 fn weight_and_bias(layer: &dyn Module) -> Option<(Parameter, Option<Parameter>)> {
     let find = |name: &str| {

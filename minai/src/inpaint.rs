@@ -1,5 +1,5 @@
 // Owned by notebooks/25_begin_with_a_picture.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash c4d71aec2524d88e
+// nbs:hash 40b772f9ec685ac8
 //! Drawing that begins with a picture: from the middle of the levels, or with a part that is to stay.
 
 // %% notebooks/25_begin_with_a_picture.ipynb in-redraw
@@ -13,6 +13,7 @@ pub fn levels_from(sigmas: &[f64], sigma: f64) -> &[f64] {
     &sigmas[sigmas.partition_point(|&level| level > sigma)..]
 }
 
+// %% notebooks/25_begin_with_a_picture.ipynb in-redraw-b
 /// The image x0 (n, c, h, w) with noise of the first of the levels `sigmas`, and from there down to the last, which is 0;
 /// `denoise` says what x at a level σ is taken for (Meng et al. 2022, SDEdit).
 ///

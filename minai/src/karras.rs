@@ -1,5 +1,5 @@
 // Owned by notebooks/22_karras.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 2a84f50bff5edee7
+// nbs:hash 2604ba6727213216
 //! Preconditioning: a network that sees and says values of variance 1 at every noise level, and which levels it learns from.
 
 // %% notebooks/22_karras.ipynb ka-scales
@@ -74,6 +74,7 @@ impl Default for LogNormal {
     }
 }
 
+// %% notebooks/22_karras.ipynb ka-levels-b
 impl LogNormal {
     /// `n` levels.
     pub fn draw(self, n: usize, rng: &mut Generator) -> Array {

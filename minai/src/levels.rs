@@ -1,5 +1,5 @@
 // Owned by notebooks/20_fewer_steps.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 2eb4107074223cce
+// nbs:hash 4c530fbb774dd2e8
 //! Which noise levels a sampler visits, and what a network is told at each: the frame around a sampler.
 
 // %% notebooks/20_fewer_steps.ipynb lv-spacing
@@ -78,6 +78,7 @@ pub struct Levels {
     schedule: Option<NoiseSchedule>,
 }
 
+// %% notebooks/20_fewer_steps.ipynb lv-levels-b
 impl Levels {
     /// The given levels, and a network that sees x₀ + σ n as it is and is told σ itself.
     ///
@@ -103,6 +104,7 @@ pub enum FinalLevel {
     Zero,
 }
 
+// %% notebooks/20_fewer_steps.ipynb lv-kinds-b
 /// Levels that end as told: with their times, and the weight of the first noise.
 fn ending(
     schedule: &NoiseSchedule,
@@ -214,6 +216,7 @@ pub struct Call {
     pub time: f64,
 }
 
+// %% notebooks/20_fewer_steps.ipynb lv-call-b
 impl Levels {
     /// x₀ + σ n as the network wants it: with variance 1, if it has a schedule.
     pub fn input(&self, x: &Tensor, sigma: f64) -> Tensor {

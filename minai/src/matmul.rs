@@ -1,5 +1,5 @@
 // Owned by notebooks/02_matmul.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 1eefe504f0935b49
+// nbs:hash ca65541b7b57bed7
 //! Matrix multiplication, from three loops to packed tiles in vector registers; broadcasting and `einsum` on the way.
 
 // %% notebooks/02_matmul.ipynb mm-naive
@@ -13,6 +13,7 @@ fn sizes(a: &Matrix, b: &Matrix) -> (usize, usize, usize) {
     (m, k, n)
 }
 
+// %% notebooks/02_matmul.ipynb mm-naive-b
 /// `a` times `b` by three loops: the definition, and what all other versions are tested against.
 ///
 /// Shapes `(m, k)` and `(k, n)` give `(m, n)`.
@@ -174,6 +175,7 @@ fn positions(shape: &[usize], strides: &[usize]) -> Vec<usize> {
     })
 }
 
+// %% notebooks/02_matmul.ipynb br-own-b
 /// `f(x, y)` for all elements of two arrays, whose shapes are broadcast.
 ///
 /// # Panics
@@ -277,6 +279,7 @@ fn letter_sizes(equation: &str, operands: [(&[char], &[usize]); 2]) -> Vec<(char
     sizes
 }
 
+// %% notebooks/02_matmul.ipynb ei-einsum-b
 /// Products of two arrays, summed over the letters that the result does not have: `einsum("ik,kj->ij", &a, &b)`.
 ///
 /// A letter that an operand has twice walks along its diagonal. Blanks do not matter.
@@ -333,6 +336,7 @@ use minai::kernels::simd::{Level, Simd, Work, dispatch, dispatch_at, level};
 /// The rows of a tile of the result.
 const ROWS: usize = 6;
 
+// %% notebooks/02_matmul.ipynb mk-kernel-b
 /// Adds the product of a panel of A and a panel of B to a tile of the result: `ROWS` rows of `N` registers.
 ///
 /// In each step, `a` has `ROWS` numbers and `b` has `N * S::LANES`. Row i of the tile begins at `c[i * stride]`.
@@ -380,6 +384,7 @@ fn pack_a(a: &[f32], k: usize, rows: usize, depth: usize, panel: &mut [f32]) {
     }
 }
 
+// %% notebooks/02_matmul.ipynb pk-pack-b
 /// Copies `depth` rows of `columns` numbers, which begin `n` apart in `b`, into panels `width` columns wide.
 ///
 /// Columns that are missing in the last panel are zero.
@@ -414,6 +419,7 @@ fn at_cache_line(buffer: &mut [f32]) -> &mut [f32] {
     &mut buffer[skip..]
 }
 
+// %% notebooks/02_matmul.ipynb pk-blocks-b
 /// Does the multiplication with tiles of `ROWS` rows and `N` registers.
 ///
 /// # Safety
@@ -444,6 +450,7 @@ unsafe fn multiply_blocks<S: Simd, const N: usize>(product: Product) {
     }
 }
 
+// %% notebooks/02_matmul.ipynb pk-blocks-c
 /// Adds a tile to the result: straight where it fits, else, where only `(rows, columns)` are left, by a detour.
 ///
 /// # Safety
@@ -541,6 +548,7 @@ impl Work for Chains {
     }
 }
 
+// %% notebooks/02_matmul.ipynb pe-peak-b
 /// What one core of this machine can do at most, measured: billions of floating-point operations in a second.
 ///
 /// An FMA counts as two. This takes about a hundredth of a second; where other programs run too, ask more than once.

@@ -1,5 +1,5 @@
 // Owned by notebooks/20_fewer_steps.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 3c7b2fc18cf13be1
+// nbs:hash a1741c22cc03621e
 //! More samplers: those that lesson 16 leaves out. Each is a function of x = x₀ + σ n, the noise levels to visit, and
 //! `eps(x, σ)`, as in `samplers`; those that put new noise in also get `noise(shape)`, which draws it with variance 1.
 
@@ -49,6 +49,7 @@ pub fn pndm<E>(
     Ok(x)
 }
 
+// %% notebooks/20_fewer_steps.ipynb mo-pndm-b
 /// Adams and Bashforth's weights for equal steps, by the number of answers.
 const EQUAL_STEPS: [&[f64]; 4] = [
     &[1.0],
@@ -80,6 +81,7 @@ pub fn deis<E>(
     Ok(x)
 }
 
+// %% notebooks/20_fewer_steps.ipynb mo-deis-b
 /// The area from one level to another below the line over ln σ that is 1 at level b and 0 at level c.
 fn under_line(b: f64, c: f64, from: f64, to: f64) -> f64 {
     let integral = |rho: f64| rho * ((rho / c).ln() - 1.0) / (b / c).ln();

@@ -1,5 +1,5 @@
 // Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e37ea1c3f139afe0
+// nbs:hash f575f12f8000a300
 //! Noise schedules: how strong the noise is at each time step of a training, and which levels to visit when sampling.
 
 // %% notebooks/16_samplers.ipynb no-schedule
@@ -13,6 +13,7 @@ pub struct NoiseSchedule {
     pub alphas_cumprod: Vec<f64>,
 }
 
+// %% notebooks/16_samplers.ipynb no-schedule-b
 impl NoiseSchedule {
     /// From the share βₜ of new noise in the variance at each time step: ᾱₜ = (1 - β₀)(1 - β₁)…(1 - βₜ).
     ///
@@ -62,7 +63,10 @@ impl NoiseSchedule {
     pub fn scaled_linear(steps: usize, start: f64, end: f64) -> Self {
         Self::from_betas(linspace(start.sqrt(), end.sqrt(), steps).map(|root| root * root))
     }
+}
 
+// %% notebooks/16_samplers.ipynb no-kinds-b
+impl NoiseSchedule {
     /// ᾱ falls like a squared cosine (Nichol and Dhariwal 2021, equation 17); no beta is above 0.999.
     ///
     /// # Panics
@@ -96,6 +100,7 @@ pub enum ScheduleError {
     Betas(f64, f64),
 }
 
+// %% notebooks/16_samplers.ipynb no-name-b
 impl fmt::Display for ScheduleError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
@@ -156,7 +161,10 @@ impl NoiseSchedule {
         let sigma = level(self, low);
         if part == 0.0 { sigma } else { sigma + part * (level(self, low + 1) - sigma) }
     }
+}
 
+// %% notebooks/16_samplers.ipynb no-level-b
+impl NoiseSchedule {
     /// The time at which the noise level is `sigma`, from 0 to the last step: the inverse of [`sigma`](Self::sigma).
     ///
     /// In between two steps it is the *logarithm* of the level that lies on a straight line, as networks have been told

@@ -1,5 +1,5 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 8f11eeefb7284c80
+// nbs:hash 0e1d7f787c1097a4
 //! Layer, group and batch normalisation.
 
 // %% notebooks/12_init.ipynb no-layer
@@ -38,6 +38,7 @@ fn image_shape(op: &str, x: &Tensor, weight: &Tensor, bias: &Tensor) -> kernels:
     kernels::norm::Shape { n: shape[0], channels: shape[1], plane: shape[2..].iter().product() }
 }
 
+// %% notebooks/12_init.ipynb no-image-b
 /// The operation of all norms of images, and the variances, if it is not given the statistics.
 #[track_caller]
 fn normalise(
@@ -86,6 +87,7 @@ pub fn group_norm_silu(x: &Tensor, groups: usize, weight: &Tensor, bias: &Tensor
     normalise("group_norm_silu", (x, weight, bias), (Over::Groups(groups), Then::Silu), eps, None).0
 }
 
+// %% notebooks/12_init.ipynb no-group-b
 #[track_caller]
 fn check_groups(op: &str, x: &Tensor, groups: usize) {
     let channels = x.shape().get(1);
@@ -113,6 +115,7 @@ impl Running {
     }
 }
 
+// %% notebooks/12_init.ipynb no-batch-norm-b
 /// Normalises each channel by the batch's statistics, as in training, and brings the running ones up to date.
 /// `x`: (n, channels, …), weight and bias: (channels).
 ///
@@ -139,6 +142,7 @@ pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, running: &mut Runn
     y
 }
 
+// %% notebooks/12_init.ipynb no-batch-norm-c
 /// Normalises each channel by the running statistics, as after training.
 ///
 /// # Panics
@@ -180,6 +184,7 @@ pub struct LayerNorm {
     pub eps: f32,
 }
 
+// %% notebooks/12_init.ipynb no-layers-b
 impl LayerNorm {
     /// For inputs whose last axes have this shape.
     pub fn new(shape: &[usize]) -> Self {
@@ -205,6 +210,7 @@ impl Module for LayerNorm {
     }
 }
 
+// %% notebooks/12_init.ipynb no-layer-module-b
 impl Layer for LayerNorm {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
         layer_norm(x, &pass.get(&self.weight), &pass.get(&self.bias), self.eps)
@@ -239,6 +245,7 @@ impl GroupNorm {
     }
 }
 
+// %% notebooks/12_init.ipynb no-group-layer-b
 impl Module for GroupNorm {
     fn parts(&self, parts: &mut Parts) {
         name_both(parts, &self.weight, &self.bias);
@@ -282,6 +289,7 @@ pub struct BatchNorm2d {
     pub eps: f32,
 }
 
+// %% notebooks/12_init.ipynb no-batch-layer-b
 impl Module for BatchNorm2d {
     fn parts(&self, parts: &mut Parts) {
         name_both(parts, &self.weight, &self.bias);
@@ -326,6 +334,7 @@ impl BatchNorm2d {
     }
 }
 
+// %% notebooks/12_init.ipynb no-batch-forward-b
 impl Layer for BatchNorm2d {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
         let (weight, bias, mut running) = (pass.get(&self.weight), pass.get(&self.bias), self.running());

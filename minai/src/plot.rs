@@ -1,5 +1,5 @@
 // Owned by notebooks/90_plot.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 468f3d8851e63fcd
+// nbs:hash 12f07b0d0250e6dc
 //! Charts and images that show themselves in a notebook, and save themselves as PNG or SVG elsewhere.
 //!
 //! ```
@@ -74,7 +74,10 @@ impl Page {
     pub fn area(&mut self, points: &[Point], color: Rgb) {
         self.marks.push(Mark::Area(points.to_vec(), color));
     }
+}
 
+// %% notebooks/90_plot.ipynb page-b
+impl Page {
     /// A filled disc.
     pub fn dot(&mut self, at: Point, radius: f64, color: Rgb) {
         self.marks.push(Mark::Dot(at, radius, color));
@@ -347,7 +350,10 @@ impl Figure {
     pub fn png(&self) -> Vec<u8> {
         encode_png(&raster(&self.page))
     }
+}
 
+// %% notebooks/90_plot.ipynb figure-b
+impl Figure {
     /// Writes `NAME.png` or `NAME.svg`: the ending decides. An older file is replaced in one step.
     ///
     /// # Errors
@@ -389,6 +395,7 @@ impl Rich for Figure {
     }
 }
 
+// %% notebooks/90_plot.ipynb figure-rich-b
 impl Figure {
     /// Shows the picture in the notebook; evcxr calls it when a cell ends with a `Figure`.
     pub fn evcxr_display(&self) {
@@ -437,7 +444,10 @@ impl Axis {
             Scale::Log => (value / self.lo).log10() / (self.hi / self.lo).log10(),
         }
     }
+}
 
+// %% notebooks/90_plot.ipynb axis-b
+impl Axis {
     fn at(&self, value: f64) -> f64 {
         self.start + self.share(value) * (self.end - self.start)
     }
@@ -626,6 +636,7 @@ pub struct Axes {
     pub size: (usize, usize),
 }
 
+// %% notebooks/90_plot.ipynb axes-b
 impl Default for Axes {
     fn default() -> Axes {
         let (x_scale, y_scale) = (Scale::Linear, Scale::Linear);
@@ -680,6 +691,7 @@ struct Frame {
     y: Axis, // from the lower end, where the page's y is larger, to the upper
 }
 
+// %% notebooks/90_plot.ipynb frame-b
 /// A frame for data from `x.0` to `x.1` and from `y.0` to `y.1`; `right` is the margin for a key.
 fn frame(title: &str, axes: &Axes, x: (f64, f64), y: (f64, f64), right: f64) -> Frame {
     let (width, height) = (axes.size.0 as f64, axes.size.1 as f64);
@@ -744,6 +756,7 @@ mod numbers {
     numbers!(f32 f64 i8 i16 i32 i64 isize u8 u16 u32 u64 usize);
 }
 
+// %% notebooks/90_plot.ipynb numbers-b
 fn f64s(values: impl IntoIterator<Item: Number>) -> Vec<f64> {
     values.into_iter().map(Number::to_f64).collect()
 }
@@ -869,6 +882,7 @@ fn length(points: &[Point]) -> f64 {
     points.windows(2).map(|p| (p[1].0 - p[0].0).hypot(p[1].1 - p[0].1)).sum()
 }
 
+// %% notebooks/90_plot.ipynb dashes-b
 /// The strokes of a dashed line.
 fn dashes(points: &[Point], pattern: &[f64]) -> Vec<Vec<Point>> {
     let (mut strokes, mut turn, mut left) = (vec![vec![points[0]]], 0, pattern[0]);
@@ -1290,6 +1304,7 @@ pub enum Colors {
     RgbPlanes,
 }
 
+// %% notebooks/90_plot.ipynb colors-b
 impl Colors {
     /// How many numbers make one pixel.
     fn channels(self) -> usize {
@@ -1306,6 +1321,7 @@ impl Colors {
     }
 }
 
+// %% notebooks/90_plot.ipynb colors-c
 #[rustfmt::skip]
 const VIRIDIS: [Rgb; 9] = [
     [68, 1, 84], [71, 45, 123], [59, 82, 139], [44, 114, 142], [33, 145, 140],
@@ -1338,6 +1354,7 @@ pub struct Look {
     pub columns: Option<usize>,
 }
 
+// %% notebooks/90_plot.ipynb look-b
 impl Look {
     #[track_caller]
     fn range(&self, values: impl IntoIterator<Item = f64>) -> (f64, f64) {
@@ -1359,7 +1376,10 @@ impl Look {
         };
         chosen(self.range, Scale::Linear, suits)
     }
+}
 
+// %% notebooks/90_plot.ipynb look-c
+impl Look {
     /// The bytes of an image.
     fn rgb(&self, values: &[f64], (lo, hi): (f64, f64)) -> Vec<u8> {
         const MISSING: Rgb = [255, 0, 200];
@@ -1537,6 +1557,7 @@ fn part(image: &Image, [left, top, w, h]: [usize; 4]) -> Vec<u8> {
     (top..top + h).flat_map(row).copied().collect()
 }
 
+// %% notebooks/90_plot.ipynb changed-b
 /// The bytes of an animated PNG that goes round for ever. The pictures have one size.
 fn encode_animation(images: &[Image], seconds_per_frame: f64) -> Vec<u8> {
     let ((h, w), mut bytes) = (images[0].shape, vec![]);
@@ -1584,7 +1605,10 @@ impl Animation {
         let images: Vec<Image> = self.frames.iter().map(|figure| halve(&raster(&figure.page))).collect();
         encode_animation(&images, self.seconds_per_frame)
     }
+}
 
+// %% notebooks/90_plot.ipynb animate-b
+impl Animation {
     /// Writes `NAME.png`. An older file is replaced in one step.
     ///
     /// # Errors
@@ -1623,6 +1647,7 @@ pub fn animate(
     Animation { frames, title, seconds_per_frame }
 }
 
+// %% notebooks/90_plot.ipynb animate-new-b
 impl Rich for Animation {
     fn bundle(&self) -> Bundle {
         let alt = format!("{}. {}", self.title, self.description());

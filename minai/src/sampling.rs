@@ -1,5 +1,5 @@
 // Owned by notebooks/20_fewer_steps.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 09b6222d746b6ddc
+// nbs:hash 81ea9f2cd3e6e787
 //! All samplers by name, and one function that runs any of them with any network.
 
 use crate::levels::{Call, FinalLevel, Levels, Spacing};
@@ -12,6 +12,7 @@ use minai::tensor::Tensor;
 use std::fmt;
 use std::str::FromStr;
 
+// %% notebooks/20_fewer_steps.ipynb sp-enum-b
 /// A sampler, and which levels it visits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)] // each is the function of its name
@@ -76,6 +77,7 @@ fn spacing_of(sampler: &mut Sampler) -> Option<&mut Spacing> {
     }
 }
 
+// %% notebooks/20_fewer_steps.ipynb sp-spacing-b
 impl Sampler {
     /// The same with other times. (LCM has its own.)
     pub fn spaced(mut self, spacing: Spacing) -> Self {
@@ -132,6 +134,7 @@ fn known() -> String {
     SAMPLERS.map(|(name, _)| name).join(", ")
 }
 
+// %% notebooks/20_fewer_steps.ipynb sp-error-text-b
 impl fmt::Display for SamplerError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
@@ -201,6 +204,7 @@ fn check(sampler: Sampler, steps: usize, all: usize) -> Result<(), SamplerError>
 /// LCM's spacing is its own, and so it has none.
 const NONE: Spacing = Spacing::Trailing;
 
+// %% notebooks/20_fewer_steps.ipynb sp-visits-b
 impl Sampler {
     /// What it visits in `steps` steps of a schedule. `last` is where DDIM and PNDM end.
     ///
@@ -253,6 +257,7 @@ fn result(levels: &Levels, x: Tensor) -> Tensor {
     levels.input(&x, levels.sigmas[levels.sigmas.len() - 1])
 }
 
+// %% notebooks/20_fewer_steps.ipynb sp-run-b
 impl Sampler {
     /// Runs it from x₀ + σ n at the first of `levels` (for pure noise: noise of variance 1 times their `initial_scale`).
     /// `network` finds the noise in `call.input`; `noise(shape)` draws new noise of variance 1, where the sampler wants

@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 31bbc25ce31f88de
+// nbs:hash f16a2ed45196ea8b
 //! Fetching the published weights of Stable Diffusion.
 
 use crate::stable_diffusion::open_schedule;
@@ -34,6 +34,7 @@ pub struct Published {
     pub files: &'static [PublishedFile],
 }
 
+// %% notebooks/35_pipeline.ipynb do-types-b
 impl Published {
     /// The bytes of its large files together.
     pub fn bytes(&self) -> u64 {

@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash bf22603e5fa921a3
+// nbs:hash 0fc6131c5b981d38
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -17,6 +17,7 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
+// %% notebooks/35_pipeline.ipynb pi-picture-b
 impl Picture {
     /// The pictures in a tensor (n, 3, height, width) of values from -1, which becomes 0, to 1, which becomes 255.
     /// Values beyond these are clamped.
@@ -35,7 +36,10 @@ impl Picture {
         let each = 3 * height * width;
         bytes.chunks(each.max(1)).map(|rgb| Picture { height, width, rgb: rgb.to_vec() }).collect()
     }
+}
 
+// %% notebooks/35_pipeline.ipynb pi-picture-c
+impl Picture {
     /// The picture as a tensor (1, 3, height, width) from -1 to 1.
     ///
     /// # Panics
@@ -145,6 +149,7 @@ fn open_part<M: Module>(
     Ok((model, loaded))
 }
 
+// %% notebooks/35_pipeline.ipynb op-opens-b
 /// Opens the folder of a text encoder: `config.json` and `model.safetensors`.
 ///
 /// # Errors
@@ -519,6 +524,7 @@ pub struct Step {
     pub guess: Tensor,
 }
 
+// %% notebooks/35_pipeline.ipynb ge-step-b
 /// Why a run ended before its last step.
 enum Ended {
     /// `see` said so. The latents at that moment.

@@ -1,5 +1,5 @@
 // Owned by notebooks/25_begin_with_a_picture.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash c66461497509c719
+// nbs:hash bb8ccbf249a0e93a
 //! Enlarging a picture by drawing the detail that it lacks.
 
 use crate::emoji::Emoji;
@@ -26,6 +26,7 @@ pub fn enlarge(x: &Tensor) -> Tensor {
     upsample_nearest(x, FACTOR)
 }
 
+// %% notebooks/25_begin_with_a_picture.ipynb sr-detail-b
 /// What x (n, c, h, w) has beyond the means of its blocks.
 ///
 /// # Panics
@@ -53,6 +54,7 @@ pub struct Details {
     pub indices: Vec<usize>,
 }
 
+// %% notebooks/25_begin_with_a_picture.ipynb sr-data-b
 impl Dataset for Details {
     type Batch = (LevelBatch, Array);
 
@@ -86,6 +88,7 @@ impl Module for Upscaler {
     }
 }
 
+// %% notebooks/25_begin_with_a_picture.ipynb sr-net-b
 impl Upscaler {
     /// For pictures in colour; `channels` are the U-Net's, from the finest level to the coarsest.
     pub fn new(init: &mut dyn Init, channels: &[usize]) -> Self {
@@ -130,6 +133,7 @@ pub struct Upscale {
     pub preconditioner: Preconditioner,
 }
 
+// %% notebooks/25_begin_with_a_picture.ipynb sr-task-b
 impl Task for Upscale {
     type Batch = (LevelBatch, Array);
 
@@ -168,7 +172,10 @@ impl Upscale {
             |input: &Tensor, levels: &Tensor| self.model.forward(input, small, levels, &mut Pass::eval());
         detail(&self.preconditioner.denoise(x, sigma, network))
     }
+}
 
+// %% notebooks/25_begin_with_a_picture.ipynb sr-draw-b
+impl Upscale {
     /// Large pictures (n, 3, 4 h, 4 w) for small ones (n, 3, h, w) from -1 to 1. `sigmas` are the levels, which end with 0.
     ///
     /// # Panics

@@ -1,5 +1,5 @@
 // Owned by notebooks/31_tokenizer.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 58d3a5cb8652e2ee
+// nbs:hash e9bfda8f0402b472
 //! CLIP's tokenizer: a prompt is cleaned, cut into words, and each word into pieces by byte-pair encoding.
 
 // %% notebooks/31_tokenizer.ipynb re-signs
@@ -58,6 +58,7 @@ struct Patterns {
     word: Regex,
 }
 
+// %% notebooks/31_tokenizer.ipynb re-patterns-b
 impl Patterns {
     fn new() -> Self {
         let regex = |pattern: &str| Regex::new(pattern).expect("a pattern of our own");
@@ -70,7 +71,10 @@ impl Patterns {
             ),
         }
     }
+}
 
+// %% notebooks/31_tokenizer.ipynb re-patterns-c
+impl Patterns {
     /// Replaces HTML's entities as browsers do: also such as lack their semicolon.
     fn unescape<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.reference.replace_all(text, |found: &Captures| {
@@ -88,7 +92,10 @@ impl Patterns {
             character(number).map(String::from).unwrap_or_default()
         })
     }
+}
 
+// %% notebooks/31_tokenizer.ipynb re-patterns-d
+impl Patterns {
     /// Replaces the entities that are meant beyond doubt: those with a semicolon, and such as were put in capitals.
     fn unescape_sure<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.entity.replace_all(text, |found: &Captures| {
@@ -158,6 +165,7 @@ fn is_control(c: char) -> bool {
 /// How often a line is gone over at most, if each time something changes: entities inside of entities inside of …
 const ROUNDS: usize = 100;
 
+// %% notebooks/31_tokenizer.ipynb re-clean-b
 impl Patterns {
     /// One line without what goes wrong with texts on their way through programs.
     fn fix_line(&self, line: &str, unescape: bool) -> String {
@@ -176,7 +184,10 @@ impl Patterns {
         }
         text
     }
+}
 
+// %% notebooks/31_tokenizer.ipynb re-clean-c
+impl Patterns {
     /// A prompt in the form that CLIP was trained with: repaired, without HTML, with single spaces, in small letters.
     fn clean(&self, prompt: &str) -> String {
         let mut fixed = String::with_capacity(prompt.len());
@@ -530,6 +541,7 @@ pub struct Tokens {
     pub cut: Option<String>,
 }
 
+// %% notebooks/31_tokenizer.ipynb re-tokens-b
 impl Tokenizer {
     /// The 77 tokens of a prompt. Of a longer one the first 75 count, between start and end.
     pub fn tokens(&self, prompt: &str) -> Tokens {

@@ -1,5 +1,5 @@
 // Owned by notebooks/33_unet_conditional.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 67508edd1a105a7f
+// nbs:hash 3307830de9d350d9
 //! The conditional U-Net of Stable Diffusion v1: noisy latents, a time and a text's embedding in, the noise out.
 
 // %% notebooks/33_unet_conditional.ipynb un-config
@@ -13,6 +13,7 @@ pub enum BlockKind {
     CrossAttention,
 }
 
+// %% notebooks/33_unet_conditional.ipynb un-config-b
 /// The shape of a U-Net, as the files of Stable Diffusion v1 tell it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UNetConfig {
@@ -46,6 +47,7 @@ pub struct UNetConfig {
     pub use_linear_projection: bool,
 }
 
+// %% notebooks/33_unet_conditional.ipynb un-config-c
 impl UNetConfig {
     /// Stable Diffusion 1.1 to 1.5: 860 million parameters.
     pub fn sd15() -> Self {
@@ -122,6 +124,7 @@ fn check_length<T>(config: &Config, key: &str, list: Vec<T>, levels: usize) -> R
     }
 }
 
+// %% notebooks/33_unet_conditional.ipynb un-lists-b
 /// The kinds of the levels, by their names in the file: the plain one's and the other's.
 fn kinds(config: &Config, key: &str, names: [&str; 2], levels: usize) -> Result<Vec<BlockKind>, FileError> {
     let kind = |name: &String| match name {
@@ -263,7 +266,10 @@ impl Attention {
             to_out: Linear::new(init, width, width),
         }
     }
+}
 
+// %% notebooks/33_unet_conditional.ipynb un-attention-b
+impl Attention {
     /// x (n, places, width) and the context (n, tokens, its width): (n, places, width).
     fn forward(&self, x: &Tensor, context: &Tensor, pass: &mut Pass) -> Tensor {
         let q = pass.call("to_q", &self.to_q, x);
@@ -297,6 +303,7 @@ pub fn geglu(x: &Tensor) -> Tensor {
     part(0..half) * gelu(&part(half..2 * half))
 }
 
+// %% notebooks/33_unet_conditional.ipynb un-geglu-b
 /// Four times as wide inside, with GEGLU.
 #[derive(Debug)]
 struct FeedForward {
@@ -463,7 +470,10 @@ impl SpatialTransformer {
             proj_out: Projection::new(init, config, width),
         }
     }
+}
 
+// %% notebooks/33_unet_conditional.ipynb un-transformer-forward-b
+impl SpatialTransformer {
     /// x (n, c, h, w) and the context (n, tokens, width): (n, c, h, w).
     fn forward(&self, x: &Tensor, context: &Tensor, pass: &mut Pass) -> Tensor {
         let size = (x.shape()[2], x.shape()[3]);

@@ -1,5 +1,5 @@
 // Owned by notebooks/34_autoencoder_kl.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 7a96d4fc3ddc2c30
+// nbs:hash 07f3d252b4d49fc7
 //! AutoencoderKL: from images to latents, an eighth as high and wide, and back.
 
 // %% notebooks/34_autoencoder_kl.ipynb va-config
@@ -25,6 +25,7 @@ pub struct VaeConfig {
     pub scaling_factor: f32,
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-config-b
 impl VaeConfig {
     /// The autoencoder of Stable Diffusion v1.
     pub fn sd15() -> Self {
@@ -60,6 +61,7 @@ const SUPPORTED: [(&str, Supported); 7] = [
     ("shift_factor", Supported::Unset),
 ];
 
+// %% notebooks/34_autoencoder_kl.ipynb va-kinds-b
 /// An error, if a stage is of a kind that is not built here.
 fn check_kinds(config: &Config, stages: usize) -> Result<(), FileError> {
     for (key, kind) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {
@@ -150,6 +152,7 @@ impl VaeAttention {
     }
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-attention-b
 impl Module for VaeAttention {
     fn parts(&self, parts: &mut Parts) {
         parts.module("group_norm", &self.group_norm);
@@ -194,6 +197,7 @@ impl Module for VaeDownsample {
     }
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-down-b
 impl Layer for VaeDownsample {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
         pass.call("conv", &self.conv, &pad_end(x))
@@ -235,6 +239,7 @@ impl Module for VaeUpsample {
     }
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-up-b
 impl Layer for VaeUpsample {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
         pass.call("conv", &self.conv, &upsample_nearest(x, 2))
@@ -300,6 +305,7 @@ impl Module for Coder {
     }
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-coder-b
 impl Layer for Coder {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> Tensor {
         // Each block's input is dropped as soon as its output is there.
@@ -382,6 +388,7 @@ pub struct AutoencoderKl {
     post_quant_conv: Conv2d,
 }
 
+// %% notebooks/34_autoencoder_kl.ipynb va-all-b
 impl AutoencoderKl {
     /// A network of these sizes: its weights are drawn if `init` is a generator, or [`Pending`](minai::weights::Pending)
     /// until a file brings them, whose names [`rename`] knows.
@@ -420,7 +427,10 @@ impl AutoencoderKl {
     pub fn scaling_factor(&self) -> f32 {
         self.config.scaling_factor
     }
+}
 
+// %% notebooks/34_autoencoder_kl.ipynb va-code-b
+impl AutoencoderKl {
     /// What latents the images (n, in_channels, h, w), with pixels from -1 to 1, can have; not scaled.
     ///
     /// # Panics
@@ -436,7 +446,10 @@ impl AutoencoderKl {
         let [mean, log_variance] = halves(&moments);
         Posterior { mean, log_variance: log_variance.clamp(-30.0, 20.0) }
     }
+}
 
+// %% notebooks/34_autoencoder_kl.ipynb va-code-c
+impl AutoencoderKl {
     /// The images (n, out_channels, 8 h, 8 w) of latents (n, latent_channels, h, w) that are not scaled, or scaled
     /// back: pixels from about -1 to about 1.
     ///

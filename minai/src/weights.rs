@@ -1,5 +1,5 @@
 // Owned by notebooks/30_weights.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 3992dd483791e2b1
+// nbs:hash 5b6cd4aeddf79a4f
 //! Published weights: half precision, foreign tensor names, and models built before their weights are loaded.
 
 // %% notebooks/30_weights.ipynb re-halfarray
@@ -36,6 +36,7 @@ pub enum Precision {
     Half,
 }
 
+// %% notebooks/30_weights.ipynb re-keep-b
 /// What a parameter or a buffer is given.
 enum Values {
     Single(Array),
@@ -65,6 +66,7 @@ fn too_large(name: &str) -> String {
     )
 }
 
+// %% notebooks/30_weights.ipynb re-read-b
 /// The values of a tensor of floats, in the form in which they are kept, and whether all are finite.
 fn read_floats(
     file: &TensorFile,
@@ -162,7 +164,10 @@ impl Place {
     fn precision(&self, wanted: Precision) -> Precision {
         if matches!(self, Place::Extra(_)) { Precision::Single } else { wanted }
     }
+}
 
+// %% notebooks/30_weights.ipynb re-place-b
+impl Place {
     fn give(&self, values: Values) {
         match (self, values) {
             (Place::Weight(parameter), Values::Single(array)) => parameter.set(array),
@@ -261,6 +266,7 @@ fn places_of(module: &dyn Module) -> BTreeMap<String, Place> {
     parameters.chain(buffers).collect()
 }
 
+// %% notebooks/30_weights.ipynb re-load-file-b
 /// Fills a module from a safetensors file. `rename` gives the module's name for a name of the file, or `None` for a
 /// tensor that can safely be left out. Apart from these, both must have the same names and shapes. The file is read
 /// once, in order, and the memory of what was read is given back to the system.
