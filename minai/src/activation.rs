@@ -1,5 +1,5 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 0737d20d4d8a2a6c
+// nbs:hash 7a5d0250935452b1
 //! Activation functions as free functions; `relu`, `tanh`, `sigmoid` and `exp` are methods of [`Tensor`].
 
 // %% notebooks/12_init.ipynb ac-functions
@@ -34,6 +34,7 @@ pub fn gelu(x: &Tensor) -> Tensor {
     activate("gelu", Activation::Gelu, x)
 }
 
+// %% notebooks/12_init.ipynb ac-functions-b-b
 /// GELU's approximation by a hyperbolic tangent (Hendrycks and Gimpel 2016).
 pub fn gelu_tanh(x: &Tensor) -> Tensor {
     activate("gelu_tanh", Activation::GeluTanh, x)

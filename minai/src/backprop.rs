@@ -1,5 +1,5 @@
 // Owned by notebooks/04_backprop.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ea8419aa8e5d98ac
+// nbs:hash 0a75208212ade63e
 //! Layers with a backward step each, written by hand: what the tensor of lesson 5 makes unnecessary.
 
 // %% notebooks/04_backprop.ipynb ly-trait
@@ -50,7 +50,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A layer with these numbers.
+    /// A layer with these weights and biases.
     pub fn new(w: Array2<f32>, b: Array1<f32>) -> Self {
         let (g_w, g_b) = (Array2::zeros(w.dim()), Array1::zeros(b.dim()));
         Linear { w, b, g_w, g_b, x: Array2::default((0, 0)) }

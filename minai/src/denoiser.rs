@@ -1,5 +1,5 @@
 // Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 66ee13502cd5c4bb
+// nbs:hash 9fbcec687f663004
 //! The exact denoiser of a data set: what a network that is trained to remove noise would say if it learned perfectly.
 
 // %% notebooks/16_samplers.ipynb de-exact
@@ -55,6 +55,7 @@ fn precision(sigma: f64) -> f32 {
     (sigma * sigma).recip() as f32
 }
 
+// %% notebooks/16_samplers.ipynb de-denoise-c
 impl ExactDenoiser {
     /// What each of the noisy images x (b, …) was, on average, at noise level `sigma`: (b, …).
     ///
@@ -65,7 +66,7 @@ impl ExactDenoiser {
         self.like(&self.probabilities(x, sigma).matmul(&self.images))
     }
 
-    /// How likely each of the n images is behind each noisy one: (b, n).
+    /// How likely it is that each of the n images became each noisy one: (b, n).
     ///
     /// # Panics
     /// As [`denoise`](Self::denoise).

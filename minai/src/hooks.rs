@@ -1,5 +1,5 @@
 // Owned by notebooks/11_activations.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 643ab004a17e2691
+// nbs:hash 612188d6b09e4b67
 //! What comes out of layers at each training step: mean, standard deviation, histogram, dead units.
 
 // %% notebooks/11_activations.ipynb st-bins
@@ -123,7 +123,10 @@ impl ActivationStats {
     pub fn records(&self) -> Vec<Record> {
         self.records.borrow().clone()
     }
+}
 
+// %% notebooks/11_activations.ipynb cb-stats-b-b
+impl ActivationStats {
     /// A hook that writes to our records, and calls the other one.
     fn hook(&self, other: Rc<RefCell<Option<Hook>>>) -> Hook {
         let (chosen, bins, records) = (self.chosen.clone(), self.bins, self.records.clone());

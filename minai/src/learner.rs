@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 1f4a8e1a784f2472
+// nbs:hash 240cb95fc03ea9ef
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 use crate::checkpoint::{
@@ -127,6 +127,7 @@ use minai::nn::Mode;
 use std::fmt;
 use std::path::Path;
 
+// %% notebooks/10_learner.ipynb le-learner-b
 /// A task in training: the loop, and where it is.
 pub struct Learner<T: Task> {
     /// What reports and checkpoints call it.

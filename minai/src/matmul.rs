@@ -1,5 +1,5 @@
 // Owned by notebooks/02_matmul.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash ca65541b7b57bed7
+// nbs:hash c6901e74bdd3bc92
 //! Matrix multiplication, from three loops to packed tiles in vector registers; broadcasting and `einsum` on the way.
 
 // %% notebooks/02_matmul.ipynb mm-naive
@@ -477,6 +477,7 @@ unsafe fn add_tile<S: Simd, const N: usize>(
     }
 }
 
+// %% notebooks/02_matmul.ipynb pk-blocks-c-b
 impl Work for Product<'_> {
     type Out = ();
 
@@ -524,7 +525,7 @@ pub fn matmul_packed(a: &Matrix, b: &Matrix) -> Matrix {
 use std::hint::black_box;
 use std::time::Instant;
 
-/// So many rounds of 12 independent fused multiply-adds on whole registers; returns their number in single numbers.
+/// This many rounds of 12 independent fused multiply-adds on whole registers; returns their number in single numbers.
 struct Chains(usize);
 
 impl Work for Chains {

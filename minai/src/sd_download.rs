@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash f16a2ed45196ea8b
+// nbs:hash c7a7445fab3386ff
 //! Fetching the published weights of Stable Diffusion.
 
 use crate::stable_diffusion::open_schedule;
@@ -18,6 +18,7 @@ pub struct PublishedFile {
     pub check: Option<(u64, &'static str)>,
 }
 
+// %% notebooks/35_pipeline.ipynb do-types-c
 /// A published model.
 pub struct Published {
     /// The name by which it is asked for.
@@ -106,6 +107,7 @@ fn wrong(name: &str, path: &Path) -> Option<String> {
     }
 }
 
+// %% notebooks/35_pipeline.ipynb do-fetch-b
 /// Fetches what is missing of a published model from `address` (its own, or that of a copy) into a folder.
 ///
 /// A file that is there and right is not fetched again, an unfinished one is gone on with, and each gets its name only after

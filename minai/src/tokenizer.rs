@@ -1,5 +1,5 @@
 // Owned by notebooks/31_tokenizer.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e9bfda8f0402b472
+// nbs:hash 9fbf39a99bb2be31
 //! CLIP's tokenizer: a prompt is cleaned, cut into words, and each word into pieces by byte-pair encoding.
 
 // %% notebooks/31_tokenizer.ipynb re-signs
@@ -75,7 +75,7 @@ impl Patterns {
 
 // %% notebooks/31_tokenizer.ipynb re-patterns-c
 impl Patterns {
-    /// Replaces HTML's entities as browsers do: also such as lack their semicolon.
+    /// Replaces HTML's entities as browsers do: also those that lack their semicolon.
     fn unescape<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.reference.replace_all(text, |found: &Captures| {
             let (all, name) = (&found[0], found[1].trim_end_matches(';'));
@@ -96,7 +96,7 @@ impl Patterns {
 
 // %% notebooks/31_tokenizer.ipynb re-patterns-d
 impl Patterns {
-    /// Replaces the entities that are meant beyond doubt: those with a semicolon, and such as were put in capitals.
+    /// Replaces the entities that are meant beyond doubt: those with a semicolon, and those in capitals.
     fn unescape_sure<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.entity.replace_all(text, |found: &Captures| {
             let all = &found[0];
@@ -212,6 +212,7 @@ struct Merge {
     token: u32,
 }
 
+// %% notebooks/31_tokenizer.ipynb re-struct-b
 /// CLIP's tokenizer: texts to token numbers and back.
 ///
 /// Texts are cleaned as those that CLIP was trained with: plain quotes, ligatures taken apart, full-width letters
@@ -244,6 +245,7 @@ const MERGES: usize = 49_152 - 256 - 2;
 /// What a vocabulary's file may have at most, in bytes.
 const FILE_LIMIT: u64 = 16 << 20;
 
+// %% notebooks/31_tokenizer.ipynb re-files-b
 /// A whole file, if it is one and not longer than vocabularies are.
 fn read_text(path: &Path) -> Result<String, FileError> {
     let fail = |what: String| FileError::new(path, what);
@@ -267,6 +269,7 @@ fn read_text(path: &Path) -> Result<String, FileError> {
     String::from_utf8(bytes).map_err(|_| fail("is no text (UTF-8); fetch CLIP's vocabulary again".into()))
 }
 
+// %% notebooks/31_tokenizer.ipynb re-files-c
 /// The two tokens in each line of a list of merges, whose first line may be a heading.
 fn read_merges<'a>(path: &Path, text: &'a str) -> Result<Vec<(&'a str, &'a str)>, FileError> {
     let mut merges = Vec::new();
@@ -289,7 +292,7 @@ fn read_merges<'a>(path: &Path, text: &'a str) -> Result<Vec<(&'a str, &'a str)>
 /// Tokens' names with their numbers.
 type Ids = HashMap<String, u32>;
 
-/// How vocabularies write the tokens before and behind each prompt, and the end of a word.
+/// How vocabularies write the tokens before and after each prompt, and the end of a word.
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
 const WORD_END: &str = "</w>";
@@ -311,6 +314,7 @@ fn by_number(ids: &Ids) -> Result<Vec<&str>, String> {
     Ok(names)
 }
 
+// %% notebooks/31_tokenizer.ipynb re-open-b
 impl Tokenizer {
     /// Reads a vocabulary: from a folder with `vocab.json` and `merges.txt`, or with `bpe_simple_vocab_16e6.txt.gz`; or
     /// from one of these files (`merges.txt` is looked for beside `vocab.json`, and the other way round).
@@ -333,11 +337,17 @@ impl Tokenizer {
             )),
         }
     }
+}
 
+// %% notebooks/31_tokenizer.ipynb re-open-c
+impl Tokenizer {
     fn open_pair(json: &Path, txt: &Path) -> Result<Tokenizer, FileError> {
         Self::from_texts(json, &read_text(json)?, txt, &read_text(txt)?)
     }
+}
 
+// %% notebooks/31_tokenizer.ipynb re-open-d
+impl Tokenizer {
     /// From the text of OpenAI's list of merges, of which the first 48,894 count, and which numbers the tokens by their
     /// order; errors call it `name`.
     ///
@@ -359,7 +369,10 @@ impl Tokenizer {
         let names = single.chain(last).chain(merged).chain(special);
         Self::build((path, &names.zip(0..).collect()), (path, &pairs))
     }
+}
 
+// %% notebooks/31_tokenizer.ipynb re-open-e
+impl Tokenizer {
     /// From the texts of `vocab.json` and `merges.txt`; errors call them `name` and `merges_name`.
     ///
     /// # Errors
@@ -378,7 +391,10 @@ impl Tokenizer {
         })?;
         Self::build((path, &ids), (merges_path, &read_merges(merges_path, merges)?))
     }
+}
 
+// %% notebooks/31_tokenizer.ipynb re-open-f
+impl Tokenizer {
     /// From the tokens' names with their numbers, and the merges in order; and where these are from.
     fn build(
         (path, ids): (&Path, &Ids),
@@ -392,7 +408,7 @@ impl Tokenizer {
         let (signs, _) = byte_signs();
         let inside: Vec<u32> = signs.iter().map(|sign| id(&sign.to_string())).collect::<Result<_, _>>()?;
         let last: Vec<u32> = signs.iter().map(|sign| id(&format!("{sign}</w>"))).collect::<Result<_, _>>()?;
-        // A token is made in one way only, of such as were made before: so the order of merges is all that matters.
+        // A token is made in one way only, of tokens that were made before: so the order of merges is all that matters.
         let mut made: HashSet<u32> = inside.iter().chain(&last).copied().collect();
         let mut table = HashMap::with_capacity(merges.len());
         for (&(one, two), rank) in merges.iter().zip(0..) {
@@ -431,7 +447,7 @@ impl Tokenizer {
 // %% notebooks/31_tokenizer.ipynb re-encode
 use std::cmp::Reverse;
 
-/// No place: before the first, or behind the last part of a word.
+/// No place: before the first, or after the last part of a word.
 const NOWHERE: usize = usize::MAX;
 
 impl Tokenizer {
@@ -474,7 +490,10 @@ impl Tokenizer {
             at = next[at];
         }
     }
+}
 
+// %% notebooks/31_tokenizer.ipynb re-encode-b
+impl Tokenizer {
     /// The tokens of a text, without start and end: as open_clip's, which takes `<start_of_text>` and `<end_of_text>` in
     /// a text for start and end, and `<|startoftext|>` for text.
     pub fn encode(&self, text: &str) -> Vec<u32> {
@@ -493,8 +512,11 @@ impl Tokenizer {
     pub fn clean(&self, text: &str) -> String {
         self.patterns.clean(text)
     }
+}
 
-    /// The text that tokens stand for, with a space behind each word. Start and end are shown as `<|startoftext|>` and
+// %% notebooks/31_tokenizer.ipynb re-encode-c
+impl Tokenizer {
+    /// The text that tokens stand for, with a space after each word. Start and end are shown as `<|startoftext|>` and
     /// `<|endoftext|>`, bytes that make no character as U+FFFD, and so are numbers that are no token's.
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut bytes = Vec::new();
@@ -509,7 +531,10 @@ impl Tokenizer {
         }
         String::from_utf8_lossy(&bytes).into_owned()
     }
+}
 
+// %% notebooks/31_tokenizer.ipynb re-encode-d
+impl Tokenizer {
     /// How many tokens there are.
     pub fn vocabulary_size(&self) -> usize {
         self.bytes.len()

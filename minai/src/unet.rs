@@ -1,5 +1,5 @@
 // Owned by notebooks/33_unet_conditional.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 3307830de9d350d9
+// nbs:hash dcda807bf5864e2d
 //! The conditional U-Net of Stable Diffusion v1: noisy latents, a time and a text's embedding in, the noise out.
 
 // %% notebooks/33_unet_conditional.ipynb un-config
@@ -317,6 +317,7 @@ impl FeedForward {
     }
 }
 
+// %% notebooks/33_unet_conditional.ipynb un-geglu-b-b
 impl Module for FeedForward {
     fn parts(&self, parts: &mut Parts) {
         parts.module("net.0.proj", &self.proj);
@@ -373,7 +374,10 @@ impl TransformerBlock {
             ff: FeedForward::new(init, width),
         }
     }
+}
 
+// %% notebooks/33_unet_conditional.ipynb un-block-forward-b
+impl TransformerBlock {
     /// x (n, places, width) and the context (n, tokens, its width): (n, places, width).
     fn forward(&self, x: &Tensor, context: &Tensor, pass: &mut Pass) -> Tensor {
         let y = pass.call("norm1", &self.norm1, x);
@@ -534,7 +538,10 @@ impl Block {
         let attentions = widths.iter().map(|&(_, width)| SpatialTransformer::new(init, config, width, heads));
         Block { resnets, attentions: attentions.collect(), resample: None }
     }
+}
 
+// %% notebooks/33_unet_conditional.ipynb un-level-layer-b
+impl Block {
     /// The i-th residual block and what follows it.
     fn layer(&self, i: usize, x: &Tensor, (time, text): Conditions, pass: &mut Pass) -> Tensor {
         let (resnet, name) = (&self.resnets[i], format!("resnets.{i}"));
@@ -578,7 +585,10 @@ impl Block {
         }
         x
     }
+}
 
+// %% notebooks/33_unet_conditional.ipynb un-level-forward-b
+impl Block {
     /// Up a level: each layer also reads what lies on top of the stack.
     fn up(&self, x: &Tensor, conditions: Conditions, skips: &mut Stack, pass: &mut Pass) -> Tensor {
         let mut x = x.clone();
@@ -656,6 +666,7 @@ pub struct UNet {
     conv_out: Conv2d,
 }
 
+// %% notebooks/33_unet_conditional.ipynb un-unet-b
 impl UNet {
     /// A network of this shape: its weights are drawn if `init` is a generator, or [`Pending`](minai::weights::Pending).
     pub fn new(init: &mut dyn Init, config: &UNetConfig) -> Self {
@@ -696,6 +707,7 @@ impl Module for UNet {
     }
 }
 
+// %% notebooks/33_unet_conditional.ipynb un-names-b
 impl fmt::Display for UNet {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}", self as &dyn Module)
@@ -750,7 +762,10 @@ impl UNet {
     pub fn config(&self) -> &UNetConfig {
         &self.config
     }
+}
 
+// %% notebooks/33_unet_conditional.ipynb un-forward-b
+impl UNet {
     /// The noise in `x` (n, channels, h, w) at the times `t`, one for all or one for each, given the embedded texts
     /// `context` (n, tokens, width): of the shape of `x`, with the config's `out_channels`.
     ///

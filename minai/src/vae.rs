@@ -1,5 +1,5 @@
 // Owned by notebooks/34_autoencoder_kl.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 07f3d252b4d49fc7
+// nbs:hash db3eab098951a3a0
 //! AutoencoderKL: from images to latents, an eighth as high and wide, and back.
 
 // %% notebooks/34_autoencoder_kl.ipynb va-config
@@ -336,7 +336,10 @@ impl Coder {
         let conv_out = conv3(init, c, 2 * config.latent_channels);
         Coder { conv_in, blocks, conv_norm_out: norms(config).over(c), conv_out }
     }
+}
 
+// %% notebooks/34_autoencoder_kl.ipynb va-coder-new-b
+impl Coder {
     /// From latents (n, latent_channels, h, w) to images (n, out_channels, 8 h, 8 w): the way back, with one residual
     /// block more in each stage.
     pub fn decoder(init: &mut dyn Init, config: &VaeConfig) -> Self {
