@@ -91,6 +91,18 @@ fn cargo(root: &Path) -> Command {
     command
 }
 
+/// Runs the program that makes the site, which is a crate of its own. `Ok(false)` if it finds something wrong.
+pub fn site(workspace: &Workspace, options: &[String]) -> Result<bool> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let done = Command::new(cargo)
+        .args(["run", "--package", "nbs-site", "--"])
+        .args(options)
+        .current_dir(&workspace.root)
+        .status()
+        .context("cargo could not be started")?;
+    Ok(done.success())
+}
+
 /// The folder in which cargo builds the workspace.
 pub fn target_dir(workspace: &Workspace) -> Result<PathBuf> {
     let output = cargo(&workspace.root)

@@ -54,6 +54,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Set up what is missing, then open lesson 1 in JupyterLab
     Lab(lab::LabArgs),
+    /// Make a static site of the notebooks, in target/site (compiles another program the first time)
+    Site(SiteArgs),
     /// Measure how quick the kernel is: its start, small cells, whole notebooks
     BenchKernel(run::BenchArgs),
     /// Merge two versions of a notebook cell by cell (git calls this; see `clean --install-hook`)
@@ -70,6 +72,14 @@ enum KernelCommand {
     /// Run one cell that uses minai: set-up does so, without network
     #[command(hide = true)]
     Prove(kernel::ProveArgs),
+}
+
+/// What the program that makes the site is told.
+#[derive(Args, Debug)]
+struct SiteArgs {
+    /// `--help` lists its options
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    options: Vec<String>,
 }
 
 /// A list of notebooks.
@@ -166,6 +176,7 @@ pub fn main(cli: Cli) -> Result<bool> {
         Command::Doctor(args) => done(doctor::doctor(args)),
         Command::BenchKernel(args) => done(run::bench(args)),
         Command::Lab(args) => done(lab::lab(args)),
+        Command::Site(SiteArgs { options }) => cargo::site(&Workspace::discover()?, &options),
         Command::Merge(MergeArgs { base, ours, theirs, path }) => {
             let name = path.as_deref().unwrap_or(&ours).display().to_string();
             merge::run(&base, &ours, &theirs, &name)

@@ -34,6 +34,12 @@ pub struct LabArgs {
     /// The port to serve on, if it is free; JupyterLab's own choice if none is named.
     #[arg(long)]
     pub port: Option<u16>,
+    /// The address to serve on, such as 0.0.0.0 inside a container; otherwise only this machine reaches the server.
+    #[arg(long)]
+    pub ip: Option<String>,
+    /// Only set up what is missing: for a container's image.
+    #[arg(long)]
+    pub set_up_only: bool,
 }
 
 /// Sets up what is missing and opens a lesson in JupyterLab. Returns when the server ends.
@@ -55,7 +61,11 @@ pub fn lab(args: LabArgs) -> Result<()> {
     let jupyter = jupyter.map_err(|_| anyhow!("the installation of JupyterLab failed"));
     // Either goes on without the other, and is tried again next time.
     kernel?;
-    let mut command = Command::new(jupyter??);
+    let jupyter = jupyter??;
+    if args.set_up_only {
+        return Ok(());
+    }
+    let mut command = Command::new(jupyter);
     command.arg("lab").current_dir(&workspace.root).env("JUPYTER_PATH", jupyter_path(&dirs.jupyter()));
     command.arg(format!("--ServerApp.root_dir={}", workspace.root.display()));
     // It comes first in the launcher then.
@@ -68,6 +78,9 @@ pub fn lab(args: LabArgs) -> Result<()> {
     }
     if let Some(port) = args.port {
         command.arg(format!("--port={port}"));
+    }
+    if let Some(ip) = args.ip {
+        command.arg(format!("--ip={ip}"));
     }
     if runs_as_root() {
         command.arg("--allow-root");

@@ -109,29 +109,27 @@ pub fn score(heap: &Heap) -> Result<(), Box<dyn Error>> {
     let (seen, unseen) = (known.like(&drawn.labels)?, Pictures::of(&valid).like(&drawn.labels)?);
     let known = ExactDenoiser::new(&known.images.data);
     let reference = unseen.features(&judge);
-    let line = |name: &str, pictures: &Pictures, distances: Option<(f32, f32)>| {
+    let right =
+        |pictures: &Pictures| format!("read as their class {:5.1} %", 100.0 * pictures.read_right(&judge));
+    let copies = |pictures: &Pictures| {
+        let (median, least) = nearest(&known, pictures);
+        format!("nearest training picture: median {median:.2}, least {least:.2}")
+    };
+    let against = |pictures: &Pictures| {
         let features = pictures.features(&judge);
         let (precision, recall) = precision_recall(&reference, &features, 3);
-        let right = 100.0 * pictures.read_right(&judge);
         let fid = frechet_distance(&features, &reference);
-        print!(
-            "{name:26} read as their class {right:5.1} %, FID {fid:6.2}, precision {precision:.2}, recall {recall:.2}"
-        );
-        match distances {
-            Some((median, least)) => {
-                println!(", nearest training picture: median {median:.2}, least {least:.2}")
-            }
-            None => println!(),
-        }
-        fid
+        (fid, format!("FID {fid:.2}, precision {precision:.2}, recall {recall:.2}"))
     };
     println!(
-        "{} pictures; FID, precision and recall are against pictures that no training has seen",
+        "{} pictures; FID, precision and recall are against as many real ones that no training has seen",
         drawn.labels.len()
     );
-    let fid = line("drawn", &drawn, Some(nearest(&known, &drawn)));
-    let floor = line("real, seen in training", &seen, None);
-    line("real, not seen", &unseen, Some(nearest(&known, &unseen)));
+    let (fid, text) = against(&drawn);
+    println!("drawn:                 {}, {text}, {}", right(&drawn), copies(&drawn));
+    let (floor, text) = against(&seen);
+    println!("real, from training:   {}, {text}", right(&seen));
+    println!("real, not seen:        {}, {}", right(&unseen), copies(&unseen));
     println!("FID of the drawings is {:.2} times that of real pictures", fid / floor);
     Ok(())
 }

@@ -1,0 +1,84 @@
+"use strict";
+// Without this script everything can be read; with it one can search, copy, and choose light or dark.
+
+const root = document.documentElement;
+const stored = (() => { try { return localStorage.getItem("theme"); } catch { return null; } })();
+if (stored) root.dataset.theme = stored;
+
+const theme = document.getElementById("theme");
+theme.hidden = false;
+theme.addEventListener("click", () => {
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+  try { localStorage.setItem("theme", root.dataset.theme); } catch { /* a page from a folder may not store anything */ }
+});
+
+// On a small screen the list of lessons stands above the text: folded.
+const lessons = document.querySelector(".lessons");
+const narrow = matchMedia("(max-width: 60rem)");
+const fit = () => { lessons.open = !narrow.matches; };
+narrow.addEventListener("change", fit);
+fit();
+document.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+
+for (const button of document.querySelectorAll(".copy")) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(button.parentElement.querySelector("code").innerText);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Not allowed here";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+}
+
+// A link may lead into something folded.
+const unfold = () => {
+  let place = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (; place; place = place.parentElement) if (place.tagName === "DETAILS" && place !== lessons) place.open = true;
+};
+addEventListener("hashchange", unfold);
+unfold();
+
+const query = document.getElementById("query");
+const found = document.getElementById("found");
+let index = null;
+const load = () => index ??= new Promise((done) => {
+  const script = document.createElement("script");
+  script.src = "search-index.js";
+  script.onload = () => done(window.minaiIndex.map(([address, title, heading, text]) =>
+    ({ address, title, heading, text, lower: (heading + " " + text).toLowerCase(), head: heading.toLowerCase() })));
+  document.head.append(script);
+});
+
+const escaped = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+const passage = (text, words) => {
+  const lower = text.toLowerCase();
+  const at = Math.max(0, Math.min(...words.map((word) => lower.indexOf(word)).filter((at) => at >= 0), text.length) - 60);
+  const part = escaped((at > 0 ? "… " : "") + text.slice(at, at + 180) + (at + 180 < text.length ? " …" : ""));
+  const marks = words.map((word) => escaped(word).replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|");
+  return part.replace(new RegExp(marks, "gi"), (word) => `<mark>${word}</mark>`);
+};
+
+const look = async () => {
+  const words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
+  if (words.length === 0) { found.hidden = true; return; }
+  const all = await load();
+  const hits = all.filter((one) => words.every((word) => one.lower.includes(word)));
+  const rank = (one) => words.filter((word) => one.head.includes(word)).length;
+  hits.sort((a, b) => rank(b) - rank(a));
+  found.innerHTML = hits.slice(0, 20).map((one) =>
+    `<a href="${one.address}"><b>${one.heading}</b> ${escaped(one.title)}<small>${passage(one.text, words)}</small></a>`).join("")
+    || "<p>Nothing was found.</p>";
+  found.hidden = false;
+};
+query.addEventListener("input", look);
+query.addEventListener("focus", load);
+document.getElementById("search").addEventListener("submit", (event) => { event.preventDefault(); look(); });
+found.addEventListener("click", () => { found.hidden = true; });
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape") { found.hidden = true; }
+  if (event.key === "/" && document.activeElement === document.body) { event.preventDefault(); query.focus(); }
+});

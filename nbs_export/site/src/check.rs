@@ -1,0 +1,115 @@
+//! Does every link lead somewhere, and does no page load anything from elsewhere?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+/// What a page says of itself: its anchors, its links, and what it loads.
+#[derive(Default)]
+struct Page {
+    anchors: BTreeSet<String>,
+    links: Vec<String>,
+    loads: Vec<String>,
+}
+
+/// All that is wrong, a line each.
+pub fn check(folder: &Path) -> Result<Vec<String>> {
+    let mut pages = BTreeMap::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "html") {
+            pages.insert(path.clone(), read(&fs::read_to_string(&path)?));
+        }
+    }
+    let mut problems = Vec::new();
+    for (path, page) in &pages {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        for address in &page.loads {
+            if is_elsewhere(address) {
+                problems.push(format!("{name}: loads {address} from elsewhere"));
+            } else if !address.starts_with("data:") && !target(path, address).0.exists() {
+                problems.push(format!("{name}: {address} is not there"));
+            }
+        }
+        for address in page.links.iter().filter(|address| !is_elsewhere(address)) {
+            let (file, anchor) = target(path, address);
+            let known = pages.get(&file).map(|page| &page.anchors);
+            if !file.exists() {
+                problems.push(format!("{name}: the link {address} leads nowhere"));
+            } else if !anchor.is_empty() && known.is_some_and(|anchors| !anchors.contains(&anchor)) {
+                problems.push(format!("{name}: the link {address} names a place that is not there"));
+            }
+        }
+    }
+    Ok(problems)
+}
+
+fn is_elsewhere(address: &str) -> bool {
+    address.starts_with("http:") || address.starts_with("https:") || address.starts_with("//")
+}
+
+/// The file and the anchor that an address of a page means.
+fn target(page: &Path, address: &str) -> (PathBuf, String) {
+    let (file, anchor) = address.split_once('#').unwrap_or((address, ""));
+    let file = if file.is_empty() { page.to_owned() } else { page.with_file_name("").join(plain(file)) };
+    (file, plain(anchor))
+}
+
+/// An address without its escapes.
+fn plain(address: &str) -> String {
+    let address =
+        address.replace("&amp;", "&").replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">");
+    let mut bytes = Vec::new();
+    let mut rest = address.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let escaped = after.get(..2).filter(|_| first == b'%').and_then(|two| std::str::from_utf8(two).ok());
+        match escaped.and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            Some(byte) => (bytes.push(byte), rest = &after[2..]).0,
+            None => (bytes.push(first), rest = after).0,
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Reads the attributes of a page's tags.
+fn read(html: &str) -> Page {
+    let mut page = Page::default();
+    for tag in html.split('<').skip(1) {
+        let tag = tag.split_once('>').map_or(tag, |(tag, _)| tag);
+        let values = |name: &str| {
+            tag.split(&format!(" {name}=\""))
+                .skip(1)
+                .filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))
+                .collect::<Vec<_>>()
+        };
+        page.anchors.extend(values("id").iter().map(|id| plain(id)));
+        page.loads.extend(values("src"));
+        let links = values("href");
+        match tag.starts_with("link ") {
+            true => page.loads.extend(links),
+            false => page.links.extend(links),
+        }
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broken_links_and_foreign_pictures_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let page = |text: &str| fs::write(folder.path().join("a.html"), text).unwrap();
+        page(
+            "<h1 id=\"A-?\">A</h1><a href=\"#A-?\">a</a><a href=\"a.html#A-%3F\">b</a><a href=\"https://example.org\">c</a>",
+        );
+        assert_eq!(check(folder.path()).unwrap(), Vec::<String>::new());
+        page(
+            "<img alt=\"\" src=\"https://example.org/a.png\"><img src=\"b.png\"><a href=\"c.html\">c</a><a href=\"#D\">d</a>",
+        );
+        assert_eq!(check(folder.path()).unwrap().len(), 4);
+    }
+}

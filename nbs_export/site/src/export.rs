@@ -1,0 +1,260 @@
+//! The whole site.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use nbs_export::notebook::Notebook;
+use nbs_export::workspace::Workspace;
+
+use crate::course::{self, Row};
+use crate::frame::{Entry, Frame};
+use crate::lesson::{self, Lesson};
+use crate::markdown::{self, escape};
+use crate::search::Index;
+
+/// Files beside the pages, by their path.
+#[derive(Debug, Default)]
+pub struct Files {
+    pub all: BTreeMap<String, Vec<u8>>,
+}
+
+impl Files {
+    /// Puts a picture among them, and gives its path.
+    pub fn add(&mut self, name: &str, bytes: Vec<u8>) -> String {
+        let path = format!("pictures/{name}");
+        self.all.insert(path.clone(), bytes);
+        path
+    }
+}
+
+/// Everything that the site is made of.
+pub struct Site {
+    notebooks: Vec<Notebook>,
+    readme: String,
+    glossary: String,
+    rows: BTreeMap<String, Row>,
+    images: Vec<(String, Vec<u8>)>,
+    /// The documentation's address of each name that the crate exports once.
+    names: BTreeMap<String, String>,
+    repository: String,
+    with_api: bool,
+}
+
+impl Site {
+    pub fn new(workspace: &Workspace, with_api: bool) -> Result<Self> {
+        let root = &workspace.root;
+        let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| path.to_owned());
+        let readme = read("README.md")?;
+        let mut images = Vec::new();
+        for entry in fs::read_dir(root.join("notebooks/images"))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "png" || ending == "svg") {
+                images.push((
+                    path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                    fs::read(&path)?,
+                ));
+            }
+        }
+        let notebooks = workspace
+            .notebook_paths()?
+            .iter()
+            .map(|path| Notebook::load(path))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Site {
+            notebooks: notebooks.into_iter().filter(Notebook::is_rust).collect(),
+            rows: course::rows(&readme),
+            glossary: read("notebooks/GLOSSARY.md")?,
+            images,
+            names: if with_api { names(&workspace.src_dir())? } else { BTreeMap::new() },
+            repository: format!("{}/blob/main/", env!("CARGO_PKG_REPOSITORY")),
+            readme,
+            with_api,
+        })
+    }
+
+    /// Where a link in a notebook or in the README leads on the site.
+    fn link(&self, to: &str) -> String {
+        let (file, anchor) =
+            to.split_once('#').map_or((to, String::new()), |(file, anchor)| (file, format!("#{anchor}")));
+        let inside = file.trim_start_matches("../").trim_start_matches("notebooks/");
+        if to.contains("://") || to.starts_with('#') || to.starts_with("mailto:") {
+            return to.to_owned();
+        }
+        match inside {
+            "README.md" => format!("setup.html{anchor}"),
+            "GLOSSARY.md" => format!("glossary.html{anchor}"),
+            page if page.ends_with(".ipynb") => format!("{}.html{anchor}", page.trim_end_matches(".ipynb")),
+            image if image.starts_with("images/") => image.to_owned(),
+            other => {
+                let at_root = file.starts_with("../") || !file.starts_with("peers/");
+                format!("{}{}{other}{anchor}", self.repository, if at_root { "" } else { "notebooks/" })
+            }
+        }
+    }
+
+    /// Writes all files, and gives the number of pages. What was in the folder goes.
+    pub fn write(&self, out: &Path) -> Result<usize> {
+        if out.exists() {
+            fs::remove_dir_all(out).with_context(|| format!("{} could not be replaced", out.display()))?;
+        }
+        let link = |to: &str| self.link(to);
+        let (mut files, mut index, mut pages) = (Files::default(), Index::default(), BTreeMap::new());
+        let lessons: Vec<(&Notebook, Lesson)> = self
+            .notebooks
+            .iter()
+            .map(|notebook| (notebook, lesson::render(notebook, &link, &self.names, &mut files)))
+            .collect();
+        let entries: Vec<Entry> = lessons
+            .iter()
+            .map(|(notebook, lesson)| {
+                let (name, title) = (notebook.name(), lesson.title.clone());
+                let row = self.rows.get(&name).cloned().unwrap_or_default();
+                Entry { title: if title.is_empty() { name.clone() } else { title }, name, row }
+            })
+            .collect();
+        let every = course::attributions("MNIST Fashion emoji");
+        let about = "Learn deep learning from nothing up to Stable Diffusion, in Rust, in notebooks that you run, change and look at.";
+        let frame = Frame {
+            title: "minai: deep learning from nothing, in Rust",
+            description: about,
+            entries: &entries,
+            lesson: None,
+            attributions: &every,
+            with_api: self.with_api,
+        };
+        for ((notebook, lesson), entry) in lessons.iter().zip(&entries) {
+            let attributions = course::attributions(&notebook.to_text());
+            let description: String = lesson.summary.trim().chars().take(160).collect();
+            let title = format!("{} · minai", entry.title);
+            let (title, description) = (title.as_str(), description.as_str());
+            let frame =
+                Frame { title, description, lesson: Some(&entry.name), attributions: &attributions, ..frame };
+            pages.insert(format!("{}.html", entry.name), frame.page(&(facts(entry) + &lesson.html)));
+            index.add(&entry.name, &entry.title, &lesson.passages);
+        }
+        for (name, title, text) in
+            [("glossary", "Glossary", &self.glossary), ("setup", "Set up and use", &self.readme)]
+        {
+            let prose = markdown::render(text, &link, &self.names);
+            let titles = prose.headings.iter().map(|heading| (heading.id.clone(), heading.text.clone()));
+            let passages: Vec<_> = titles
+                .zip(prose.texts.iter().skip(1))
+                .map(|((id, heading), text)| (id, heading, text.clone()))
+                .collect();
+            index.add(name, title, &passages);
+            let full = format!("{title} · minai");
+            let frame = Frame { title: &full, description: title, ..frame };
+            pages.insert(format!("{name}.html"), frame.page(&prose.html));
+        }
+        pages.insert("index.html".into(), frame.page(&front(&entries, &link)));
+
+        fs::create_dir_all(out.join("pictures"))?;
+        fs::create_dir_all(out.join("images"))?;
+        pages.iter().try_for_each(|(name, page)| fs::write(out.join(name), page))?;
+        files.all.iter().try_for_each(|(path, bytes)| fs::write(out.join(path), bytes))?;
+        self.images.iter().try_for_each(|(name, bytes)| fs::write(out.join("images").join(name), bytes))?;
+        fs::write(out.join("search-index.js"), index.script())?;
+        fs::write(out.join("style.css"), include_str!("../assets/style.css"))?;
+        fs::write(out.join("site.js"), include_str!("../assets/site.js"))?;
+        fs::write(out.join("icon.svg"), include_str!("../../src/kernel/logo-svg.svg"))?;
+        Ok(pages.len())
+    }
+}
+
+/// What the list of lessons says of one, and how to open it.
+fn facts(entry: &Entry) -> String {
+    let (name, row) = (&entry.name, &entry.row);
+    let cost = [("time", &row.time), ("memory", &row.memory)];
+    let cost: Vec<String> = cost
+        .iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(what, text)| format!("{what}: {text}"))
+        .collect();
+    let repository = env!("CARGO_PKG_REPOSITORY");
+    let run = format!(
+        "<a href=\"{repository}/blob/main/notebooks/{name}.ipynb\">notebook</a>, run it with <code>cargo nbs lab</code>"
+    );
+    format!(
+        "<p class=\"facts\">{}{}{run}</p>\n",
+        escape(&cost.join(", ")),
+        if cost.is_empty() { "" } else { " · " }
+    )
+}
+
+/// The first page: what the course is, what its models draw, and all lessons.
+fn front(entries: &[Entry], link: &markdown::Links) -> String {
+    let mut html = String::from(
+        "<h1>Deep learning from nothing up to Stable Diffusion, in Rust</h1>\n\
+         <p class=\"lead\">A course in notebooks that you run, change and look at. You begin with a handwritten digit, build \
+         tensors, gradients, networks and samplers yourself, and train diffusion models on your laptop. With each lesson a \
+         real crate grows, <code>minai</code>, which also opens the published weights of Stable Diffusion.</p>\n\
+         <a class=\"strip\" href=\"24_classes_and_guidance.html\"><img src=\"images/strip.png\" width=\"1000\" height=\"312\" \
+         alt=\"Three rows of drawn pictures: the digits from 0 to 9; ten kinds of clothes, from shirt to boot; and ten \
+         emoji.\"></a>\n\
+         <p class=\"note\">Drawn by three networks that the course trains in about twenty minutes each, on two cores; the emoji are enlarged from 16 by 16 pixels.</p>\n\
+         <p class=\"begin\"><a class=\"button\" href=\"01_foundations.html\">Begin with lesson 1</a> \
+         <a href=\"00_stable_diffusion.html\">See where it leads</a> <a href=\"setup.html\">Set it up</a></p>\n",
+    );
+    let parts: Vec<&str> = entries.iter().map(|entry| course::part(&entry.name)).collect();
+    let mut seen = BTreeSet::new();
+    for part in parts.iter().filter(|part| seen.insert(**part)) {
+        html += &format!("<h2 id=\"{}\">{part}</h2>\n<ul class=\"contents\">\n", markdown::anchor(part));
+        for entry in entries.iter().filter(|entry| course::part(&entry.name) == *part) {
+            let builds = markdown::render(&entry.row.builds, link, &BTreeMap::new()).html;
+            let (name, title) = (&entry.name, escape(&entry.title));
+            let cost: Vec<&str> =
+                [&*entry.row.time, &*entry.row.memory].into_iter().filter(|text| !text.is_empty()).collect();
+            html += &format!(
+                "<li><a href=\"{name}.html\">{title}</a> <small>{}</small>{builds}</li>\n",
+                escape(&cost.join(", "))
+            );
+        }
+        html += "</ul>\n";
+    }
+    html
+}
+
+/// Public items of the crate by name, with the address of their documentation; names that are there twice have none.
+fn names(src: &Path) -> Result<BTreeMap<String, String>> {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for entry in fs::read_dir(src)? {
+        let path = entry?.path();
+        let Some(module) = path.file_stem().filter(|_| path.extension().is_some_and(|e| e == "rs")) else {
+            continue;
+        };
+        let module = module.to_string_lossy();
+        if module == "lib" || module == "prelude" {
+            continue;
+        }
+        for line in fs::read_to_string(&path)?.lines() {
+            for (begins, kind) in
+                [("pub fn ", "fn"), ("pub struct ", "struct"), ("pub enum ", "enum"), ("pub trait ", "trait")]
+            {
+                let Some(rest) = line.strip_prefix(begins) else { continue };
+                let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                found.entry(name.clone()).or_default().push(format!("api/minai/{module}/{kind}.{name}.html"));
+            }
+        }
+    }
+    Ok(found
+        .into_iter()
+        .filter_map(|(name, places)| <[String; 1]>::try_from(places).ok().map(|[one]| (name, one)))
+        .collect())
+}
+
+/// The bytes of all files in a folder, but for those in the folders named.
+pub fn size(folder: &Path, without: &[&str]) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        bytes += match entry.file_type()?.is_dir() {
+            true if without.iter().any(|other| name == *other) => 0,
+            true => size(&entry.path(), &[])?,
+            false => entry.metadata()?.len(),
+        };
+    }
+    Ok(bytes)
+}
