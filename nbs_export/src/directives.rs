@@ -104,6 +104,11 @@ impl Directives {
         self.all.iter().find(|(_, d)| pick(d)).map_or(1, |(line, _)| *line)
     }
 
+    /// `default_exp NAME`: the module that the notebook owns.
+    pub fn default_exp(&self) -> Option<String> {
+        self.find(|d| if let Directive::DefaultExp(name) = d { Some(name.clone()) } else { None })
+    }
+
     /// `export [NAME]`: `Some(None)` stands for the notebook's default module.
     pub fn export(&self) -> Option<Option<String>> {
         self.find(|d| if let Directive::Export(name) = d { Some(name.clone()) } else { None })

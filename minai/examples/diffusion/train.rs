@@ -146,7 +146,7 @@ fn fit<T: Task, D: Dataset<Batch = T::Batch>>(
         ("data", data.to_owned()),
         ("validation loss", format!("{loss:.5}")),
     ];
-    let usual = matches!(recipe.net, Net::Classes).then(|| Usual::default().facts());
+    let usual = matches!(recipe.net, Net::Classes).then(|| Usual::by(recipe).facts());
     let facts = facts.into_iter().chain(usual.into_iter().flatten());
     let metadata = facts.map(|(key, value)| (key.to_owned(), value)).collect();
     let floats = |(name, value)| match value {

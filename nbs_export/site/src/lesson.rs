@@ -29,10 +29,12 @@ pub fn render(
 ) -> Lesson {
     let mut lesson = Lesson::default();
     let mut place = (String::new(), String::new());
+    let module =
+        notebook.code_cells().find_map(|cell| cell.directives().ok()?.default_exp()).unwrap_or_default();
     for cell in notebook.cells() {
         let id = cell.id().map(escape).unwrap_or_default();
         if cell.is_code() {
-            lesson.html += &code_cell(&cell, &id, files);
+            lesson.html += &code_cell(&cell, (&id, &module), files);
             continue;
         }
         let prose = markdown::render(&cell.source(), links, names);
@@ -58,15 +60,13 @@ pub fn render(
 }
 
 /// What a cell is, said above its code in place of its directives.
-fn labels(cell: &Cell) -> Vec<String> {
+fn labels(cell: &Cell, default: &str) -> Vec<String> {
     let marks = cell.directives().unwrap_or_default();
     let mut labels = Vec::new();
     if let Some(test) = marks.test() {
         labels.push(format!("test {}", test.replace('_', " ")));
     } else if let Some(module) = marks.export() {
-        labels.push(
-            module.map_or("goes into the crate".into(), |module| format!("goes into the crate: {module}")),
-        );
+        labels.push(format!("becomes part of minai::{}", module.as_deref().unwrap_or(default)));
     }
     if marks.should_panic() {
         labels.push("must panic".into());
@@ -77,7 +77,7 @@ fn labels(cell: &Cell) -> Vec<String> {
     labels
 }
 
-fn code_cell(cell: &Cell, id: &str, files: &mut Files) -> String {
+fn code_cell(cell: &Cell, (id, module): (&str, &str), files: &mut Files) -> String {
     let source = cell.source();
     let text: Vec<&str> = source.lines().filter(|line| !line.trim_start().starts_with("//|")).collect();
     let text = text.join("\n");
@@ -85,7 +85,7 @@ fn code_cell(cell: &Cell, id: &str, files: &mut Files) -> String {
     if text.trim().is_empty() && outputs.is_empty() {
         return String::new();
     }
-    let labels = labels(cell);
+    let labels = labels(cell, module);
     let label = match labels.as_slice() {
         [] => String::new(),
         labels => format!("<p class=\"label\">{}</p>", escape(&labels.join(", "))),

@@ -36,7 +36,7 @@ pub fn render(text: &str, links: &Links, names: &BTreeMap<String, String>) -> Pr
     let mut out: Vec<Event> = Vec::with_capacity(events.len());
     let (mut in_link, mut fence) = (0, None);
     for (i, event) in events.iter().enumerate() {
-        if let Event::Text(text) | Event::Code(text) = event {
+        if let Event::Text(text) | Event::Code(text) | Event::InlineMath(text) = event {
             let last = prose.texts.last_mut().expect("never empty");
             last.push_str(text);
         } else if matches!(
