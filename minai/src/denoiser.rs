@@ -1,5 +1,5 @@
 // Owned by notebooks/16_samplers.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9fbcec687f663004
+// nbs:hash a7394ae542d6f423
 //! The exact denoiser of a data set: what a network that is trained to remove noise would say if it learned perfectly.
 
 // %% notebooks/16_samplers.ipynb de-exact
@@ -74,10 +74,7 @@ impl ExactDenoiser {
     pub fn probabilities(&self, x: &Tensor, sigma: f64) -> Tensor {
         softmax(&self.scores(x, sigma), -1)
     }
-}
 
-// %% notebooks/16_samplers.ipynb de-denoise-b
-impl ExactDenoiser {
     /// -|x - xᵢ|² / 2σ², but for |x|² / 2σ², which is the same for all images: (b, n).
     #[track_caller]
     fn scores(&self, x: &Tensor, sigma: f64) -> Tensor {
@@ -191,10 +188,7 @@ impl ExactDenoiser {
     pub fn denoise_among(&self, x: &Tensor, sigma: f64, allowed: impl Fn(usize, usize) -> bool) -> Tensor {
         self.like(&self.probabilities_among(x, sigma, allowed).matmul(&self.images))
     }
-}
 
-// %% notebooks/16_samplers.ipynb de-among-b
-impl ExactDenoiser {
     /// As [`probabilities`](Self::probabilities), where row `b` of x can only have been image `i` if `allowed(b, i)`.
     ///
     /// # Panics

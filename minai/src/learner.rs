@@ -1,5 +1,5 @@
 // Owned by notebooks/10_learner.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 240cb95fc03ea9ef
+// nbs:hash 1aebcceddea56818
 //! The [`Learner`]: a training loop whose every step a [`Callback`] can see and change.
 
 use crate::checkpoint::{
@@ -59,7 +59,6 @@ pub trait Step<T: Task> {
     fn parts(&mut self) -> (&mut T, &mut Optimizer, &mut Pass, &T::Batch);
 }
 
-// %% notebooks/10_learner.ipynb le-task-b
 /// What is to be learned: a model, and how a batch becomes predictions and a loss.
 pub trait Task: Sized {
     /// What a loader makes for one step.

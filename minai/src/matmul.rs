@@ -1,5 +1,5 @@
 // Owned by notebooks/02_matmul.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash c6901e74bdd3bc92
+// nbs:hash 774498f36b0b619b
 //! Matrix multiplication, from three loops to packed tiles in vector registers; broadcasting and `einsum` on the way.
 
 // %% notebooks/02_matmul.ipynb mm-naive
@@ -450,7 +450,6 @@ unsafe fn multiply_blocks<S: Simd, const N: usize>(product: Product) {
     }
 }
 
-// %% notebooks/02_matmul.ipynb pk-blocks-c
 /// Adds a tile to the result: straight where it fits, else, where only `(rows, columns)` are left, by a detour.
 ///
 /// # Safety

@@ -1,5 +1,5 @@
 // Owned by notebooks/20_fewer_steps.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a1741c22cc03621e
+// nbs:hash 4c7167dd2add0d4f
 //! More samplers: those that lesson 16 leaves out. Each is a function of x = x₀ + σ n, the noise levels to visit, and
 //! `eps(x, σ)`, as in `samplers`; those that put new noise in also get `noise(shape)`, which draws it with variance 1.
 
@@ -25,6 +25,15 @@ pub fn dpm_2<E>(
     Ok(x)
 }
 
+// %% notebooks/20_fewer_steps.ipynb mo-pndm-b
+/// Adams and Bashforth's weights for equal steps, by the number of answers.
+const EQUAL_STEPS: [&[f64]; 4] = [
+    &[1.0],
+    &[3.0 / 2.0, -1.0 / 2.0],
+    &[23.0 / 12.0, -16.0 / 12.0, 5.0 / 12.0],
+    &[55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0],
+];
+
 // %% notebooks/20_fewer_steps.ipynb mo-pndm
 /// PNDM without its Runge-Kutta steps (Liu et al. 2022, equation 12), as it is published with Stable Diffusion: Euler's
 /// step with a mix of the last four answers, whose weights are those for equal steps. Where there are several steps, the
@@ -49,14 +58,12 @@ pub fn pndm<E>(
     Ok(x)
 }
 
-// %% notebooks/20_fewer_steps.ipynb mo-pndm-b
-/// Adams and Bashforth's weights for equal steps, by the number of answers.
-const EQUAL_STEPS: [&[f64]; 4] = [
-    &[1.0],
-    &[3.0 / 2.0, -1.0 / 2.0],
-    &[23.0 / 12.0, -16.0 / 12.0, 5.0 / 12.0],
-    &[55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0],
-];
+// %% notebooks/20_fewer_steps.ipynb mo-deis-b
+/// The area from one level to another below the line over ln σ that is 1 at level b and 0 at level c.
+fn under_line(b: f64, c: f64, from: f64, to: f64) -> f64 {
+    let integral = |rho: f64| rho * ((rho / c).ln() - 1.0) / (b / c).ln();
+    integral(to) - integral(from)
+}
 
 // %% notebooks/20_fewer_steps.ipynb mo-deis
 /// DEIS of second order (Zhang and Chen 2022, equations 14 and 15, with polynomials in ln σ): a line over ln σ through the
@@ -79,13 +86,6 @@ pub fn deis<E>(
         before = Some((from, e));
     }
     Ok(x)
-}
-
-// %% notebooks/20_fewer_steps.ipynb mo-deis-b
-/// The area from one level to another below the line over ln σ that is 1 at level b and 0 at level c.
-fn under_line(b: f64, c: f64, from: f64, to: f64) -> f64 {
-    let integral = |rho: f64| rho * ((rho / c).ln() - 1.0) / (b / c).ln();
-    integral(to) - integral(from)
 }
 
 // %% notebooks/20_fewer_steps.ipynb mo-unic

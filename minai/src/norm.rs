@@ -1,5 +1,5 @@
 // Owned by notebooks/12_init.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 0e1d7f787c1097a4
+// nbs:hash fe27f324e13633aa
 //! Layer, group and batch normalisation.
 
 // %% notebooks/12_init.ipynb no-layer
@@ -87,7 +87,6 @@ pub fn group_norm_silu(x: &Tensor, groups: usize, weight: &Tensor, bias: &Tensor
     normalise("group_norm_silu", (x, weight, bias), (Over::Groups(groups), Then::Silu), eps, None).0
 }
 
-// %% notebooks/12_init.ipynb no-group-b
 #[track_caller]
 fn check_groups(op: &str, x: &Tensor, groups: usize) {
     let channels = x.shape().get(1);
@@ -142,7 +141,6 @@ pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, running: &mut Runn
     y
 }
 
-// %% notebooks/12_init.ipynb no-batch-norm-c
 /// Normalises each channel by the running statistics, as after training.
 ///
 /// # Panics

@@ -1,5 +1,5 @@
 // Owned by notebooks/90_plot.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 12f07b0d0250e6dc
+// nbs:hash bc110260dd73dade
 //! Charts and images that show themselves in a notebook, and save themselves as PNG or SVG elsewhere.
 //!
 //! ```
@@ -1304,6 +1304,17 @@ pub enum Colors {
     RgbPlanes,
 }
 
+// %% notebooks/90_plot.ipynb colors-c
+#[rustfmt::skip]
+const VIRIDIS: [Rgb; 9] = [
+    [68, 1, 84], [71, 45, 123], [59, 82, 139], [44, 114, 142], [33, 145, 140],
+    [40, 174, 128], [94, 201, 98], [173, 220, 48], [253, 231, 37],
+];
+#[rustfmt::skip]
+const BLUE_RED: [Rgb; 5] = [
+    [20, 60, 130], [110, 165, 215], [247, 247, 247], [230, 130, 95], [140, 20, 30],
+];
+
 // %% notebooks/90_plot.ipynb colors-b
 impl Colors {
     /// How many numbers make one pixel.
@@ -1320,17 +1331,6 @@ impl Colors {
         }
     }
 }
-
-// %% notebooks/90_plot.ipynb colors-c
-#[rustfmt::skip]
-const VIRIDIS: [Rgb; 9] = [
-    [68, 1, 84], [71, 45, 123], [59, 82, 139], [44, 114, 142], [33, 145, 140],
-    [40, 174, 128], [94, 201, 98], [173, 220, 48], [253, 231, 37],
-];
-#[rustfmt::skip]
-const BLUE_RED: [Rgb; 5] = [
-    [20, 60, 130], [110, 165, 215], [247, 247, 247], [230, 130, 95], [140, 20, 30],
-];
 
 // %% notebooks/90_plot.ipynb mix
 /// The colour at a share from 0 to 1 of the way through the stops.

@@ -1,5 +1,5 @@
 // Owned by notebooks/31_tokenizer.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9fbf39a99bb2be31
+// nbs:hash 1e36b4a749af7dff
 //! CLIP's tokenizer: a prompt is cleaned, cut into words, and each word into pieces by byte-pair encoding.
 
 // %% notebooks/31_tokenizer.ipynb re-signs
@@ -314,35 +314,54 @@ fn by_number(ids: &Ids) -> Result<Vec<&str>, String> {
     Ok(names)
 }
 
-// %% notebooks/31_tokenizer.ipynb re-open-b
+// %% notebooks/31_tokenizer.ipynb re-open-f
 impl Tokenizer {
-    /// Reads a vocabulary: from a folder with `vocab.json` and `merges.txt`, or with `bpe_simple_vocab_16e6.txt.gz`; or
-    /// from one of these files (`merges.txt` is looked for beside `vocab.json`, and the other way round).
-    ///
-    /// # Errors
-    /// When a file is missing or unreadable, or is no vocabulary of CLIP's kind; the error says which line or token.
-    pub fn open(path: impl AsRef<Path>) -> Result<Tokenizer, FileError> {
-        let path = path.as_ref();
-        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
-        let [json, txt, packed] =
-            ["vocab.json", "merges.txt", "bpe_simple_vocab_16e6.txt.gz"].map(|name| folder.join(name));
-        match path {
-            path if path == json || path == txt => Self::open_pair(&json, &txt),
-            path if !path.is_dir() => Self::from_merges(path, &read_text(path)?),
-            _ if json.exists() || txt.exists() => Self::open_pair(&json, &txt),
-            _ if packed.exists() => Self::from_merges(&packed, &read_text(&packed)?),
-            _ => Err(FileError::new(
-                path,
-                "has neither `vocab.json` and `merges.txt` nor `bpe_simple_vocab_16e6.txt.gz`; name a model's folder `tokenizer`",
-            )),
+    /// From the tokens' names with their numbers, and the merges in order; and where these are from.
+    fn build(
+        (path, ids): (&Path, &Ids),
+        (merges_path, merges): (&Path, &[(&str, &str)]),
+    ) -> Result<Tokenizer, FileError> {
+        let names = by_number(ids).map_err(|what| FileError::new(path, what))?;
+        let id = |name: &str| {
+            let what = || format!("has no token `{name:.80}`; fetch CLIP's vocabulary again");
+            ids.get(name).copied().ok_or_else(|| FileError::new(path, what()))
+        };
+        let (signs, _) = byte_signs();
+        let inside: Vec<u32> = signs.iter().map(|sign| id(&sign.to_string())).collect::<Result<_, _>>()?;
+        let last: Vec<u32> = signs.iter().map(|sign| id(&format!("{sign}</w>"))).collect::<Result<_, _>>()?;
+        // A token is made in one way only, of tokens that were made before: so the order of merges is all that matters.
+        let mut made: HashSet<u32> = inside.iter().chain(&last).copied().collect();
+        let mut table = HashMap::with_capacity(merges.len());
+        for (&(one, two), rank) in merges.iter().zip(0..) {
+            let (left, right, token) = (id(one)?, id(two)?, id(&format!("{one}{two}"))?);
+            if !made.contains(&left) || !made.contains(&right) || !made.insert(token) {
+                let what = format!(
+                    "merge {}, `{one:.40} {two:.40}`, is out of order or there twice; fetch CLIP's vocabulary again",
+                    rank + 1
+                );
+                return Err(FileError::new(merges_path, what));
+            }
+            table.insert((left, right), Merge { rank, token });
         }
-    }
-}
-
-// %% notebooks/31_tokenizer.ipynb re-open-c
-impl Tokenizer {
-    fn open_pair(json: &Path, txt: &Path) -> Result<Tokenizer, FileError> {
-        Self::from_texts(json, &read_text(json)?, txt, &read_text(txt)?)
+        let (start, end) = (id(START)?, id(END)?);
+        let byte_of: HashMap<char, u8> = signs.iter().copied().zip(0..=255).collect();
+        let meaning = |name: &&str| match *name {
+            START | END => name.bytes().collect(),
+            name => {
+                let stem = name.strip_suffix(WORD_END).unwrap_or(name);
+                stem.chars().filter_map(|sign| byte_of.get(&sign).copied()).collect()
+            }
+        };
+        Ok(Tokenizer {
+            bytes: names.iter().map(meaning).collect(),
+            ends: names.iter().map(|name| name.ends_with(WORD_END)).collect(),
+            inside,
+            last,
+            merges: table,
+            start,
+            end,
+            patterns: Patterns::new(),
+        })
     }
 }
 
@@ -393,54 +412,35 @@ impl Tokenizer {
     }
 }
 
-// %% notebooks/31_tokenizer.ipynb re-open-f
+// %% notebooks/31_tokenizer.ipynb re-open-c
 impl Tokenizer {
-    /// From the tokens' names with their numbers, and the merges in order; and where these are from.
-    fn build(
-        (path, ids): (&Path, &Ids),
-        (merges_path, merges): (&Path, &[(&str, &str)]),
-    ) -> Result<Tokenizer, FileError> {
-        let names = by_number(ids).map_err(|what| FileError::new(path, what))?;
-        let id = |name: &str| {
-            let what = || format!("has no token `{name:.80}`; fetch CLIP's vocabulary again");
-            ids.get(name).copied().ok_or_else(|| FileError::new(path, what()))
-        };
-        let (signs, _) = byte_signs();
-        let inside: Vec<u32> = signs.iter().map(|sign| id(&sign.to_string())).collect::<Result<_, _>>()?;
-        let last: Vec<u32> = signs.iter().map(|sign| id(&format!("{sign}</w>"))).collect::<Result<_, _>>()?;
-        // A token is made in one way only, of tokens that were made before: so the order of merges is all that matters.
-        let mut made: HashSet<u32> = inside.iter().chain(&last).copied().collect();
-        let mut table = HashMap::with_capacity(merges.len());
-        for (&(one, two), rank) in merges.iter().zip(0..) {
-            let (left, right, token) = (id(one)?, id(two)?, id(&format!("{one}{two}"))?);
-            if !made.contains(&left) || !made.contains(&right) || !made.insert(token) {
-                let what = format!(
-                    "merge {}, `{one:.40} {two:.40}`, is out of order or there twice; fetch CLIP's vocabulary again",
-                    rank + 1
-                );
-                return Err(FileError::new(merges_path, what));
-            }
-            table.insert((left, right), Merge { rank, token });
+    fn open_pair(json: &Path, txt: &Path) -> Result<Tokenizer, FileError> {
+        Self::from_texts(json, &read_text(json)?, txt, &read_text(txt)?)
+    }
+}
+
+// %% notebooks/31_tokenizer.ipynb re-open-b
+impl Tokenizer {
+    /// Reads a vocabulary: from a folder with `vocab.json` and `merges.txt`, or with `bpe_simple_vocab_16e6.txt.gz`; or
+    /// from one of these files (`merges.txt` is looked for beside `vocab.json`, and the other way round).
+    ///
+    /// # Errors
+    /// When a file is missing or unreadable, or is no vocabulary of CLIP's kind; the error says which line or token.
+    pub fn open(path: impl AsRef<Path>) -> Result<Tokenizer, FileError> {
+        let path = path.as_ref();
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+        let [json, txt, packed] =
+            ["vocab.json", "merges.txt", "bpe_simple_vocab_16e6.txt.gz"].map(|name| folder.join(name));
+        match path {
+            path if path == json || path == txt => Self::open_pair(&json, &txt),
+            path if !path.is_dir() => Self::from_merges(path, &read_text(path)?),
+            _ if json.exists() || txt.exists() => Self::open_pair(&json, &txt),
+            _ if packed.exists() => Self::from_merges(&packed, &read_text(&packed)?),
+            _ => Err(FileError::new(
+                path,
+                "has neither `vocab.json` and `merges.txt` nor `bpe_simple_vocab_16e6.txt.gz`; name a model's folder `tokenizer`",
+            )),
         }
-        let (start, end) = (id(START)?, id(END)?);
-        let byte_of: HashMap<char, u8> = signs.iter().copied().zip(0..=255).collect();
-        let meaning = |name: &&str| match *name {
-            START | END => name.bytes().collect(),
-            name => {
-                let stem = name.strip_suffix(WORD_END).unwrap_or(name);
-                stem.chars().filter_map(|sign| byte_of.get(&sign).copied()).collect()
-            }
-        };
-        Ok(Tokenizer {
-            bytes: names.iter().map(meaning).collect(),
-            ends: names.iter().map(|name| name.ends_with(WORD_END)).collect(),
-            inside,
-            last,
-            merges: table,
-            start,
-            end,
-            patterns: Patterns::new(),
-        })
     }
 }
 
