@@ -1,4 +1,4 @@
-//! Does every link lead somewhere, and does no page load anything from elsewhere?
+//! Does every link lead somewhere, does no page load anything from elsewhere, and could every formula be read?
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,6 +12,7 @@ struct Page {
     anchors: BTreeSet<String>,
     links: Vec<String>,
     loads: Vec<String>,
+    formulas_that_failed: usize,
 }
 
 /// All that is wrong, a line each.
@@ -19,13 +20,18 @@ pub fn check(folder: &Path) -> Result<Vec<String>> {
     let mut pages = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|ending| ending == "html") {
-            pages.insert(path.clone(), read(&fs::read_to_string(&path)?));
-        }
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("html") => pages.insert(path.clone(), read(&fs::read_to_string(&path)?)),
+            Some("css") => pages.insert(path.clone(), read_style(&fs::read_to_string(&path)?)),
+            _ => None,
+        };
     }
     let mut problems = Vec::new();
     for (path, page) in &pages {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if page.formulas_that_failed > 0 {
+            problems.push(format!("{name}: {} formulas could not be read", page.formulas_that_failed));
+        }
         for address in &page.loads {
             if is_elsewhere(address) {
                 problems.push(format!("{name}: loads {address} from elsewhere"));
@@ -73,9 +79,19 @@ fn plain(address: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// What a style sheet loads.
+fn read_style(css: &str) -> Page {
+    let addresses = css.split("url(").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+    Page {
+        loads: addresses.map(|address| address.trim_matches(['"', '\'']).into()).collect(),
+        ..Page::default()
+    }
+}
+
 /// Reads the attributes of a page's tags.
 fn read(html: &str) -> Page {
-    let mut page = Page::default();
+    let formulas_that_failed = html.matches("class=\"broken-math\"").count();
+    let mut page = Page { formulas_that_failed, ..Page::default() };
     for tag in html.split('<').skip(1) {
         let tag = tag.split_once('>').map_or(tag, |(tag, _)| tag);
         let values = |name: &str| {
@@ -111,5 +127,17 @@ mod tests {
             "<img alt=\"\" src=\"https://example.org/a.png\"><img src=\"b.png\"><a href=\"c.html\">c</a><a href=\"#D\">d</a>",
         );
         assert_eq!(check(folder.path()).unwrap().len(), 4);
+        page("<p><code class=\"broken-math\">x</code></p>");
+        assert_eq!(check(folder.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn style_sheets_are_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.css"), "@font-face { src: url(\"a.woff2\"), url(https://a.b/c) }")
+            .unwrap();
+        assert_eq!(check(folder.path()).unwrap().len(), 2);
+        fs::write(folder.path().join("a.woff2"), "").unwrap();
+        assert_eq!(check(folder.path()).unwrap().len(), 1);
     }
 }

@@ -158,6 +158,7 @@ impl Site {
         fs::write(out.join("search-index.js"), index.script())?;
         fs::write(out.join("style.css"), include_str!("../assets/style.css"))?;
         fs::write(out.join("site.js"), include_str!("../assets/site.js"))?;
+        fs::write(out.join("math.woff2"), include_bytes!("../assets/math.woff2"))?;
         fs::write(out.join("icon.svg"), include_str!("../../src/kernel/logo-svg.svg"))?;
         Ok(pages.len())
     }

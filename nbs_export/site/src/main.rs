@@ -66,8 +66,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     );
     match problems.len() {
         0 => Ok(()),
-        1 => bail!("one link is broken"),
-        n => bail!("{n} links are broken"),
+        1 => bail!("one thing is wrong"),
+        n => bail!("{n} things are wrong"),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Prose: Markdown with mathematics to HTML.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
+use math_core::{LatexToMathML, MathCoreConfig, MathDisplay};
 use pulldown_cmark::{CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
-use pulldown_latex::config::{DisplayMode, RenderConfig};
-use pulldown_latex::{Storage, mathml};
 
 use crate::code;
 
@@ -61,8 +61,8 @@ pub fn render(text: &str, links: &Links, names: &BTreeMap<String, String>) -> Pr
                 );
                 out.push(Event::Html(sign.into()));
             }
-            Event::InlineMath(source) => out.push(Event::Html(math(source, DisplayMode::Inline).into())),
-            Event::DisplayMath(source) => out.push(Event::Html(math(source, DisplayMode::Block).into())),
+            Event::InlineMath(source) => out.push(Event::Html(math(source, MathDisplay::Inline).into())),
+            Event::DisplayMath(source) => out.push(Event::Html(math(source, MathDisplay::Block).into())),
             Event::Start(Tag::Link { link_type, dest_url, title, id }) => {
                 in_link += 1;
                 let dest_url = CowStr::from(links(dest_url));
@@ -132,23 +132,22 @@ pub fn anchor(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join("-")
 }
 
-/// LaTeX as MathML, which browsers show without a script or a font from elsewhere.
-fn math(source: &str, display_mode: DisplayMode) -> String {
-    let storage = Storage::new();
-    let parser = pulldown_latex::Parser::new(source, &storage);
-    let mut html = String::new();
-    let config = RenderConfig { display_mode, annotation: Some(source), ..RenderConfig::default() };
-    match mathml::push_mathml(&mut html, parser, config) {
-        // An error is shown in the page, as red text.
-        Ok(()) if !html.contains("<merror") => match display_mode {
-            DisplayMode::Block => format!("<div class=\"math\" tabindex=\"0\">{html}</div>"),
-            // Long ones must not be wider than a telephone.
-            DisplayMode::Inline if source.len() > 40 => {
-                format!("<span class=\"math\" tabindex=\"0\">{html}</span>")
-            }
-            DisplayMode::Inline => html,
-        },
-        _ => format!("<code class=\"broken-math\">{}</code>", escape(source)),
+static LATEX: LazyLock<LatexToMathML> =
+    LazyLock::new(|| LatexToMathML::new(MathCoreConfig::default()).expect("no macros, so none is wrong"));
+
+/// LaTeX as MathML, which browsers show without a script.
+fn math(source: &str, display: MathDisplay) -> String {
+    let Ok(result) = LATEX.convert_with_local_state(source, display) else {
+        return format!("<code class=\"broken-math\">{}</code>", escape(source));
+    };
+    let html = result.mathml;
+    match display {
+        MathDisplay::Block => format!("<div class=\"math\" tabindex=\"0\">{html}</div>"),
+        // Long ones must not be wider than a telephone.
+        MathDisplay::Inline if source.len() > 40 => {
+            format!("<span class=\"math\" tabindex=\"0\">{html}</span>")
+        }
+        MathDisplay::Inline => html,
     }
 }
 
