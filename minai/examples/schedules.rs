@@ -23,7 +23,7 @@ use minai::small_unet::{SmallUNet, SmallUNetConfig};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Trains with different noise schedules.
@@ -65,6 +65,9 @@ struct Setting {
     n: usize,
 }
 
+/// Images in a batch.
+const BATCH: usize = 32;
+
 /// Trains once, draws, and measures.
 fn run(
     setting: &Setting,
@@ -75,7 +78,7 @@ fn run(
         images: if *from_zero { images.images.clone() } else { centred(&images.images).data },
         schedule: schedule.clone(),
     };
-    let options = LoaderOptions { batch_size: 32, last: Last::Drop, ..LoaderOptions::default() };
+    let options = LoaderOptions { batch_size: BATCH, last: Last::Drop, ..LoaderOptions::default() };
     let loaders = DataLoaders::new(of(&setting.data.train), of(&setting.data.valid), options);
     let epochs = setting.steps.div_ceil(loaders.train.len());
     let mut rng = Generator::manual_seed(seed);
@@ -110,13 +113,23 @@ fn centred(images: &Array) -> Tensor {
     Tensor::from(images.clone()) * 2.0 - 1.0
 }
 
-/// The runs of an earlier call, if there was one.
-fn earlier(out: &PathBuf) -> Result<Vec<Value>, Box<dyn Error>> {
+/// The runs of an earlier call, if there was one. They can only stand beside runs with as many steps and drawings.
+fn earlier(out: &Path, steps: usize, n: usize) -> Result<Vec<Value>, Box<dyn Error>> {
     if !out.exists() {
         return Ok(vec![]);
     }
-    let file: Value = serde_json::from_str(&std::fs::read_to_string(out)?)?;
-    Ok(file["runs"].as_array().cloned().unwrap_or_default())
+    let file: Value = serde_json::from_str(&std::fs::read_to_string(out)?)
+        .map_err(|error| format!("{}: no results of this command: {error}", out.display()))?;
+    let runs = file["runs"].as_array().cloned().unwrap_or_default();
+    let other = runs.iter().find(|run| run["steps"] != steps).map(|run| format!("{} steps", run["steps"]));
+    let other = other.or_else(|| (file["n"] != n).then(|| format!("{} drawings", file["n"])));
+    match other {
+        None => Ok(runs),
+        Some(other) => {
+            let wanted = format!("{steps} steps and {n} drawings are asked for");
+            Err(format!("{}: has runs with {other}, and {wanted}; name another --out", out.display()).into())
+        }
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -130,7 +143,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let reference = judge.features(&centred(&some), &mut Pass::eval());
     let text = data.to_string();
     let setting = Setting { data, judge, reference, steps, n };
-    let mut runs = earlier(&out)?;
+    let per_epoch = setting.data.train.len() / BATCH;
+    let mut runs = earlier(&out, setting.steps.div_ceil(per_epoch) * per_epoch, n)?;
     for &seed in &seeds {
         for arm in &arms() {
             if runs.iter().any(|run| run["schedule"] == arm.0 && run["seed"] == seed) {
