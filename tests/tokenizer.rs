@@ -272,3 +272,87 @@ fn mutated_vocabularies_never_panic() {
     }
     assert!((10..4_000).contains(&accepted), "{accepted} accepted");
 }
+
+/// `tokenizer.json`, as transformers 5 writes it: all in one, merges as pairs, start and end among the added tokens.
+fn write_whole(folder: &Path, as_pairs: bool) {
+    let pairs = tempfile::tempdir().unwrap();
+    let (vocabulary, merges) = write_pair(pairs.path());
+    let merges: Vec<Value> = merges
+        .lines()
+        .filter(|line| !line.starts_with("#version"))
+        .map(|line| match line.split_once(' ') {
+            Some((one, two)) if as_pairs => serde_json::json!([one, two]),
+            _ => serde_json::json!(line),
+        })
+        .collect();
+    let vocabulary: Value = serde_json::from_str(&vocabulary).unwrap();
+    let added = serde_json::json!([{ "id": 49406, "content": "<|startoftext|>", "special": true },
+        { "id": 49407, "content": "<|endoftext|>", "special": true }]);
+    let json = serde_json::json!({ "version": "1.0", "added_tokens": added,
+        "model": { "type": "BPE", "vocab": vocabulary, "merges": merges } });
+    fs::write(folder.join("tokenizer.json"), json.to_string()).unwrap();
+}
+
+#[test]
+fn all_in_one_file_gives_the_same_tokens() {
+    let text = "A photo of a cat's naïve 42-year-old astronaut, #3!";
+    let expected = Tokenizer::from_merges("list", &list()).unwrap().encode(text);
+    for as_pairs in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        write_whole(folder.path(), as_pairs);
+        for path in [folder.path().to_owned(), folder.path().join("tokenizer.json")] {
+            assert_eq!(Tokenizer::open(path).unwrap().encode(text), expected);
+        }
+        for (text, part) in [
+            ("{}", "no vocabulary"),
+            ("[", "no JSON"),
+            ("{\"model\": {\"vocab\": {}, \"merges\": []}}", "no token"),
+        ] {
+            fs::write(folder.path().join("tokenizer.json"), text).unwrap();
+            assert_helpful(&Tokenizer::open(folder.path()).err().unwrap(), &["tokenizer.json", part]);
+        }
+    }
+}
+
+#[test]
+fn prompts_are_filled_up_with_what_the_model_says() {
+    let folder = tempfile::tempdir().unwrap();
+    write_pair(folder.path());
+    let plain = Tokenizer::open(folder.path()).unwrap();
+    let end = plain.end();
+    assert!(plain.tokens("a cat").ids[3..].iter().all(|&id| id == end));
+    // As Stable Diffusion 2 has it, in both forms in which transformers writes it: token 0, inside of a word.
+    for (file, settings) in [
+        ("tokenizer_config.json", "{\"pad_token\": \"!\"}"),
+        ("special_tokens_map.json", "{\"pad_token\": {\"content\": \"!\", \"lstrip\": false}}"),
+    ] {
+        fs::write(folder.path().join(file), settings).unwrap();
+        let tokens = Tokenizer::open(folder.path()).unwrap().tokens("a cat");
+        assert_eq!(tokens.ids[..4], [plain.start(), plain.encode("a")[0], plain.encode("cat")[0], end]);
+        assert!(tokens.ids[4..].iter().all(|&id| id == 0), "{:?}", tokens.ids);
+        fs::remove_file(folder.path().join(file)).unwrap();
+    }
+    fs::write(folder.path().join("tokenizer_config.json"), "{\"pad_token\": \"<nothing>\"}").unwrap();
+    assert_helpful(&Tokenizer::open(folder.path()).err().unwrap(), &["tokenizer_config.json", "<nothing>"]);
+}
+
+#[test]
+fn an_added_token_is_one_token() {
+    let folder = tempfile::tempdir().unwrap();
+    write_pair(folder.path());
+    let added = "{\"<my-cat>\": 49408, \"<my-cat>s\": 49409, \"<|endoftext|>\": 49407}";
+    fs::write(folder.path().join("added_tokens.json"), added).unwrap();
+    let tokenizer = Tokenizer::open(folder.path()).unwrap();
+    let (photo, red) = (tokenizer.encode("a photo of"), tokenizer.encode(", red"));
+    assert_eq!(tokenizer.encode("a photo of <my-cat>, red"), [&photo[..], &[49408], &red].concat());
+    assert_eq!(tokenizer.encode("<my-cat>s<my-cat>"), [49409, 49408]);
+    assert_eq!(tokenizer.decode(&[photo[0], 49408]), "a <my-cat> ");
+    assert_eq!(tokenizer.vocabulary_size(), 49410);
+    for wrong in ["{\"\": 49408}", "{\"<a>\": -1}", "{\"<a>\": \"b\"}"] {
+        fs::write(folder.path().join("added_tokens.json"), wrong).unwrap();
+        assert_helpful(
+            &Tokenizer::open(folder.path()).err().unwrap(),
+            &["added_tokens.json", "no name or no number"],
+        );
+    }
+}

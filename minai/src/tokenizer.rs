@@ -1,5 +1,5 @@
 // Owned by notebooks/31_tokenizer.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 1e36b4a749af7dff
+// nbs:hash af663631fceebf55
 //! CLIP's tokenizer: a prompt is cleaned, cut into words, and each word into pieces by byte-pair encoding.
 
 // %% notebooks/31_tokenizer.ipynb re-signs
@@ -229,6 +229,10 @@ pub struct Tokenizer {
     merges: HashMap<(u32, u32), Merge>,
     start: u32,
     end: u32,
+    /// What fills a prompt up after its end.
+    pad: u32,
+    /// Tokens that a model has besides its vocabulary, the longest first.
+    added: Vec<(String, u32)>,
     patterns: Patterns,
 }
 
@@ -360,6 +364,8 @@ impl Tokenizer {
             merges: table,
             start,
             end,
+            pad: end,
+            added: Vec::new(),
             patterns: Patterns::new(),
         })
     }
@@ -412,6 +418,107 @@ impl Tokenizer {
     }
 }
 
+// %% notebooks/31_tokenizer.ipynb re-json
+use serde_json::Value;
+
+/// The two tokens of a merge, which is a text with a space or a list of two texts.
+fn pair(merge: &Value) -> Option<(&str, &str)> {
+    match merge {
+        Value::String(text) => text.split_once(' '),
+        Value::Array(two) if two.len() == 2 => Some((two[0].as_str()?, two[1].as_str()?)),
+        _ => None,
+    }
+}
+
+/// Vocabulary and merges of a `tokenizer.json`, with start and end, which may stand among the added tokens only.
+fn parts_of(json: &Value) -> Option<(Ids, Vec<(&str, &str)>)> {
+    let model = &json["model"];
+    let number = |id: &Value| u32::try_from(id.as_u64()?).ok();
+    let vocabulary = model["vocab"].as_object()?.iter();
+    let mut ids: Ids =
+        vocabulary.map(|(name, id)| Some((name.clone(), number(id)?))).collect::<Option<_>>()?;
+    for token in json["added_tokens"].as_array().into_iter().flatten() {
+        if let Some(name @ (START | END)) = token["content"].as_str() {
+            ids.insert(name.to_owned(), number(&token["id"])?);
+        }
+    }
+    Some((ids, model["merges"].as_array()?.iter().map(pair).collect::<Option<_>>()?))
+}
+
+// %% notebooks/31_tokenizer.ipynb re-json-b
+impl Tokenizer {
+    /// From the text of a `tokenizer.json`; errors call it `name`.
+    ///
+    /// # Errors
+    /// When it is none, or none of CLIP's kind.
+    pub fn from_json(name: impl AsRef<Path>, text: &str) -> Result<Tokenizer, FileError> {
+        let path = name.as_ref();
+        let fail = |what: String| FileError::new(path, what + "; fetch the model's tokenizer again");
+        let json: Value =
+            serde_json::from_str(text).map_err(|error| fail(format!("is no JSON ({error})")))?;
+        let parts =
+            parts_of(&json).ok_or_else(|| fail("has no vocabulary with merges, as CLIP's has".into()))?;
+        Self::build((path, &parts.0), (path, &parts.1))
+    }
+}
+
+// %% notebooks/31_tokenizer.ipynb re-settings
+/// A file of settings beside a vocabulary, if it is there.
+fn settings(folder: &Path, name: &str) -> Result<Value, FileError> {
+    let path = folder.join(name);
+    if !path.is_file() {
+        return Ok(Value::Null);
+    }
+    let fail =
+        |error| FileError::new(&path, format!("is no JSON ({error}); fetch the model's tokenizer again"));
+    serde_json::from_str(&read_text(&path)?).map_err(fail)
+}
+
+/// The name of a token in settings: a text, or an object with its `content`.
+fn token_name(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value["content"].as_str())
+}
+
+impl Tokenizer {
+    /// The token that stands for exactly this text, inside of a word.
+    fn token(&self, text: &str) -> Option<u32> {
+        let known = (0..self.bytes.len()).find(|&i| self.bytes[i] == text.as_bytes() && !self.ends[i]);
+        known.map(|i| i as u32).or_else(|| Some(self.added.iter().find(|(name, _)| name == text)?.1))
+    }
+}
+
+// %% notebooks/31_tokenizer.ipynb re-settings-b
+impl Tokenizer {
+    /// With what a folder says besides of padding and of added tokens.
+    fn with_settings(mut self, folder: &Path) -> Result<Self, FileError> {
+        for (name, id) in settings(folder, "added_tokens.json")?.as_object().into_iter().flatten() {
+            let id = id.as_u64().unwrap_or(u64::MAX);
+            match self.bytes.get(id as usize) {
+                Some(_) => {} // a token of the vocabulary, named once more
+                None if !name.is_empty() && id <= 1 << 24 => self.added.push((name.clone(), id as u32)),
+                None => {
+                    let what = format!("gives the token `{name:.80}` no name or no number");
+                    return Err(FileError::new(
+                        folder.join("added_tokens.json"),
+                        what + "; correct the file",
+                    ));
+                }
+            }
+        }
+        self.added.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        for file in ["tokenizer_config.json", "special_tokens_map.json"] {
+            let settings = settings(folder, file)?;
+            let Some(name) = token_name(&settings["pad_token"]) else { continue };
+            self.pad = self.token(name).ok_or_else(|| {
+                let what =
+                    format!("pads with `{name:.80}`, which is no token of the vocabulary; correct the file");
+                FileError::new(folder.join(file), what)
+            })?;
+        }
+        Ok(self)
+    }
+}
+
 // %% notebooks/31_tokenizer.ipynb re-open-c
 impl Tokenizer {
     fn open_pair(json: &Path, txt: &Path) -> Result<Tokenizer, FileError> {
@@ -421,8 +528,9 @@ impl Tokenizer {
 
 // %% notebooks/31_tokenizer.ipynb re-open-b
 impl Tokenizer {
-    /// Reads a vocabulary: from a folder with `vocab.json` and `merges.txt`, or with `bpe_simple_vocab_16e6.txt.gz`; or
-    /// from one of these files (`merges.txt` is looked for beside `vocab.json`, and the other way round).
+    /// Reads a vocabulary: from a folder with `vocab.json` and `merges.txt`, with `tokenizer.json`, or with
+    /// `bpe_simple_vocab_16e6.txt.gz`; or from one of these files (`merges.txt` is looked for beside `vocab.json`, and the
+    /// other way round). What fills prompts up, and tokens that were added, are read from the files beside it.
     ///
     /// # Errors
     /// When a file is missing or unreadable, or is no vocabulary of CLIP's kind; the error says which line or token.
@@ -431,16 +539,20 @@ impl Tokenizer {
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
         let [json, txt, packed] =
             ["vocab.json", "merges.txt", "bpe_simple_vocab_16e6.txt.gz"].map(|name| folder.join(name));
-        match path {
+        let whole = folder.join("tokenizer.json");
+        let plain = match path {
             path if path == json || path == txt => Self::open_pair(&json, &txt),
-            path if !path.is_dir() => Self::from_merges(path, &read_text(path)?),
+            path if path == whole => Self::from_json(path, &read_text(path)?),
+            path if !path.is_dir() => return Self::from_merges(path, &read_text(path)?),
             _ if json.exists() || txt.exists() => Self::open_pair(&json, &txt),
+            _ if whole.exists() => Self::from_json(&whole, &read_text(&whole)?),
             _ if packed.exists() => Self::from_merges(&packed, &read_text(&packed)?),
             _ => Err(FileError::new(
                 path,
-                "has neither `vocab.json` and `merges.txt` nor `bpe_simple_vocab_16e6.txt.gz`; name a model's folder `tokenizer`",
+                "has none of `vocab.json` with `merges.txt`, `tokenizer.json` and `bpe_simple_vocab_16e6.txt.gz`; name a model's folder `tokenizer`",
             )),
-        }
+        };
+        plain?.with_settings(folder)
     }
 }
 
@@ -497,15 +609,29 @@ impl Tokenizer {
     /// The tokens of a text, without start and end: as open_clip's, which takes `<start_of_text>` and `<end_of_text>` in
     /// a text for start and end, and `<|startoftext|>` for text.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        let (text, mut ids) = (self.clean(text), Vec::new());
-        for word in self.patterns.word.find_iter(&text) {
+        let (mut ids, mut rest) = (Vec::new(), text);
+        let next = |text: &str| {
+            let found = self.added.iter().filter_map(|(name, id)| Some((text.find(name)?, name.len(), *id)));
+            found.min_by_key(|&(at, len, _)| (at, std::cmp::Reverse(len)))
+        };
+        while let Some((at, len, id)) = next(rest) {
+            self.encode_plain(&rest[..at], &mut ids);
+            ids.push(id);
+            rest = &rest[at + len..];
+        }
+        self.encode_plain(rest, &mut ids);
+        ids
+    }
+
+    /// Appends the tokens of a text in which no added token stands.
+    fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) {
+        for word in self.patterns.word.find_iter(&self.clean(text)) {
             match word.as_str() {
                 "<start_of_text>" => ids.push(self.start),
                 "<end_of_text>" => ids.push(self.end),
-                word => self.encode_word(word.as_bytes(), &mut ids),
+                word => self.encode_word(word.as_bytes(), ids),
             }
         }
-        ids
     }
 
     /// A text as it is before it is cut into words.
@@ -521,11 +647,13 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut bytes = Vec::new();
         for &id in ids {
-            match self.bytes.get(id as usize) {
-                Some(token) => bytes.extend(token),
-                None => bytes.extend("\u{FFFD}".as_bytes()),
+            let added = self.added.iter().find(|(_, known)| *known == id);
+            match (self.bytes.get(id as usize), added) {
+                (Some(token), _) => bytes.extend(token),
+                (None, Some((name, _))) => bytes.extend(name.as_bytes()),
+                (None, None) => bytes.extend("\u{FFFD}".as_bytes()),
             }
-            if self.ends.get(id as usize) == Some(&true) {
+            if self.ends.get(id as usize) == Some(&true) || added.is_some() {
                 bytes.push(b' ');
             }
         }
@@ -535,9 +663,9 @@ impl Tokenizer {
 
 // %% notebooks/31_tokenizer.ipynb re-encode-d
 impl Tokenizer {
-    /// How many tokens there are.
+    /// The rows that a text encoder's table needs: the largest number of a token, and one.
     pub fn vocabulary_size(&self) -> usize {
-        self.bytes.len()
+        self.added.iter().map(|(_, id)| *id as usize + 1).fold(self.bytes.len(), usize::max)
     }
 
     /// The token that begins each prompt.
@@ -548,6 +676,11 @@ impl Tokenizer {
     /// The token that ends each prompt.
     pub fn end(&self) -> u32 {
         self.end
+    }
+
+    /// The token that fills a prompt up after its end.
+    pub fn pad(&self) -> u32 {
+        self.pad
     }
 }
 
@@ -560,7 +693,7 @@ pub const CONTEXT: usize = 77;
 /// A prompt as CLIP reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
-    /// Start, the prompt's tokens, and the end's token up to the 77th place.
+    /// Start, the prompt's tokens, the end, and what the model fills up with: in version 1 the end's token again.
     pub ids: [u32; CONTEXT],
     /// If the prompt was too long: a warning that says what of it does not count.
     pub cut: Option<String>,
@@ -572,9 +705,10 @@ impl Tokenizer {
     pub fn tokens(&self, prompt: &str) -> Tokens {
         let found = self.encode(prompt);
         let (kept, cut) = found.split_at(found.len().min(CONTEXT - 2));
-        let mut ids = [self.end; CONTEXT];
+        let mut ids = [self.pad; CONTEXT];
         ids[0] = self.start;
         ids[1..=kept.len()].copy_from_slice(kept);
+        ids[kept.len() + 1] = self.end;
         let warning = || {
             let (text, count) = (self.decode(&cut[..cut.len().min(100)]), found.len());
             let more = if cut.len() > 100 { "…" } else { "" };
