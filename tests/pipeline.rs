@@ -129,6 +129,25 @@ fn the_negative_prompts_come_first() {
     assert_close("guess", &guess.unwrap(), &(&x - eps * sigma as f32), 1e-5);
 }
 
+#[test]
+fn guidance_of_at_most_one_is_the_prompts_prediction() {
+    let model = StableDiffusion::open(shipped(), Precision::Single).unwrap();
+    let x = Tensor::from(minai::generator::Generator::manual_seed(3).randn(&[1, 4, 8, 8]));
+    let (both, alone) = (model.embed(&["bad", "a cat"]), model.embed(&["a cat"]));
+    let expected = model.unet.forward(&x, &[321.0], &alone, &mut Pass::eval());
+    for scale in [1.0, 0.5, 0.0, -3.0] {
+        assert_close("both texts", &model.predict(&x, 321.0, &both, scale, 0.0), &expected, 1e-6);
+        assert_close("the prompt", &model.predict(&x, 321.0, &alone, scale, 0.7), &expected, 1e-6);
+    }
+    let draw = |guidance, negative: &str| {
+        let (prompts, negative) = (vec!["a cat".into()], negative.into());
+        let request = Request { prompts, negative, guidance, steps: 3, size: (64, 64), ..Default::default() };
+        model.generate(&request, |_| ControlFlow::Continue(())).unwrap().data
+    };
+    assert_eq!(draw(1.0, ""), draw(0.0, "bad"));
+    assert_ne!(draw(1.0, ""), draw(1.1, ""));
+}
+
 /// A copy of the tiny model that can be spoiled.
 fn copy() -> tempfile::TempDir {
     fn copy_folder(from: &Path, to: &Path) {
@@ -175,7 +194,7 @@ fn configurations_that_python_wrote_are_read() {
 #[test]
 fn folders_that_are_not_a_model_are_refused_by_name() {
     assert_refused(Path::new("no/such/folder"), &["model_index.json"]);
-    let spoilt: [(&str, &str, &str, &[&str]); 11] = [
+    let spoilt: [(&str, &str, &str, &[&str]); 14] = [
         (
             "model_index.json",
             "StableDiffusionPipeline",
@@ -191,6 +210,24 @@ fn folders_that_are_not_a_model_are_refused_by_name() {
             &["scheduler_config.json", "sigmoid"],
         ),
         ("scheduler/scheduler_config.json", "0.012", "1.5", &["scheduler_config.json", "1.5"]),
+        (
+            "scheduler/scheduler_config.json",
+            "\"trained_betas\": null",
+            "\"trained_betas\": [0.1, 0.2]",
+            &["scheduler_config.json", "`trained_betas`"],
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            "\"trained_betas\": null",
+            "\"rescale_betas_zero_snr\": true",
+            &["scheduler_config.json", "`rescale_betas_zero_snr` is true"],
+        ),
+        (
+            "unet/config.json",
+            "\"UNetMidBlock2DCrossAttn\"",
+            "null",
+            &["unet/config.json", "`mid_block_type` is null"],
+        ),
         (
             "unet/config.json",
             "\"cross_attention_dim\": 16",

@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 0fc6131c5b981d38
+// nbs:hash e623a583adc8a2cb
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -89,7 +89,7 @@ pub fn slerp(a: &Tensor, b: &Tensor, part: f64) -> Tensor {
 
 // %% notebooks/35_pipeline.ipynb op-parts
 use minai::clip::{self, ClipConfig, ClipText};
-use minai::io::config::Config;
+use minai::io::config::{Config, Supported};
 use minai::io::file::FileError;
 use minai::levels::FinalLevel;
 use minai::nn::Module;
@@ -114,9 +114,14 @@ fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, FileError> {
 }
 
 // %% notebooks/35_pipeline.ipynb op-schedule
+/// What a scheduler's configuration may also ask for, and the only value that is known here.
+const SUPPORTED: [(&str, Supported); 2] =
+    [("trained_betas", Supported::Unset), ("rescale_betas_zero_snr", Supported::Bool(false))];
+
 /// The noise levels of `scheduler/scheduler_config.json`, and where DDIM and PNDM end.
 pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel), FileError> {
     let config = Config::open(path)?;
+    config.check(&SUPPORTED, "the noise levels here can't be made by")?;
     let prediction = config.text_or("prediction_type", "epsilon")?;
     if prediction != "epsilon" {
         return Err(config.error(
@@ -392,13 +397,18 @@ use ndarray::s;
 
 impl StableDiffusion {
     /// The noise in `latents` (n, 4, h, w) at time `t` with guidance: `context` (2n, 77, width) holds the embeddings of the
-    /// n negative prompts, which may be empty, and after them those of the n prompts.
+    /// n negative prompts, which may be empty, and after them those of the n prompts. A scale of at most 1 is no guidance,
+    /// as in diffusers: the network is asked once, for the prompts, and `context` may be theirs alone.
     ///
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
     pub fn predict(&self, latents: &Tensor, t: f64, context: &Tensor, scale: f64, rescale: f64) -> Tensor {
         let n = latents.shape()[0];
+        if scale <= 1.0 {
+            let prompts = context.slice(s![context.shape()[0] - n.., .., ..]);
+            return self.unet.forward(latents, &[t as f32], &prompts, &mut Pass::eval());
+        }
         // One pass through the network for both: its weights are read once.
         let both = self.unet.forward(&cat(&[latents, latents], 0), &[t as f32], context, &mut Pass::eval());
         let (u, t) = (both.slice(s![..n, .., .., ..]), both.slice(s![n.., .., .., ..]));
@@ -455,7 +465,7 @@ pub struct Request {
     pub negative: String,
     /// Steps of the sampler.
     pub steps: usize,
-    /// The scale of [`guided`].
+    /// The scale of [`guided`]; at most 1: no guidance, and half the time.
     pub guidance: f64,
     /// The share of [`rescaled`].
     pub rescale: f64,
@@ -586,6 +596,7 @@ impl StableDiffusion {
             return Ok(x);
         }
         let negative = request.prompts.iter().map(|_| request.negative.as_str());
+        let negative = negative.filter(|_| request.guidance > 1.0);
         let texts: Vec<&str> = negative.chain(request.prompts.iter().map(String::as_str)).collect();
         let context = self.embed(&texts);
         let network = |call: &Call| {

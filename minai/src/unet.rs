@@ -1,5 +1,5 @@
 // Owned by notebooks/33_unet_conditional.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash dcda807bf5864e2d
+// nbs:hash a3fae62cdbbd3fa4
 //! The conditional U-Net of Stable Diffusion v1: noisy latents, a time and a text's embedding in, the noise out.
 
 // %% notebooks/33_unet_conditional.ipynb un-config
@@ -194,6 +194,11 @@ impl UNetConfig {
     /// If a key is missing or says something that this U-Net does not do: the error names the key and what it says.
     pub fn from_config(config: &Config) -> Result<Self, FileError> {
         config.check(&SUPPORTED, UNKNOWN)?;
+        if config.is_null("mid_block_type") {
+            return Err(
+                config.error("mid_block_type", &format!("is null, no block in the middle, which {UNKNOWN}"))
+            );
+        }
         let block_out_channels = config.usizes("block_out_channels")?;
         let levels = block_out_channels.len();
         let each = |key: &str, default: usize| numbers(config, key, default, levels);

@@ -61,6 +61,11 @@ impl Config {
         self.entries.get(key).is_some_and(|value| !value.is_null())
     }
 
+    /// Whether the file says `null` for this key, which is not always the same as saying nothing.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(serde_json::Value::is_null)
+    }
+
     /// An error about a key: for values that are of the right type and yet not possible.
     pub fn error(&self, key: &str, what: &str) -> FileError {
         FileError::new(&self.path, format!("`{key}` {what}"))
