@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use nbs_export::notebook::Notebook;
 use nbs_export::workspace::Workspace;
 
+use crate::api::{self, Api, Names};
 use crate::course::{self, Row};
 use crate::frame::{Entry, Frame};
 use crate::lesson::{self, Lesson};
@@ -36,14 +37,16 @@ pub struct Site {
     glossary: String,
     rows: BTreeMap<String, Row>,
     images: Vec<(String, Vec<u8>)>,
-    /// The documentation's address of each name that the crate exports once.
-    names: BTreeMap<String, String>,
+    /// The documentation, if there is one.
+    api: Option<Api>,
+    /// The folder into which rustdoc has written it.
+    documentation: Option<PathBuf>,
     repository: String,
-    with_api: bool,
 }
 
 impl Site {
-    pub fn new(workspace: &Workspace, with_api: bool) -> Result<Self> {
+    /// `documentation` is the folder into which rustdoc has written.
+    pub fn new(workspace: &Workspace, documentation: Option<PathBuf>) -> Result<Self> {
         let root = &workspace.root;
         let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| path.to_owned());
         let readme = read("README.md")?;
@@ -67,10 +70,13 @@ impl Site {
             rows: course::rows(&readme),
             glossary: read("notebooks/GLOSSARY.md")?,
             images,
-            names: if with_api { names(&workspace.src_dir())? } else { BTreeMap::new() },
+            api: documentation
+                .as_deref()
+                .map(|folder| Api::read(folder, &read("minai/src/prelude.rs")?))
+                .transpose()?,
+            documentation,
             repository: format!("{}/blob/main/", env!("CARGO_PKG_REPOSITORY")),
             readme,
-            with_api,
         })
     }
 
@@ -100,11 +106,12 @@ impl Site {
             fs::remove_dir_all(out).with_context(|| format!("{} could not be replaced", out.display()))?;
         }
         let link = |to: &str| self.link(to);
+        let api = self.api.clone().unwrap_or_default();
         let (mut files, mut index, mut pages) = (Files::default(), Index::default(), BTreeMap::new());
         let lessons: Vec<(&Notebook, Lesson)> = self
             .notebooks
             .iter()
-            .map(|notebook| (notebook, lesson::render(notebook, &link, &self.names, &mut files)))
+            .map(|notebook| (notebook, lesson::render(notebook, &link, &api, &mut files)))
             .collect();
         let entries: Vec<Entry> = lessons
             .iter()
@@ -121,23 +128,25 @@ impl Site {
             description: about,
             entries: &entries,
             lesson: None,
+            sections: &[],
             attributions: &every,
-            with_api: self.with_api,
+            with_api: self.api.is_some(),
         };
         for ((notebook, lesson), entry) in lessons.iter().zip(&entries) {
             let attributions = course::attributions(&notebook.to_text());
             let description: String = lesson.summary.trim().chars().take(160).collect();
             let title = format!("{} · minai", entry.title);
             let (title, description) = (title.as_str(), description.as_str());
+            let (attributions, sections) = (attributions.as_slice(), lesson.headings.as_slice());
             let frame =
-                Frame { title, description, lesson: Some(&entry.name), attributions: &attributions, ..frame };
+                Frame { title, description, lesson: Some(&entry.name), attributions, sections, ..frame };
             pages.insert(format!("{}.html", entry.name), frame.page(&(facts(entry) + &lesson.html)));
             index.add(&entry.name, &entry.title, &lesson.passages);
         }
         for (name, title, text) in
             [("glossary", "Glossary", &self.glossary), ("setup", "Set up and use", &self.readme)]
         {
-            let prose = markdown::render(text, &link, &self.names);
+            let prose = markdown::render(text, &link, &Names::new());
             let titles = prose.headings.iter().map(|heading| (heading.id.clone(), heading.text.clone()));
             let passages: Vec<_> = titles
                 .zip(prose.texts.iter().skip(1))
@@ -160,7 +169,25 @@ impl Site {
         fs::write(out.join("site.js"), include_str!("../assets/site.js"))?;
         fs::write(out.join("math.woff2"), include_bytes!("../assets/math.woff2"))?;
         fs::write(out.join("icon.svg"), include_str!("../../src/kernel/logo-svg.svg"))?;
+        if let Some(documentation) = &self.documentation {
+            let api = out.join("api");
+            fs::rename(documentation, &api).context("the documentation could not be put beside the pages")?;
+            api::link_back(&api, &self.modules(&entries), &self.repository)?;
+        }
         Ok(pages.len())
+    }
+
+    /// The notebook and the title of the lesson that builds each module.
+    fn modules(&self, entries: &[Entry]) -> BTreeMap<String, (String, String)> {
+        let mut modules = BTreeMap::new();
+        for (notebook, entry) in self.notebooks.iter().zip(entries) {
+            let marks: Vec<_> = notebook.code_cells().filter_map(|cell| cell.directives().ok()).collect();
+            let default = marks.iter().find_map(|marks| marks.default_exp());
+            for module in marks.iter().filter_map(|marks| marks.export()?.or(default.clone())) {
+                modules.insert(module, (entry.name.clone(), format!("lesson {}", entry.title)));
+            }
+        }
+        modules
     }
 }
 
@@ -203,7 +230,7 @@ fn front(entries: &[Entry], link: &markdown::Links) -> String {
     for part in parts.iter().filter(|part| seen.insert(**part)) {
         html += &format!("<h2 id=\"{}\">{part}</h2>\n<ul class=\"contents\">\n", markdown::anchor(part));
         for entry in entries.iter().filter(|entry| course::part(&entry.name) == *part) {
-            let builds = markdown::render(&entry.row.builds, link, &BTreeMap::new()).html;
+            let builds = markdown::render(&entry.row.builds, link, &Names::new()).html;
             let (name, title) = (&entry.name, escape(&entry.title));
             let cost: Vec<&str> =
                 [&*entry.row.time, &*entry.row.memory].into_iter().filter(|text| !text.is_empty()).collect();
@@ -215,34 +242,6 @@ fn front(entries: &[Entry], link: &markdown::Links) -> String {
         html += "</ul>\n";
     }
     html
-}
-
-/// Public items of the crate by name, with the address of their documentation; names that are there twice have none.
-fn names(src: &Path) -> Result<BTreeMap<String, String>> {
-    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for entry in fs::read_dir(src)? {
-        let path = entry?.path();
-        let Some(module) = path.file_stem().filter(|_| path.extension().is_some_and(|e| e == "rs")) else {
-            continue;
-        };
-        let module = module.to_string_lossy();
-        if module == "lib" || module == "prelude" {
-            continue;
-        }
-        for line in fs::read_to_string(&path)?.lines() {
-            for (begins, kind) in
-                [("pub fn ", "fn"), ("pub struct ", "struct"), ("pub enum ", "enum"), ("pub trait ", "trait")]
-            {
-                let Some(rest) = line.strip_prefix(begins) else { continue };
-                let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                found.entry(name.clone()).or_default().push(format!("api/minai/{module}/{kind}.{name}.html"));
-            }
-        }
-    }
-    Ok(found
-        .into_iter()
-        .filter_map(|(name, places)| <[String; 1]>::try_from(places).ok().map(|[one]| (name, one)))
-        .collect())
 }
 
 /// The bytes of all files in a folder, but for those in the folders named.

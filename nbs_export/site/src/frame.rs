@@ -1,7 +1,9 @@
 //! What all pages have around their content.
 
+use pulldown_cmark::HeadingLevel;
+
 use crate::course::{Row, part};
-use crate::markdown::escape;
+use crate::markdown::{Heading, escape};
 
 /// A lesson in the list of all.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub struct Frame<'a> {
     pub entries: &'a [Entry],
     /// The name of the page's lesson, if it is one.
     pub lesson: Option<&'a str>,
+    /// The lesson's headings.
+    pub sections: &'a [Heading],
     pub attributions: &'a [&'static str],
     pub with_api: bool,
 }
@@ -82,9 +86,21 @@ impl Frame<'_> {
                 last = part(name);
             }
             let here = if self.lesson == Some(name) { " aria-current=\"page\"" } else { "" };
-            list += &format!("<li><a href=\"{name}.html\"{here}>{}</a></li>\n", escape(title));
+            let sections = if here.is_empty() { String::new() } else { self.sections() };
+            list += &format!("<li><a href=\"{name}.html\"{here}>{}</a>{sections}</li>\n", escape(title));
         }
         list + "</ul>\n"
+    }
+
+    /// The lesson's own contents.
+    fn sections(&self) -> String {
+        let sections = self.sections.iter().filter(|heading| heading.level == HeadingLevel::H2);
+        let links: String = sections
+            .map(|Heading { id, text, .. }| {
+                format!("<li><a href=\"#{}\">{}</a></li>\n", escape(id), escape(text))
+            })
+            .collect();
+        if links.is_empty() { links } else { format!("\n<ul class=\"sections\">\n{links}</ul>") }
     }
 
     /// The lessons before and after.

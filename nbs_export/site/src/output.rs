@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::export::Files;
 use crate::markdown::escape;
+use crate::picture;
 
 /// The outputs of a cell as HTML. Pictures become files.
 pub fn render(outputs: &[Value], files: &mut Files) -> String {
@@ -59,10 +60,19 @@ fn with_files(html: &str, files: &mut Files) -> String {
         let picture = part.split_once('"').and_then(|(address, rest)| {
             let (kind, data) = address.split_once(";base64,")?;
             let bytes = base64::engine::general_purpose::STANDARD.decode(data).ok()?;
-            Some((files.add(&name(kind, &bytes), bytes), rest))
+            let bytes = match kind {
+                "svg+xml" => picture::smaller_inside(&String::from_utf8(bytes).ok()?).into_bytes(),
+                _ => bytes,
+            };
+            let still = picture::still(&bytes).map(|still| files.add(&name(kind, &still), still));
+            Some((files.add(&name(kind, &bytes), bytes), still, rest))
         });
         match picture {
-            Some((path, rest)) => out += &format!("loading=\"lazy\" src=\"{path}\"{rest}"),
+            Some((path, None, rest)) => out += &format!("loading=\"lazy\" src=\"{path}\"{rest}"),
+            // The script adds a button that stops it, and does not let it begin where nothing shall move.
+            Some((path, Some(still), rest)) => {
+                out += &format!("loading=\"lazy\" data-still=\"{still}\" src=\"{path}\"{rest}")
+            }
             None => out += &format!("{BEGINS}{part}"),
         }
     }
