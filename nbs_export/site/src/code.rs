@@ -109,10 +109,12 @@ fn linked<'a>(whole: &'a str, part: Range<usize>, names: &Names, seen: &mut BTre
 fn is_use(before: &str, name: &str, after: &str) -> bool {
     let is_method = before.ends_with('.') && !before.ends_with("..");
     let is_type = name.starts_with(char::is_uppercase);
-    let is_called = after.starts_with(['(', '!']) || after.starts_with("::");
+    let is_called = after.starts_with(['(', '!']) || after.starts_with("::<");
+    // `use minai::plot::plot;` names a module first.
+    let is_module = after.starts_with("::") && !is_called;
     let is_imported =
         before.rsplit([';', '\n']).next().is_some_and(|line| line.trim_start().starts_with("use "));
-    !is_method && (is_type || is_called || is_imported)
+    !is_method && (is_type || is_called || is_imported && !is_module)
 }
 
 #[cfg(test)]
@@ -141,6 +143,7 @@ mod tests {
         let names = Names::from([("relu".into(), "r.html".into()), ("Tensor".into(), "T.html".into())]);
         let links = |code: &str| highlight(code, "rust", &names).matches("<a href=").count();
         assert_eq!(links("use minai::a::{Tensor, relu};"), 2);
+        assert_eq!(links("use minai::relu::Relu;"), 0);
         assert_eq!(links("let relu = relu(&Tensor::ones(&[1]));"), 2);
         assert_eq!(links("x.relu() // relu(x)"), 0);
     }

@@ -26,13 +26,20 @@ pub struct Frame<'a> {
     pub sections: &'a [Heading],
     pub attributions: &'a [&'static str],
     pub with_api: bool,
+    /// The first page, which has a list of lessons of its own.
+    pub is_front: bool,
 }
 
 impl Frame<'_> {
     pub fn page(&self, content: &str) -> String {
         let (title, description) = (escape(self.title), escape(self.description));
         let api = if self.with_api { "<a href=\"api/minai/index.html\">Crate</a>" } else { "" };
-        let attributions: String = self.attributions.iter().map(|text| format!("<p>{text}</p>\n")).collect();
+        let mut attributions: String =
+            self.attributions.iter().map(|text| format!("<p>{text}</p>\n")).collect();
+        if content.contains("<math") {
+            attributions += "<p>Formulas: a part of TeX Gyre Pagella Math, by B. Jackowski, P. Strzelczyk and P. Pianowski, \
+                <a href=\"https://tug.org/fonts/licenses/GUST-FONT-LICENSE.txt\">GUST Font License</a></p>\n";
+        }
         format!(
             r##"<!DOCTYPE html>
 <html lang="en">
@@ -54,7 +61,7 @@ impl Frame<'_> {
 <button id="theme" type="button" aria-label="Light or dark" hidden>◐</button>
 </header>
 <div id="found" role="region" aria-label="What was found" aria-live="polite" hidden></div>
-<div class="columns">
+<div class="columns{front}">
 <details class="lessons" {open}><summary>Lessons</summary>
 <nav aria-label="Lessons">
 {list}</nav>
@@ -70,6 +77,7 @@ impl Frame<'_> {
 </html>
 "##,
             open = "open",
+            front = if self.is_front { " front" } else { "" },
             list = self.list(),
             around = self.around(),
         )

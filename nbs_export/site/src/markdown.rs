@@ -1,5 +1,6 @@
 //! Prose: Markdown with mathematics to HTML.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use math_core::{LatexToMathML, MathCoreConfig, MathDisplay};
@@ -36,9 +37,8 @@ pub fn render(text: &str, links: &Links, names: &Names) -> Prose {
     let mut out: Vec<Event> = Vec::with_capacity(events.len());
     let (mut in_link, mut fence) = (0, None);
     for (i, event) in events.iter().enumerate() {
-        if let Event::Text(text) | Event::Code(text) | Event::InlineMath(text) = event {
-            let last = prose.texts.last_mut().expect("never empty");
-            last.push_str(text);
+        if let Some(text) = read_aloud(event) {
+            prose.texts.last_mut().expect("never empty").push_str(&text);
         } else if matches!(
             event,
             Event::SoftBreak | Event::End(TagEnd::Paragraph | TagEnd::Item | TagEnd::TableCell)
@@ -132,6 +132,21 @@ fn plain(events: &[Event]) -> String {
             _ => None,
         })
         .collect()
+}
+
+/// Text as the search shows it: a formula without what LaTeX needs.
+fn read_aloud<'a>(event: &'a Event) -> Option<Cow<'a, str>> {
+    match event {
+        Event::Text(text) | Event::Code(text) => Some(Cow::Borrowed(text)),
+        Event::InlineMath(formula) => {
+            let mut text = formula.replace("\\operatorname", "").replace("\\text", "").replace("\\frac", "");
+            for space in ["\\,", "\\;", "\\!", "\\ ", "\\left", "\\right", "\\quad", "\\qquad"] {
+                text = text.replace(space, " ");
+            }
+            Some(Cow::Owned(text.replace(['\\', '{', '}'], "")))
+        }
+        _ => None,
+    }
 }
 
 /// A heading's anchor, as Jupyter makes it.

@@ -64,15 +64,17 @@ fn with_files(html: &str, files: &mut Files) -> String {
                 "svg+xml" => picture::smaller_inside(&String::from_utf8(bytes).ok()?).into_bytes(),
                 _ => bytes,
             };
-            let still = picture::still(&bytes).map(|still| files.add(&name(kind, &still), still));
-            Some((files.add(&name(kind, &bytes), bytes), still, rest))
+            let tag = out.rfind('<').map_or("", |at| &out[at..]).to_owned() + rest.split('>').next()?;
+            let mut attributes = String::from("loading=\"lazy\"") + &picture::missing_size(&tag, &bytes);
+            // The script adds a button that stops what moves, and does not let it begin where nothing shall move.
+            if let Some(still) = picture::still(&bytes) {
+                attributes += &format!(" data-still=\"{}\"", files.add(&name(kind, &still), still));
+            }
+            let path = files.add(&name(kind, &bytes), bytes);
+            Some((format!("{attributes} src=\"{path}\""), rest))
         });
         match picture {
-            Some((path, None, rest)) => out += &format!("loading=\"lazy\" src=\"{path}\"{rest}"),
-            // The script adds a button that stops it, and does not let it begin where nothing shall move.
-            Some((path, Some(still), rest)) => {
-                out += &format!("loading=\"lazy\" data-still=\"{still}\" src=\"{path}\"{rest}")
-            }
+            Some((attributes, rest)) => out += &format!("{attributes}{rest}"),
             None => out += &format!("{BEGINS}{part}"),
         }
     }

@@ -52,6 +52,35 @@ fn write(pixels: &[u8], (width, height): (u32, u32), color: ColorType, filter: F
     Some(png)
 }
 
+/// Width and height in pixels of a PNG or an SVG.
+pub fn size(bytes: &[u8]) -> Option<(u32, u32)> {
+    let number = |at: usize| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
+    if bytes.starts_with(b"\x89PNG") {
+        return Some((number(16)?, number(20)?));
+    }
+    let text = str::from_utf8(bytes).ok()?;
+    let tag = text.get(text.find("<svg")?..)?.split('>').next()?;
+    Some((length(tag, "width")?, length(tag, "height")?))
+}
+
+/// A number of pixels that is an attribute of a tag.
+fn length(tag: &str, name: &str) -> Option<u32> {
+    let value = tag.split(&format!(" {name}=\"")).nth(1)?.split('"').next()?;
+    value.trim_end_matches("px").parse::<f64>().ok().map(|value| value.round() as u32)
+}
+
+/// The attributes that a tag lacks so that the browser can keep the place of a picture free until it is there.
+pub fn missing_size(tag: &str, bytes: &[u8]) -> String {
+    let Some((width, height)) = size(bytes).filter(|(width, _)| *width > 0) else { return String::new() };
+    let (shown, has_height) = (length(tag, "width"), tag.contains(" height=\""));
+    let scaled = (f64::from(height) * f64::from(shown.unwrap_or(width)) / f64::from(width)).round();
+    let mut attributes = if shown.is_none() { format!(" width=\"{width}\"") } else { String::new() };
+    if !has_height {
+        attributes += &format!(" height=\"{scaled}\"");
+    }
+    attributes
+}
+
 /// The first picture of a PNG that moves; `None` for one that does not.
 pub fn still(png: &[u8]) -> Option<Vec<u8>> {
     let (signature, mut rest) = png.split_at_checked(8)?;
@@ -96,6 +125,18 @@ mod tests {
             smaller_inside("<svg>data:image/png;base64,???\"</svg>"),
             "<svg>data:image/png;base64,???\"</svg>"
         );
+    }
+
+    #[test]
+    fn the_size_that_a_tag_does_not_say_is_added() {
+        let svg = b"<?xml version=\"1.0\"?><svg width=\"640\" height=\"400\" viewBox=\"0 0 1 1\"><rect width=\"9\"/></svg>";
+        assert_eq!(size(svg), Some((640, 400)));
+        let png = write(&[0; 15], (5, 3), ColorType::Grayscale, Filter::NoFilter).unwrap();
+        assert_eq!(size(&png), Some((5, 3)));
+        assert_eq!(missing_size("<img ", svg), " width=\"640\" height=\"400\"");
+        assert_eq!(missing_size("<img width=\"320\" ", svg), " height=\"200\"");
+        assert_eq!(missing_size("<img width=\"1\" height=\"2\" ", svg), "");
+        assert_eq!(missing_size("<img ", b"no picture"), "");
     }
 
     #[test]
