@@ -71,7 +71,7 @@ fn target(page: &Path, address: &str) -> (PathBuf, String) {
 }
 
 /// An address without its escapes.
-fn plain(address: &str) -> String {
+pub fn plain(address: &str) -> String {
     let address =
         address.replace("&amp;", "&").replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">");
     let mut bytes = Vec::new();

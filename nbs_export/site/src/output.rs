@@ -4,6 +4,7 @@ use base64::Engine as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use crate::check;
 use crate::export::Files;
 use crate::markdown::escape;
 use crate::picture;
@@ -58,8 +59,13 @@ fn with_files(html: &str, files: &mut Files) -> String {
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let picture = part.split_once('"').and_then(|(address, rest)| {
-            let (kind, data) = address.split_once(";base64,")?;
-            let bytes = base64::engine::general_purpose::STANDARD.decode(data).ok()?;
+            let (kind, bytes) = match address.split_once(";base64,") {
+                Some((kind, data)) => (kind, base64::engine::general_purpose::STANDARD.decode(data).ok()?),
+                None => {
+                    let (kind, data) = address.split_once(";utf8,")?;
+                    (kind, check::plain(data).into_bytes())
+                }
+            };
             let bytes = match kind {
                 "svg+xml" => picture::smaller_inside(&String::from_utf8(bytes).ok()?).into_bytes(),
                 _ => bytes,
@@ -117,6 +123,15 @@ mod tests {
         assert_eq!(files.all.len(), 1);
         assert_eq!(files.all.values().next().unwrap(), b"<svg/>");
         assert!(out.matches(".svg\"").count() == 2 && !out.contains("base64"), "{out}");
+    }
+
+    #[test]
+    fn a_picture_written_as_text_becomes_a_file_too() {
+        let mut files = Files::default();
+        let html = "<img alt=\"\" src=\"data:image/svg+xml;utf8,%3Csvg width='1' height='2'/%3E\">";
+        let outputs = json!([{ "output_type": "display_data", "data": { "text/html": html } }]);
+        render(outputs.as_array().unwrap(), &mut files);
+        assert_eq!(files.all.values().next().unwrap(), b"<svg width='1' height='2'/>");
     }
 
     #[test]

@@ -65,7 +65,9 @@ pub fn size(bytes: &[u8]) -> Option<(u32, u32)> {
 
 /// A number of pixels that is an attribute of a tag.
 fn length(tag: &str, name: &str) -> Option<u32> {
-    let value = tag.split(&format!(" {name}=\"")).nth(1)?.split('"').next()?;
+    let value = ['"', '\'']
+        .iter()
+        .find_map(|quote| tag.split(&format!(" {name}={quote}")).nth(1)?.split(*quote).next())?;
     value.trim_end_matches("px").parse::<f64>().ok().map(|value| value.round() as u32)
 }
 
@@ -131,6 +133,7 @@ mod tests {
     fn the_size_that_a_tag_does_not_say_is_added() {
         let svg = b"<?xml version=\"1.0\"?><svg width=\"640\" height=\"400\" viewBox=\"0 0 1 1\"><rect width=\"9\"/></svg>";
         assert_eq!(size(svg), Some((640, 400)));
+        assert_eq!(size(b"<svg width='64' height='40'/>"), Some((64, 40)));
         let png = write(&[0; 15], (5, 3), ColorType::Grayscale, Filter::NoFilter).unwrap();
         assert_eq!(size(&png), Some((5, 3)));
         assert_eq!(missing_size("<img ", svg), " width=\"640\" height=\"400\"");
