@@ -65,6 +65,13 @@ def search(page):
     page.click("#found a")
     page.wait_for_load_state()
     expect("index.html" not in page.url, "what was found does not open")
+    page.goto(address("index.html"))
+    page.fill("#query", "log-sum-exp")
+    page.wait_for_selector("#found a")
+    page.keyboard.press("ArrowDown")
+    expect(page.evaluate("document.activeElement.closest('#found') !== null"), "an arrow does not lead to what was found")
+    page.keyboard.press("Enter")
+    page.wait_for_function("!location.href.includes('index.html')")
     page.fill("#query", "zzzqqq")
     page.wait_for_function("document.getElementById('found').innerText.includes('Nothing')")
 

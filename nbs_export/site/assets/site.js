@@ -109,9 +109,18 @@ const look = async () => {
 };
 query.addEventListener("input", look);
 query.addEventListener("focus", load);
-document.getElementById("search").addEventListener("submit", (event) => { event.preventDefault(); look(); });
+document.getElementById("search").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  await look();
+  found.querySelector("a")?.click();
+});
 found.addEventListener("click", () => { found.hidden = true; });
+document.addEventListener("click", (event) => { if (!found.contains(event.target) && event.target !== query) found.hidden = true; });
 addEventListener("keydown", (event) => {
   if (event.key === "Escape") { found.hidden = true; }
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const places = [query, ...found.querySelectorAll("a")];
+  const at = places.indexOf(document.activeElement);
+  if (step && at >= 0 && !found.hidden) { event.preventDefault(); places[Math.min(Math.max(at + step, 0), places.length - 1)].focus(); }
   if (event.key === "/" && document.activeElement === document.body) { event.preventDefault(); query.focus(); }
 });

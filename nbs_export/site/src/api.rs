@@ -200,7 +200,7 @@ fn to_cells(html: &str) -> String {
         match part[..end].split_once(".ipynb ") {
             Some((name, id)) => {
                 let place =
-                    format!("<a href=\"../../../{name}.html#cell-{id}\">notebooks/{name}.ipynb {id}</a>");
+                    format!("<a style=\"text-decoration: underline\" href=\"../../../{name}.html#cell-{id}\">notebooks/{name}.ipynb {id}</a>");
                 format!("{out}// %% {place}{}", &part[end..])
             }
             None => format!("{out}{MARK}{part}"),
@@ -259,7 +259,7 @@ mod tests {
             "<a href=\"../../05_tensor.html\">5</a>"
         );
         let html = "<span>// %% notebooks/05_tensor.ipynb t-new\n</span>x";
-        let link = "<a href=\"../../../05_tensor.html#cell-t-new\">notebooks/05_tensor.ipynb t-new</a>";
+        let link = "<a style=\"text-decoration: underline\" href=\"../../../05_tensor.html#cell-t-new\">notebooks/05_tensor.ipynb t-new</a>";
         assert_eq!(to_cells(html), format!("<span>// %% {link}\n</span>x"));
     }
 }

@@ -35,7 +35,7 @@ impl Files {
 /// Everything that the site is made of.
 pub struct Site {
     notebooks: Vec<Notebook>,
-    readme: String,
+    setup: String,
     glossary: String,
     rows: BTreeMap<String, Row>,
     images: Vec<(String, Vec<u8>)>,
@@ -78,7 +78,7 @@ impl Site {
                 .transpose()?,
             documentation,
             repository: format!("{}/blob/main/", env!("CARGO_PKG_REPOSITORY")),
-            readme,
+            setup: course::without_lessons(&readme),
         })
     }
 
@@ -147,7 +147,7 @@ impl Site {
             index.add(&entry.name, &entry.title, &lesson.passages);
         }
         for (name, title, text) in
-            [("glossary", "Glossary", &self.glossary), ("setup", "Set up and use", &self.readme)]
+            [("glossary", "Glossary", &self.glossary), ("setup", "Set up and use", &self.setup)]
         {
             let prose = markdown::render(text, &link, &Names::new());
             let titles = prose.headings.iter().map(|heading| (heading.id.clone(), heading.text.clone()));
