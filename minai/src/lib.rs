@@ -46,40 +46,40 @@
 //!
 //! | lesson | modules |
 //! | --- | --- |
-//! | 01: foundations | [`array`](mod@array) [`iter`] [`matrix`] [`nb`] [`rng`] |
-//! | 02: matrix multiplication | [`matmul`] |
-//! | 03: mean shift | [`meanshift`] |
-//! | 04: backpropagation | [`backprop`] |
-//! | 05: tensors | [`tensor`] |
-//! | 05b: operations on tensors | [`ops`] |
-//! | 05c: random numbers | [`generator`] |
-//! | 06: training | [`linear`] [`loader`] [`loss`] [`nn`] [`optimizer`] [`state`] [`training`] |
-//! | 07: data sets | [`datasets`] [`fashion_download`] |
-//! | 08: convolutions | [`conv`] |
-//! | 09: autoencoders | [`pool`] |
-//! | 10: the learner | [`callbacks`] [`checkpoint`] [`learner`] [`progress`] [`rate_search`] |
-//! | 11: activations | [`hooks`] |
-//! | 12: initialisation and normalisation | [`activation`] [`init`] [`norm`] |
-//! | 13: optimisers | [`ema`] [`gradients`] [`optim`] [`schedule`] |
-//! | 14: residual networks | [`resnet`] [`summary`] |
-//! | 15: augmentation | [`augment`] [`dropout`] [`ensemble`] |
-//! | 16: samplers | [`denoiser`] [`noise`] [`samplers`] |
-//! | 17: guess the noise | [`diffusion`] |
-//! | 18: a U-Net | [`time_embedding`] [`blocks`] [`small_unet`] |
-//! | 19: is it any good? | [`judge`] [`quality`] |
-//! | 20: fewer steps | [`levels`] [`more_samplers`] [`sampling`] |
-//! | 21: schedules | [`schedules`] |
-//! | 22: variance 1 | [`karras`] |
-//! | 23: attention | [`attention`] [`corners`] |
-//! | 24: classes and guidance | [`embedding`] [`guidance`] |
-//! | 25: begin with a picture | [`inpaint`] [`emoji`] [`super_resolution`] |
-//! | 30: published weights | [`weights`] |
-//! | 31: tokens | [`tokenizer`] |
-//! | 32: CLIP | [`clip`] |
-//! | 33: the conditional U-Net | [`unet`] |
-//! | 34: Stable Diffusion's autoencoder | [`vae`] |
-//! | 35: Stable Diffusion | [`sd_download`] [`stable_diffusion`] |
-//! | 90: plotting | [`plot`] |
+//! | [01: foundations](https://github.com/minai-rs/minai/blob/main/notebooks/01_foundations.ipynb) | [`array`](mod@array) [`iter`] [`matrix`] [`nb`] [`rng`] |
+//! | [02: matrix multiplication](https://github.com/minai-rs/minai/blob/main/notebooks/02_matmul.ipynb) | [`matmul`] |
+//! | [03: mean shift](https://github.com/minai-rs/minai/blob/main/notebooks/03_meanshift.ipynb) | [`meanshift`] |
+//! | [04: backpropagation](https://github.com/minai-rs/minai/blob/main/notebooks/04_backprop.ipynb) | [`backprop`] |
+//! | [05: tensors](https://github.com/minai-rs/minai/blob/main/notebooks/05_tensor.ipynb) | [`tensor`] |
+//! | [05b: operations on tensors](https://github.com/minai-rs/minai/blob/main/notebooks/05b_tensor_operations.ipynb) | [`ops`] |
+//! | [05c: random numbers](https://github.com/minai-rs/minai/blob/main/notebooks/05c_generator.ipynb) | [`generator`] |
+//! | [06: training](https://github.com/minai-rs/minai/blob/main/notebooks/06_training.ipynb) | [`linear`] [`loader`] [`loss`] [`nn`] [`optimizer`] [`state`] [`training`] |
+//! | [07: data sets](https://github.com/minai-rs/minai/blob/main/notebooks/07_datasets.ipynb) | [`datasets`] [`fashion_download`] |
+//! | [08: convolutions](https://github.com/minai-rs/minai/blob/main/notebooks/08_convolutions.ipynb) | [`conv`] |
+//! | [09: autoencoders](https://github.com/minai-rs/minai/blob/main/notebooks/09_autoencoder.ipynb) | [`pool`] |
+//! | [10: the learner](https://github.com/minai-rs/minai/blob/main/notebooks/10_learner.ipynb) | [`callbacks`] [`checkpoint`] [`learner`] [`progress`] [`rate_search`] |
+//! | [11: activations](https://github.com/minai-rs/minai/blob/main/notebooks/11_activations.ipynb) | [`hooks`] |
+//! | [12: initialisation and normalisation](https://github.com/minai-rs/minai/blob/main/notebooks/12_init.ipynb) | [`activation`] [`init`] [`norm`] |
+//! | [13: optimisers](https://github.com/minai-rs/minai/blob/main/notebooks/13_optimizers.ipynb) | [`ema`] [`gradients`] [`optim`] [`schedule`] |
+//! | [14: residual networks](https://github.com/minai-rs/minai/blob/main/notebooks/14_resnet.ipynb) | [`resnet`] [`summary`] |
+//! | [15: augmentation](https://github.com/minai-rs/minai/blob/main/notebooks/15_augment.ipynb) | [`augment`] [`dropout`] [`ensemble`] |
+//! | [16: samplers](https://github.com/minai-rs/minai/blob/main/notebooks/16_samplers.ipynb) | [`denoiser`] [`noise`] [`samplers`] |
+//! | [17: guess the noise](https://github.com/minai-rs/minai/blob/main/notebooks/17_guess_the_noise.ipynb) | [`diffusion`] |
+//! | [18: a U-Net](https://github.com/minai-rs/minai/blob/main/notebooks/18_unet.ipynb) | [`time_embedding`] [`blocks`] [`small_unet`] |
+//! | [19: is it any good?](https://github.com/minai-rs/minai/blob/main/notebooks/19_is_it_any_good.ipynb) | [`judge`] [`quality`] |
+//! | [20: fewer steps](https://github.com/minai-rs/minai/blob/main/notebooks/20_fewer_steps.ipynb) | [`levels`] [`more_samplers`] [`sampling`] |
+//! | [21: schedules](https://github.com/minai-rs/minai/blob/main/notebooks/21_schedules.ipynb) | [`schedules`] |
+//! | [22: variance 1](https://github.com/minai-rs/minai/blob/main/notebooks/22_karras.ipynb) | [`karras`] |
+//! | [23: attention](https://github.com/minai-rs/minai/blob/main/notebooks/23_attention.ipynb) | [`attention`] [`corners`] |
+//! | [24: classes and guidance](https://github.com/minai-rs/minai/blob/main/notebooks/24_classes_and_guidance.ipynb) | [`embedding`] [`guidance`] |
+//! | [25: begin with a picture](https://github.com/minai-rs/minai/blob/main/notebooks/25_begin_with_a_picture.ipynb) | [`inpaint`] [`emoji`] [`super_resolution`] |
+//! | [30: published weights](https://github.com/minai-rs/minai/blob/main/notebooks/30_weights.ipynb) | [`weights`] |
+//! | [31: tokens](https://github.com/minai-rs/minai/blob/main/notebooks/31_tokenizer.ipynb) | [`tokenizer`] |
+//! | [32: CLIP](https://github.com/minai-rs/minai/blob/main/notebooks/32_clip_text.ipynb) | [`clip`] |
+//! | [33: the conditional U-Net](https://github.com/minai-rs/minai/blob/main/notebooks/33_unet_conditional.ipynb) | [`unet`] |
+//! | [34: Stable Diffusion's autoencoder](https://github.com/minai-rs/minai/blob/main/notebooks/34_autoencoder_kl.ipynb) | [`vae`] |
+//! | [35: Stable Diffusion](https://github.com/minai-rs/minai/blob/main/notebooks/35_pipeline.ipynb) | [`sd_download`] [`stable_diffusion`] |
+//! | [90: plotting](https://github.com/minai-rs/minai/blob/main/notebooks/90_plot.ipynb) | [`plot`] |
 //!
 //! [`backprop`], [`corners`], [`iter`], [`matmul`], [`matrix`], [`meanshift`] and [`rng`] are there for the course: steps on
 //! the way, which the rest of the library hardly needs. Two rooms are written by hand: [`kernels`], the engine, and [`io`],

@@ -43,6 +43,8 @@ def open_all(browser):
             broken = page.eval_on_selector_all("img", "all => all.filter(one => one.naturalWidth === 0).map(one => one.src)")
             expect(not broken, f"{name}: pictures are not there: {broken[:3]}")
             without = page.eval_on_selector_all("img", "all => all.filter(one => !one.alt).map(one => one.src)")
+            sizes = page.eval_on_selector_all("img", "all => all.filter(one => !one.width || !one.getAttribute('height')).length")
+            expect(sizes == 0, f"{name}: {sizes} pictures whose place is not kept free")
             expect(not without, f"{name}: pictures without a description: {without[:3]}")
             wide = page.evaluate("document.documentElement.scrollWidth")
             expect(wide <= width, f"{name}: {wide} pixels wide on a screen of {width}")
@@ -63,6 +65,13 @@ def search(page):
     page.click("#found a")
     page.wait_for_load_state()
     expect("index.html" not in page.url, "what was found does not open")
+    page.goto(address("index.html"))
+    page.fill("#query", "log-sum-exp")
+    page.wait_for_selector("#found a")
+    page.keyboard.press("ArrowDown")
+    expect(page.evaluate("document.activeElement.closest('#found') !== null"), "an arrow does not lead to what was found")
+    page.keyboard.press("Enter")
+    page.wait_for_function("!location.href.includes('index.html')")
     page.fill("#query", "zzzqqq")
     page.wait_for_function("document.getElementById('found').innerText.includes('Nothing')")
 
@@ -86,6 +95,50 @@ def colours(page):
     expect(background() != first, "the choice of colours is forgotten")
 
 
+def copy(page):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(address("16_samplers.html"))
+    code = page.locator(".cell > .code").first
+    code.hover()
+    code.get_by_role("button", name="Copy").click()
+    code.get_by_role("button", name="Copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    expect(copied.strip() == code.locator("code").inner_text().strip(), f"copied was {copied[:80]!r}")
+
+
+def contents(page):
+    page.goto(address("16_samplers.html"))
+    link = page.locator(".sections a").nth(2)
+    link.click()
+    page.wait_for_function("document.querySelectorAll('.sections .here').length === 1")
+    expect("here" in link.get_attribute("class"), "the section that is read is not marked")
+
+
+def movement(page):
+    """A picture that moves can be stopped, and does not begin where the reader's system asks for calm."""
+    picture = page.locator(".moving img").first
+    for motion, button in (("no-preference", "Stop"), ("reduce", "Play")):
+        page.emulate_media(reduced_motion=motion)
+        page.goto(address("03_meanshift.html"))
+        before = picture.get_attribute("src")
+        still = picture.get_attribute("data-still")
+        expect((before == still) == (motion == "reduce"), f"with motion {motion} the picture is {before}")
+        picture.hover()
+        page.locator(".moving button").first.click()
+        expect(picture.get_attribute("src") != before, f"the button {button} does nothing")
+
+
+def mathematics(page):
+    """The font is there, and sums are larger than letters, which needs its table."""
+    page.goto(address("06_training.html"))
+    page.evaluate("document.fonts.ready")
+    expect(page.evaluate("[...document.fonts].some(one => one.family.includes('minai math') && one.status === 'loaded')"),
+           "the font for mathematics is not loaded")
+    sums = page.locator("math[display=block] mo", has_text="∑")
+    heights = [box["height"] for box in map(lambda one: one.bounding_box(), sums.all()) if box]
+    expect(heights and max(heights) > 22, f"sums are {heights} pixels high")
+
+
 def keyboard(page):
     page.goto(address("16_samplers.html"))
     page.keyboard.press("Tab")
@@ -104,7 +157,7 @@ def main():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         pages = open_all(browser)
         page = browser.new_page()
-        for test in (search, fold, colours, keyboard):
+        for test in (search, fold, colours, copy, contents, movement, mathematics, keyboard):
             test(page)
         browser.close()
     if failures:

@@ -19,19 +19,52 @@ const narrow = matchMedia("(max-width: 60rem)");
 const fit = () => { lessons.open = !narrow.matches; };
 narrow.addEventListener("change", fit);
 fit();
-document.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+const here = document.querySelector("[aria-current]");
+if (here) here.closest("nav").scrollTop = here.offsetTop - here.closest("nav").offsetTop - 80;
 
-for (const button of document.querySelectorAll(".copy")) {
-  button.hidden = false;
+// Which section is being read?
+const sections = new Map([...document.querySelectorAll(".sections a")].map((link) =>
+  [document.getElementById(decodeURIComponent(link.hash.slice(1))), link]));
+const follow = () => {
+  const above = [...sections.keys()].filter((heading) => heading && heading.getBoundingClientRect().top < 120).pop();
+  for (const [heading, link] of sections) link.classList.toggle("here", heading === above);
+};
+if (sections.size) { addEventListener("scroll", follow, { passive: true }); follow(); }
+
+const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
+
+for (const code of document.querySelectorAll(".code")) {
+  const tools = make("div", { className: "tools" });
+  const cell = code.closest(".cell")?.id;
+  if (cell) tools.append(make("a", { href: "#" + cell, textContent: "§", tabIndex: -1, ariaLabel: "Link to this cell" }));
+  const button = make("button", { type: "button", textContent: "Copy" });
   button.addEventListener("click", async () => {
     try {
-      await navigator.clipboard.writeText(button.parentElement.querySelector("code").innerText);
+      await navigator.clipboard.writeText(code.querySelector("code").innerText);
       button.textContent = "Copied";
     } catch {
       button.textContent = "Not allowed here";
     }
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   });
+  tools.append(button);
+  code.prepend(tools);
+}
+
+// Pictures that move can be stopped, and stand still where the reader's system asks for that.
+const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+for (const picture of document.querySelectorAll("img[data-still]")) {
+  const moving = picture.getAttribute("src");
+  const frame = make("span", { className: "moving" });
+  const button = make("button", { type: "button" });
+  const show = (moves) => {
+    picture.src = moves ? moving : picture.dataset.still;
+    button.textContent = moves ? "Stop" : "Play";
+  };
+  button.addEventListener("click", () => show(button.textContent === "Play"));
+  picture.replaceWith(frame);
+  frame.append(picture, button);
+  show(!calm);
 }
 
 // A link may lead into something folded.
@@ -76,9 +109,18 @@ const look = async () => {
 };
 query.addEventListener("input", look);
 query.addEventListener("focus", load);
-document.getElementById("search").addEventListener("submit", (event) => { event.preventDefault(); look(); });
+document.getElementById("search").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  await look();
+  found.querySelector("a")?.click();
+});
 found.addEventListener("click", () => { found.hidden = true; });
+document.addEventListener("click", (event) => { if (!found.contains(event.target) && event.target !== query) found.hidden = true; });
 addEventListener("keydown", (event) => {
   if (event.key === "Escape") { found.hidden = true; }
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const places = [query, ...found.querySelectorAll("a")];
+  const at = places.indexOf(document.activeElement);
+  if (step && at >= 0 && !found.hidden) { event.preventDefault(); places[Math.min(Math.max(at + step, 0), places.length - 1)].focus(); }
   if (event.key === "/" && document.activeElement === document.body) { event.preventDefault(); query.focus(); }
 });

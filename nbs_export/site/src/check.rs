@@ -1,4 +1,5 @@
-//! Does every link lead somewhere, does no page load anything from elsewhere, and could every formula be read?
+//! Does every link lead somewhere, does no page load anything from elsewhere, could every formula be read, and is no page
+//! too heavy?
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,6 +16,9 @@ struct Page {
     formulas_that_failed: usize,
 }
 
+/// A page with its pictures should open quickly on a telephone.
+const HEAVY: u64 = 3_000_000;
+
 /// All that is wrong, a line each.
 pub fn check(folder: &Path) -> Result<Vec<String>> {
     let mut pages = BTreeMap::new();
@@ -29,6 +33,9 @@ pub fn check(folder: &Path) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for (path, page) in &pages {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if weight(path, page) > HEAVY {
+            problems.push(format!("{name}: {:.1} MB with what it loads", weight(path, page) as f64 / 1e6));
+        }
         if page.formulas_that_failed > 0 {
             problems.push(format!("{name}: {} formulas could not be read", page.formulas_that_failed));
         }
@@ -64,7 +71,7 @@ fn target(page: &Path, address: &str) -> (PathBuf, String) {
 }
 
 /// An address without its escapes.
-fn plain(address: &str) -> String {
+pub fn plain(address: &str) -> String {
     let address =
         address.replace("&amp;", "&").replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">");
     let mut bytes = Vec::new();
@@ -77,6 +84,12 @@ fn plain(address: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The bytes of a page with all that it loads.
+fn weight(path: &Path, page: &Page) -> u64 {
+    let loaded: BTreeSet<PathBuf> = page.loads.iter().map(|address| target(path, address).0).collect();
+    loaded.iter().chain([&path.to_owned()]).filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum()
 }
 
 /// What a style sheet loads.
@@ -116,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn broken_links_and_foreign_pictures_are_found() {
+    fn broken_links_foreign_pictures_and_heavy_pages_are_found() {
         let folder = tempfile::tempdir().unwrap();
         let page = |text: &str| fs::write(folder.path().join("a.html"), text).unwrap();
         page(
@@ -129,6 +142,9 @@ mod tests {
         assert_eq!(check(folder.path()).unwrap().len(), 4);
         page("<p><code class=\"broken-math\">x</code></p>");
         assert_eq!(check(folder.path()).unwrap().len(), 1);
+        fs::write(folder.path().join("large.png"), vec![0; 3_000_000]).unwrap();
+        page("<img alt=\"\" src=\"large.png\">");
+        assert_eq!(check(folder.path()).unwrap(), ["a.html: 3.0 MB with what it loads"]);
     }
 
     #[test]

@@ -28,6 +28,12 @@ fn row(line: &str) -> Option<(String, Row)> {
     Some((name.to_owned(), Row { builds, exports, time, memory }))
 }
 
+/// The README without its beginning and its list of lessons, which the first page has.
+pub fn without_lessons(readme: &str) -> String {
+    let sections = readme.split("\n## ").skip(1).filter(|section| !section.starts_with("Lessons\n"));
+    sections.fold(String::from("# Set up and use\n"), |text, section| text + "\n## " + section)
+}
+
 /// The part of the course to which a lesson belongs.
 pub fn part(name: &str) -> &'static str {
     match name.get(..2).and_then(|number| number.parse().ok()).unwrap_or(0) {
@@ -67,6 +73,12 @@ mod tests {
             (row.exports.as_str(), row.time.as_str(), row.memory.as_str()),
             ("`conv`", "2 min", "360 MB")
         );
+    }
+
+    #[test]
+    fn the_list_of_lessons_stands_on_the_first_page() {
+        let readme = "# minai\n\nintro\n\n## Start\n\na\n\n## Lessons\n\nb\n\n### More\n\n## Use\n\nc\n";
+        assert_eq!(without_lessons(readme), "# Set up and use\n\n## Start\n\na\n\n## Use\n\nc\n");
     }
 
     #[test]

@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context as _, Result};
 use nbs_export::notebook::Notebook;
 use nbs_export::workspace::Workspace;
 
+use crate::api::{self, Api, Names};
 use crate::course::{self, Row};
 use crate::frame::{Entry, Frame};
 use crate::lesson::{self, Lesson};
 use crate::markdown::{self, escape};
+use crate::picture;
 use crate::search::Index;
 
 /// Files beside the pages, by their path.
@@ -32,18 +35,20 @@ impl Files {
 /// Everything that the site is made of.
 pub struct Site {
     notebooks: Vec<Notebook>,
-    readme: String,
+    setup: String,
     glossary: String,
     rows: BTreeMap<String, Row>,
     images: Vec<(String, Vec<u8>)>,
-    /// The documentation's address of each name that the crate exports once.
-    names: BTreeMap<String, String>,
+    /// The documentation, if there is one.
+    api: Option<Api>,
+    /// The folder into which rustdoc has written it.
+    documentation: Option<PathBuf>,
     repository: String,
-    with_api: bool,
 }
 
 impl Site {
-    pub fn new(workspace: &Workspace, with_api: bool) -> Result<Self> {
+    /// `documentation` is the folder into which rustdoc has written.
+    pub fn new(workspace: &Workspace, documentation: Option<PathBuf>) -> Result<Self> {
         let root = &workspace.root;
         let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| path.to_owned());
         let readme = read("README.md")?;
@@ -67,10 +72,13 @@ impl Site {
             rows: course::rows(&readme),
             glossary: read("notebooks/GLOSSARY.md")?,
             images,
-            names: if with_api { names(&workspace.src_dir())? } else { BTreeMap::new() },
+            api: documentation
+                .as_deref()
+                .map(|folder| Api::read(folder, &read("minai/src/prelude.rs")?))
+                .transpose()?,
+            documentation,
             repository: format!("{}/blob/main/", env!("CARGO_PKG_REPOSITORY")),
-            readme,
-            with_api,
+            setup: course::without_lessons(&readme),
         })
     }
 
@@ -100,12 +108,9 @@ impl Site {
             fs::remove_dir_all(out).with_context(|| format!("{} could not be replaced", out.display()))?;
         }
         let link = |to: &str| self.link(to);
-        let (mut files, mut index, mut pages) = (Files::default(), Index::default(), BTreeMap::new());
-        let lessons: Vec<(&Notebook, Lesson)> = self
-            .notebooks
-            .iter()
-            .map(|notebook| (notebook, lesson::render(notebook, &link, &self.names, &mut files)))
-            .collect();
+        let (mut index, mut pages) = (Index::default(), BTreeMap::new());
+        let (lessons, files): (Vec<Lesson>, Vec<Files>) = self.lessons().into_iter().unzip();
+        let lessons: Vec<(&Notebook, Lesson)> = self.notebooks.iter().zip(lessons).collect();
         let entries: Vec<Entry> = lessons
             .iter()
             .map(|(notebook, lesson)| {
@@ -121,23 +126,30 @@ impl Site {
             description: about,
             entries: &entries,
             lesson: None,
+            sections: &[],
             attributions: &every,
-            with_api: self.with_api,
+            with_api: self.api.is_some(),
+            is_front: false,
         };
         for ((notebook, lesson), entry) in lessons.iter().zip(&entries) {
-            let attributions = course::attributions(&notebook.to_text());
+            let attributions =
+                course::attributions(&notebook.cells().map(|cell| cell.source()).collect::<String>());
             let description: String = lesson.summary.trim().chars().take(160).collect();
             let title = format!("{} · minai", entry.title);
             let (title, description) = (title.as_str(), description.as_str());
+            let (attributions, sections) = (attributions.as_slice(), lesson.headings.as_slice());
             let frame =
-                Frame { title, description, lesson: Some(&entry.name), attributions: &attributions, ..frame };
-            pages.insert(format!("{}.html", entry.name), frame.page(&(facts(entry) + &lesson.html)));
+                Frame { title, description, lesson: Some(&entry.name), attributions, sections, ..frame };
+            pages.insert(
+                format!("{}.html", entry.name),
+                frame.page(&(facts(entry) + &self.sized(&lesson.html))),
+            );
             index.add(&entry.name, &entry.title, &lesson.passages);
         }
         for (name, title, text) in
-            [("glossary", "Glossary", &self.glossary), ("setup", "Set up and use", &self.readme)]
+            [("glossary", "Glossary", &self.glossary), ("setup", "Set up and use", &self.setup)]
         {
-            let prose = markdown::render(text, &link, &self.names);
+            let prose = markdown::render(text, &link, &Names::new());
             let titles = prose.headings.iter().map(|heading| (heading.id.clone(), heading.text.clone()));
             let passages: Vec<_> = titles
                 .zip(prose.texts.iter().skip(1))
@@ -146,42 +158,96 @@ impl Site {
             index.add(name, title, &passages);
             let full = format!("{title} · minai");
             let frame = Frame { title: &full, description: title, ..frame };
-            pages.insert(format!("{name}.html"), frame.page(&prose.html));
+            pages.insert(format!("{name}.html"), frame.page(&self.sized(&prose.html)));
         }
-        pages.insert("index.html".into(), frame.page(&front(&entries, &link)));
+        pages.insert("index.html".into(), Frame { is_front: true, ..frame }.page(&front(&entries, &link)));
 
         fs::create_dir_all(out.join("pictures"))?;
         fs::create_dir_all(out.join("images"))?;
         pages.iter().try_for_each(|(name, page)| fs::write(out.join(name), page))?;
-        files.all.iter().try_for_each(|(path, bytes)| fs::write(out.join(path), bytes))?;
+        files
+            .iter()
+            .flat_map(|files| &files.all)
+            .try_for_each(|(path, bytes)| fs::write(out.join(path), bytes))?;
         self.images.iter().try_for_each(|(name, bytes)| fs::write(out.join("images").join(name), bytes))?;
         fs::write(out.join("search-index.js"), index.script())?;
         fs::write(out.join("style.css"), include_str!("../assets/style.css"))?;
         fs::write(out.join("site.js"), include_str!("../assets/site.js"))?;
         fs::write(out.join("math.woff2"), include_bytes!("../assets/math.woff2"))?;
         fs::write(out.join("icon.svg"), include_str!("../../src/kernel/logo-svg.svg"))?;
+        if let Some(documentation) = &self.documentation {
+            let api = out.join("api");
+            fs::rename(documentation, &api).context("the documentation could not be put beside the pages")?;
+            api::link_back(&api, &self.modules(&entries), &self.repository)?;
+        }
         Ok(pages.len())
+    }
+
+    /// A page whose tags say how large the pictures of `notebooks/images` are.
+    fn sized(&self, html: &str) -> String {
+        self.images.iter().fold(html.to_owned(), |html, (name, bytes)| {
+            let tag = format!("<img src=\"images/{name}\"");
+            html.replace(&tag, &format!("{tag}{}", picture::missing_size("", bytes)))
+        })
+    }
+
+    /// All lessons with their pictures, by as many threads as there are cores: colours of code take time.
+    fn lessons(&self) -> Vec<(Lesson, Files)> {
+        let api = self.api.clone().unwrap_or_default();
+        let render = |notebook: &Notebook| {
+            let mut files = Files::default();
+            let lesson = lesson::render(notebook, &|to: &str| self.link(to), &api, &mut files);
+            (lesson, files)
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let (notebooks, render) = (&self.notebooks, &render);
+        thread::scope(|scope| {
+            let part =
+                |first| move || notebooks.iter().skip(first).step_by(threads).map(render).collect::<Vec<_>>();
+            let workers: Vec<_> = (0..threads).map(|first| scope.spawn(part(first))).collect();
+            let parts = workers.into_iter().map(|worker| worker.join().expect("a page without a panic"));
+            let mut parts: Vec<_> = parts.map(Vec::into_iter).collect();
+            (0..notebooks.len()).filter_map(|at| parts[at % threads].next()).collect()
+        })
+    }
+
+    /// The notebook and the title of the lesson that builds each module.
+    fn modules(&self, entries: &[Entry]) -> BTreeMap<String, (String, String)> {
+        let mut modules = BTreeMap::new();
+        for (notebook, entry) in self.notebooks.iter().zip(entries) {
+            let marks: Vec<_> = notebook.code_cells().filter_map(|cell| cell.directives().ok()).collect();
+            let default = marks.iter().find_map(|marks| marks.default_exp());
+            for module in marks.iter().filter_map(|marks| marks.export()?.or(default.clone())) {
+                modules.insert(module, (entry.name.clone(), format!("lesson {}", entry.title)));
+            }
+        }
+        modules
     }
 }
 
-/// What the list of lessons says of one, and how to open it.
+/// What a lesson costs, and where to run it.
 fn facts(entry: &Entry) -> String {
     let (name, row) = (&entry.name, &entry.row);
-    let cost = [("time", &row.time), ("memory", &row.memory)];
-    let cost: Vec<String> = cost
+    let repository = env!("CARGO_PKG_REPOSITORY");
+    let path = repository.trim_start_matches("https://github.com/");
+    let mut facts: Vec<String> = [("Time", &row.time), ("Memory", &row.memory)]
         .iter()
         .filter(|(_, text)| !text.is_empty())
-        .map(|(what, text)| format!("{what}: {text}"))
+        .map(|(what, text)| format!("{what}: {}", escape(text)))
         .collect();
-    let repository = env!("CARGO_PKG_REPOSITORY");
-    let run = format!(
-        "<a href=\"{repository}/blob/main/notebooks/{name}.ipynb\">notebook</a>, run it with <code>cargo nbs lab</code>"
-    );
-    format!(
-        "<p class=\"facts\">{}{}{run}</p>\n",
-        escape(&cost.join(", ")),
-        if cost.is_empty() { "" } else { " · " }
-    )
+    facts.push(format!("<a href=\"{repository}/blob/main/notebooks/{name}.ipynb\">Notebook</a>"));
+    facts.push(format!(
+        "Run it: <a href=\"setup.html\">on your machine</a>, in \
+         <a href=\"https://codespaces.new/{path}?quickstart=1\">Codespaces</a>, on \
+         <a href=\"https://mybinder.org/v2/gh/{path}/main?urlpath=lab/tree/notebooks/{name}.ipynb\">Binder</a>"
+    ));
+    format!("<p class=\"facts\">{}</p>\n", facts.join(" · "))
+}
+
+/// A text that begins with a capital letter.
+fn capital(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or(String::new(), |first| first.to_uppercase().chain(rest).collect())
 }
 
 /// The first page: what the course is, what its models draw, and all lessons.
@@ -203,7 +269,7 @@ fn front(entries: &[Entry], link: &markdown::Links) -> String {
     for part in parts.iter().filter(|part| seen.insert(**part)) {
         html += &format!("<h2 id=\"{}\">{part}</h2>\n<ul class=\"contents\">\n", markdown::anchor(part));
         for entry in entries.iter().filter(|entry| course::part(&entry.name) == *part) {
-            let builds = markdown::render(&entry.row.builds, link, &BTreeMap::new()).html;
+            let builds = markdown::render(&capital(&entry.row.builds), link, &Names::new()).html;
             let (name, title) = (&entry.name, escape(&entry.title));
             let cost: Vec<&str> =
                 [&*entry.row.time, &*entry.row.memory].into_iter().filter(|text| !text.is_empty()).collect();
@@ -215,34 +281,6 @@ fn front(entries: &[Entry], link: &markdown::Links) -> String {
         html += "</ul>\n";
     }
     html
-}
-
-/// Public items of the crate by name, with the address of their documentation; names that are there twice have none.
-fn names(src: &Path) -> Result<BTreeMap<String, String>> {
-    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for entry in fs::read_dir(src)? {
-        let path = entry?.path();
-        let Some(module) = path.file_stem().filter(|_| path.extension().is_some_and(|e| e == "rs")) else {
-            continue;
-        };
-        let module = module.to_string_lossy();
-        if module == "lib" || module == "prelude" {
-            continue;
-        }
-        for line in fs::read_to_string(&path)?.lines() {
-            for (begins, kind) in
-                [("pub fn ", "fn"), ("pub struct ", "struct"), ("pub enum ", "enum"), ("pub trait ", "trait")]
-            {
-                let Some(rest) = line.strip_prefix(begins) else { continue };
-                let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                found.entry(name.clone()).or_default().push(format!("api/minai/{module}/{kind}.{name}.html"));
-            }
-        }
-    }
-    Ok(found
-        .into_iter()
-        .filter_map(|(name, places)| <[String; 1]>::try_from(places).ok().map(|[one]| (name, one)))
-        .collect())
 }
 
 /// The bytes of all files in a folder, but for those in the folders named.

@@ -1,7 +1,9 @@
 //! What all pages have around their content.
 
+use pulldown_cmark::HeadingLevel;
+
 use crate::course::{Row, part};
-use crate::markdown::escape;
+use crate::markdown::{Heading, escape};
 
 /// A lesson in the list of all.
 #[derive(Clone, Debug)]
@@ -20,15 +22,24 @@ pub struct Frame<'a> {
     pub entries: &'a [Entry],
     /// The name of the page's lesson, if it is one.
     pub lesson: Option<&'a str>,
+    /// The lesson's headings.
+    pub sections: &'a [Heading],
     pub attributions: &'a [&'static str],
     pub with_api: bool,
+    /// The first page, which has a list of lessons of its own.
+    pub is_front: bool,
 }
 
 impl Frame<'_> {
     pub fn page(&self, content: &str) -> String {
         let (title, description) = (escape(self.title), escape(self.description));
         let api = if self.with_api { "<a href=\"api/minai/index.html\">Crate</a>" } else { "" };
-        let attributions: String = self.attributions.iter().map(|text| format!("<p>{text}</p>\n")).collect();
+        let mut attributions: String =
+            self.attributions.iter().map(|text| format!("<p>{text}</p>\n")).collect();
+        if content.contains("<math") {
+            attributions += "<p>Formulas: a part of TeX Gyre Pagella Math, by B. Jackowski, P. Strzelczyk and P. Pianowski, \
+                <a href=\"https://tug.org/fonts/licenses/GUST-FONT-LICENSE.txt\">GUST Font License</a></p>\n";
+        }
         format!(
             r##"<!DOCTYPE html>
 <html lang="en">
@@ -50,7 +61,7 @@ impl Frame<'_> {
 <button id="theme" type="button" aria-label="Light or dark" hidden>◐</button>
 </header>
 <div id="found" role="region" aria-label="What was found" aria-live="polite" hidden></div>
-<div class="columns">
+<div class="columns{front}">
 <details class="lessons" {open}><summary>Lessons</summary>
 <nav aria-label="Lessons">
 {list}</nav>
@@ -66,6 +77,7 @@ impl Frame<'_> {
 </html>
 "##,
             open = "open",
+            front = if self.is_front { " front" } else { "" },
             list = self.list(),
             around = self.around(),
         )
@@ -82,9 +94,21 @@ impl Frame<'_> {
                 last = part(name);
             }
             let here = if self.lesson == Some(name) { " aria-current=\"page\"" } else { "" };
-            list += &format!("<li><a href=\"{name}.html\"{here}>{}</a></li>\n", escape(title));
+            let sections = if here.is_empty() { String::new() } else { self.sections() };
+            list += &format!("<li><a href=\"{name}.html\"{here}>{}</a>{sections}</li>\n", escape(title));
         }
         list + "</ul>\n"
+    }
+
+    /// The lesson's own contents.
+    fn sections(&self) -> String {
+        let sections = self.sections.iter().filter(|heading| heading.level == HeadingLevel::H2);
+        let links: String = sections
+            .map(|Heading { id, text, .. }| {
+                format!("<li><a href=\"#{}\">{}</a></li>\n", escape(id), escape(text))
+            })
+            .collect();
+        if links.is_empty() { links } else { format!("\n<ul class=\"sections\">\n{links}</ul>") }
     }
 
     /// The lessons before and after.

@@ -1,9 +1,8 @@
 //! A lesson's page.
 
-use std::collections::BTreeMap;
-
 use nbs_export::notebook::{Cell, Notebook};
 
+use crate::api::{Api, Names};
 use crate::code;
 use crate::export::Files;
 use crate::markdown::{self, Heading, Links, escape};
@@ -21,12 +20,8 @@ pub struct Lesson {
     pub summary: String,
 }
 
-pub fn render(
-    notebook: &Notebook,
-    links: &Links,
-    names: &BTreeMap<String, String>,
-    files: &mut Files,
-) -> Lesson {
+pub fn render(notebook: &Notebook, links: &Links, api: &Api, files: &mut Files) -> Lesson {
+    let names = &api.names(notebook);
     let mut lesson = Lesson::default();
     let mut place = (String::new(), String::new());
     let module =
@@ -34,7 +29,7 @@ pub fn render(
     for cell in notebook.cells() {
         let id = cell.id().map(escape).unwrap_or_default();
         if cell.is_code() {
-            lesson.html += &code_cell(&cell, (&id, &module), files);
+            lesson.html += &code_cell(&cell, (&id, &module), (api, names), files);
             continue;
         }
         let prose = markdown::render(&cell.source(), links, names);
@@ -77,7 +72,12 @@ fn labels(cell: &Cell, default: &str) -> Vec<String> {
     labels
 }
 
-fn code_cell(cell: &Cell, (id, module): (&str, &str), files: &mut Files) -> String {
+fn code_cell(
+    cell: &Cell,
+    (id, module): (&str, &str),
+    (api, names): (&Api, &Names),
+    files: &mut Files,
+) -> String {
     let source = cell.source();
     let text: Vec<&str> = source.lines().filter(|line| !line.trim_start().starts_with("//|")).collect();
     let text = text.join("\n");
@@ -86,15 +86,8 @@ fn code_cell(cell: &Cell, (id, module): (&str, &str), files: &mut Files) -> Stri
         return String::new();
     }
     let labels = labels(cell, module);
-    let label = match labels.as_slice() {
-        [] => String::new(),
-        labels => format!("<p class=\"label\">{}</p>", escape(&labels.join(", "))),
-    };
-    let code = format!(
-        "<div class=\"code\">{label}<button class=\"copy\" type=\"button\" hidden>Copy</button>\
-         <pre tabindex=\"0\"><code>{}</code></pre></div>\n",
-        code::highlight(text.trim())
-    );
+    let label: Vec<String> = labels.iter().map(|label| linked(label, api)).collect();
+    let code = code::block("code", &label.join(", "), &code::highlight(text.trim(), "rust", names));
     let folded = cell.metadata("jupyter")["source_hidden"] == true;
     let hidden = cell.metadata("jupyter")["outputs_hidden"] == true;
     let body = match (folded, hidden) {
@@ -104,6 +97,18 @@ fn code_cell(cell: &Cell, (id, module): (&str, &str), files: &mut Files) -> Stri
         (false, false) => code + &outputs,
     };
     format!("<div class=\"cell\" id=\"cell-{id}\">\n{body}</div>\n")
+}
+
+/// A label as HTML: a module leads to its documentation.
+fn linked(label: &str, api: &Api) -> String {
+    let module =
+        label.split_once("minai::").and_then(|(before, module)| Some((before, module, api.module(module)?)));
+    match module {
+        Some((before, module, address)) => {
+            format!("{}<a href=\"{}\">minai::{}</a>", escape(before), escape(address), escape(module))
+        }
+        None => escape(label),
+    }
 }
 
 /// What stands on a folded cell.

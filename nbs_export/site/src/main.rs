@@ -2,6 +2,7 @@
 //!
 //! It is a crate of its own, and not among the workspace's default members, so that nobody's first lesson waits for it.
 
+mod api;
 mod check;
 mod code;
 mod course;
@@ -10,13 +11,14 @@ mod frame;
 mod lesson;
 mod markdown;
 mod output;
+mod picture;
 mod search;
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Parser;
 use nbs_export::workspace::Workspace;
 
@@ -48,16 +50,19 @@ fn run(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     let workspace = Workspace::discover()?;
     let out = workspace.root.join(&arguments.out);
-    let site = Site::new(&workspace, arguments.with_api)?;
-    let pages = site.write(&out)?;
-    if arguments.with_api {
-        document(&workspace, &out)?;
+    let documentation = match arguments.with_api {
+        true => Some(api::document(&workspace, &out.with_extension("doc"))?),
+        false => None,
+    };
+    let pages = Site::new(&workspace, documentation)?.write(&out)?;
+    let mut problems = check::check(&out)?;
+    let bytes = export::size(&out, &["api"])?;
+    if bytes > 20_000_000 {
+        problems.push("all pages together are above 20 MB".into());
     }
-    let problems = check::check(&out)?;
     for problem in &problems {
         eprintln!("{problem}");
     }
-    let bytes = export::size(&out, &["api"])?;
     println!(
         "{pages} pages, {:.1} MB without the crate's documentation, in {:.1} s: {}",
         bytes as f64 / 1e6,
@@ -69,20 +74,4 @@ fn run(arguments: &Arguments) -> Result<()> {
         1 => bail!("one thing is wrong"),
         n => bail!("{n} things are wrong"),
     }
-}
-
-/// The crate's documentation, as `api` beside the pages.
-fn document(workspace: &Workspace, out: &std::path::Path) -> Result<()> {
-    let target = out.with_extension("doc");
-    let done = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["doc", "--quiet", "--package", "minai", "--no-deps", "--target-dir"])
-        .arg(&target)
-        .current_dir(&workspace.root)
-        .status()
-        .context("cargo doc could not be started")?;
-    if !done.success() {
-        bail!("cargo doc failed");
-    }
-    std::fs::rename(target.join("doc"), out.join("api"))
-        .context("the documentation could not be put beside the pages")
 }

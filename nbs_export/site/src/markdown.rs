@@ -1,11 +1,12 @@
 //! Prose: Markdown with mathematics to HTML.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use math_core::{LatexToMathML, MathCoreConfig, MathDisplay};
-use pulldown_cmark::{CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
+use pulldown_cmark::{CodeBlockKind, CowStr, Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
 
+use crate::api::Names;
 use crate::code;
 
 /// Where a link leads on the site: from a link's target, as Jupyter understands it.
@@ -29,16 +30,15 @@ pub struct Prose {
 }
 
 /// Renders Markdown. `names` has an address for names of code that have one.
-pub fn render(text: &str, links: &Links, names: &BTreeMap<String, String>) -> Prose {
+pub fn render(text: &str, links: &Links, names: &Names) -> Prose {
     let options = Options::ENABLE_TABLES | Options::ENABLE_MATH | Options::ENABLE_STRIKETHROUGH;
     let events: Vec<Event> = Parser::new_ext(text, options).collect();
     let mut prose = Prose { texts: vec![String::new()], ..Prose::default() };
     let mut out: Vec<Event> = Vec::with_capacity(events.len());
     let (mut in_link, mut fence) = (0, None);
     for (i, event) in events.iter().enumerate() {
-        if let Event::Text(text) | Event::Code(text) | Event::InlineMath(text) = event {
-            let last = prose.texts.last_mut().expect("never empty");
-            last.push_str(text);
+        if let Some(text) = read_aloud(event) {
+            prose.texts.last_mut().expect("never empty").push_str(&text);
         } else if matches!(
             event,
             Event::SoftBreak | Event::End(TagEnd::Paragraph | TagEnd::Item | TagEnd::TableCell)
@@ -86,13 +86,20 @@ pub fn render(text: &str, links: &Links, names: &BTreeMap<String, String>) -> Pr
                     id: id.clone(),
                 }));
             }
-            Event::Start(Tag::CodeBlock(_)) => fence = Some(String::new()),
-            Event::Text(text) if fence.is_some() => fence.iter_mut().for_each(|code| code.push_str(text)),
+            Event::Start(Tag::CodeBlock(kind)) => {
+                let language = match kind {
+                    CodeBlockKind::Fenced(words) => words.split([',', ' ']).next().unwrap_or_default(),
+                    CodeBlockKind::Indented => "",
+                };
+                fence = Some((language.to_owned(), String::new()));
+            }
+            Event::Text(text) if fence.is_some() => {
+                fence.iter_mut().for_each(|(_, code)| code.push_str(text))
+            }
             Event::End(TagEnd::CodeBlock) => {
-                let source = fence.take().unwrap_or_default();
-                out.push(Event::Html(
-                    format!("<pre><code>{}</code></pre>\n", code::highlight(source.trim_end())).into(),
-                ));
+                let (language, source) = fence.take().unwrap_or_default();
+                let text = code::highlight(source.trim_end(), &language, names);
+                out.push(Event::Html(code::block("code quoted", "", &text).into()));
             }
             Event::Code(name) if in_link == 0 && names.contains_key(&**name) => {
                 let address = escape(&names[&**name]);
@@ -125,6 +132,21 @@ fn plain(events: &[Event]) -> String {
             _ => None,
         })
         .collect()
+}
+
+/// Text as the search shows it: a formula without what LaTeX needs.
+fn read_aloud<'a>(event: &'a Event) -> Option<Cow<'a, str>> {
+    match event {
+        Event::Text(text) | Event::Code(text) => Some(Cow::Borrowed(text)),
+        Event::InlineMath(formula) => {
+            let mut text = formula.replace("\\operatorname", "").replace("\\text", "").replace("\\frac", "");
+            for space in ["\\,", "\\;", "\\!", "\\ ", "\\left", "\\right", "\\quad", "\\qquad"] {
+                text = text.replace(space, " ");
+            }
+            Some(Cow::Owned(text.replace(['\\', '{', '}'], "")))
+        }
+        _ => None,
+    }
 }
 
 /// A heading's anchor, as Jupyter makes it.
@@ -164,7 +186,7 @@ mod tests {
         render(
             text,
             &|to: &str| to.replace(".ipynb", ".html"),
-            &BTreeMap::from([("relu".into(), "api/relu.html".into())]),
+            &Names::from([("relu".into(), "api/relu.html".into())]),
         )
         .html
     }
@@ -187,7 +209,7 @@ mod tests {
 
     #[test]
     fn text_below_a_heading_can_be_found() {
-        let prose = render("one\n\n# Two\n\nthree `four`", &|to: &str| to.to_owned(), &BTreeMap::new());
+        let prose = render("one\n\n# Two\n\nthree `four`", &|to: &str| to.to_owned(), &Names::new());
         assert_eq!(prose.headings[0].text, "Two");
         assert!(prose.texts[1].contains("three four"), "{:?}", prose.texts);
     }

@@ -4,8 +4,10 @@ use base64::Engine as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use crate::check;
 use crate::export::Files;
 use crate::markdown::escape;
+use crate::picture;
 
 /// The outputs of a cell as HTML. Pictures become files.
 pub fn render(outputs: &[Value], files: &mut Files) -> String {
@@ -57,12 +59,28 @@ fn with_files(html: &str, files: &mut Files) -> String {
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let picture = part.split_once('"').and_then(|(address, rest)| {
-            let (kind, data) = address.split_once(";base64,")?;
-            let bytes = base64::engine::general_purpose::STANDARD.decode(data).ok()?;
-            Some((files.add(&name(kind, &bytes), bytes), rest))
+            let (kind, bytes) = match address.split_once(";base64,") {
+                Some((kind, data)) => (kind, base64::engine::general_purpose::STANDARD.decode(data).ok()?),
+                None => {
+                    let (kind, data) = address.split_once(";utf8,")?;
+                    (kind, check::plain(data).into_bytes())
+                }
+            };
+            let bytes = match kind {
+                "svg+xml" => picture::smaller_inside(&String::from_utf8(bytes).ok()?).into_bytes(),
+                _ => bytes,
+            };
+            let tag = out.rfind('<').map_or("", |at| &out[at..]).to_owned() + rest.split('>').next()?;
+            let mut attributes = String::from("loading=\"lazy\"") + &picture::missing_size(&tag, &bytes);
+            // The script adds a button that stops what moves, and does not let it begin where nothing shall move.
+            if let Some(still) = picture::still(&bytes) {
+                attributes += &format!(" data-still=\"{}\"", files.add(&name(kind, &still), still));
+            }
+            let path = files.add(&name(kind, &bytes), bytes);
+            Some((format!("{attributes} src=\"{path}\""), rest))
         });
         match picture {
-            Some((path, rest)) => out += &format!("loading=\"lazy\" src=\"{path}\"{rest}"),
+            Some((attributes, rest)) => out += &format!("{attributes}{rest}"),
             None => out += &format!("{BEGINS}{part}"),
         }
     }
@@ -105,6 +123,15 @@ mod tests {
         assert_eq!(files.all.len(), 1);
         assert_eq!(files.all.values().next().unwrap(), b"<svg/>");
         assert!(out.matches(".svg\"").count() == 2 && !out.contains("base64"), "{out}");
+    }
+
+    #[test]
+    fn a_picture_written_as_text_becomes_a_file_too() {
+        let mut files = Files::default();
+        let html = "<img alt=\"\" src=\"data:image/svg+xml;utf8,%3Csvg width='1' height='2'/%3E\">";
+        let outputs = json!([{ "output_type": "display_data", "data": { "text/html": html } }]);
+        render(outputs.as_array().unwrap(), &mut files);
+        assert_eq!(files.all.values().next().unwrap(), b"<svg width='1' height='2'/>");
     }
 
     #[test]
