@@ -72,6 +72,8 @@ def search(page):
     expect(page.evaluate("document.activeElement.closest('#found') !== null"), "an arrow does not lead to what was found")
     page.keyboard.press("Enter")
     page.wait_for_function("!location.href.includes('index.html')")
+    page.fill("#query", "FRECHET distance")
+    page.wait_for_function("document.getElementById('found').innerText.includes('Fréchet')")
     page.fill("#query", "zzzqqq")
     page.wait_for_function("document.getElementById('found').innerText.includes('Nothing')")
 

@@ -82,21 +82,29 @@ const load = () => index ??= new Promise((done) => {
   const script = document.createElement("script");
   script.src = "search-index.js";
   script.onload = () => done(window.minaiIndex.map(([address, title, heading, text]) =>
-    ({ address, title, heading, text, lower: (heading + " " + text).toLowerCase(), head: heading.toLowerCase() })));
+    ({ address, title, heading, text, lower: fold(heading + " " + text), head: fold(heading) })));
   document.head.append(script);
 });
 
+// Capital or small, with accents or without: it is the same word.
+const fold = (text) => text.toLowerCase().normalize("NFD").replace(/\p{M}/gu, "");
 const escaped = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 const passage = (text, words) => {
-  const lower = text.toLowerCase();
+  const lower = fold(text);
   const at = Math.max(0, Math.min(...words.map((word) => lower.indexOf(word)).filter((at) => at >= 0), text.length) - 60);
-  const part = escaped((at > 0 ? "… " : "") + text.slice(at, at + 180) + (at + 180 < text.length ? " …" : ""));
-  const marks = words.map((word) => escaped(word).replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|");
-  return part.replace(new RegExp(marks, "gi"), (word) => `<mark>${word}</mark>`);
+  const part = text.slice(at, at + 180);
+  const folded = fold(part);
+  let html = "";
+  for (let i = 0; i < part.length;) {
+    const word = words.find((one) => folded.startsWith(one, i));
+    html += word ? `<mark>${escaped(part.slice(i, i + word.length))}</mark>` : escaped(part[i]);
+    i += word ? word.length : 1;
+  }
+  return (at > 0 ? "… " : "") + html + (at + 180 < text.length ? " …" : "");
 };
 
 const look = async () => {
-  const words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = fold(query.value).split(/\s+/).filter(Boolean);
   if (words.length === 0) { found.hidden = true; return; }
   const all = await load();
   const hits = all.filter((one) => words.every((word) => one.lower.includes(word)));
