@@ -37,7 +37,7 @@ fn the_crates_page_names_each_module_with_its_lesson() {
     for line in list.lines().take_while(|line| *line != "// nbs:modules end") {
         if let Some(lesson) = line.strip_prefix("// ") {
             let number = lesson.split('_').next().unwrap_or_default();
-            let start = format!("//! | {number}: ");
+            let start = format!("//! | [{number}: ");
             row =
                 text.lines().find(|l| l.starts_with(&start)).unwrap_or_else(|| panic!("no row for {lesson}"));
         }

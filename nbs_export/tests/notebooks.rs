@@ -34,6 +34,7 @@ fn check_lists_every_problem_with_a_diff() {
     edit(&fixture, |nb| {
         nb["cells"][1]["execution_count"] = json!(7);
         nb["cells"][2]["source"][2] = json!("/// Parts of a slice.\n");
+        nb["cells"][2]["source"][8] = json!("        if self.0.len() == 0 {\n");
         nb["cells"][4]["outputs"] =
             json!([{ "output_type": "error", "ename": "E0308", "evalue": "mismatched", "traceback": [] }]);
         nb["cells"][5]["outputs"] = json!([{ "output_type": "stream", "name": "stderr", "text": ["\n", "thread 'main' (17) panicked at src/lib.rs:3:5:\n"] }]);
