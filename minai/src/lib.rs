@@ -236,6 +236,11 @@ pub mod vae;
 pub mod sd_download;
 pub mod stable_diffusion;
 
+// 36_your_own_stable_diffusion
+pub mod layout;
+#[cfg(feature = "pictures")]
+pub mod text_to_image;
+
 // 90_plot
 #[cfg(feature = "plot")]
 pub mod plot;
