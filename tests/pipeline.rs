@@ -202,7 +202,7 @@ fn folders_that_are_not_a_model_are_refused_by_name() {
             &["XLPipeline", "version 1"],
         ),
         ("model_index.json", "{", "", &["model_index.json"]),
-        ("scheduler/scheduler_config.json", "epsilon", "v_prediction", &["prediction_type", "v_prediction"]),
+        ("scheduler/scheduler_config.json", "epsilon", "sample", &["prediction_type", "\"sample\"", "v_prediction"]),
         (
             "scheduler/scheduler_config.json",
             "scaled_linear",

@@ -1,6 +1,7 @@
-//! Stable Diffusion v1 from the command line.
+//! Stable Diffusion from the command line: the course's own small model of emoji (lesson 36), or a published one.
 //!
 //! ```sh
+//! cargo run --release -p minai --example stable_diffusion -- --prompt "red apple" --guidance 3 --out apple.png
 //! cargo run --release -p minai --example stable_diffusion -- --download sd15
 //! cargo run --release -p minai --example stable_diffusion -- --model data/sd15 --prompt "a photograph of an astronaut riding a horse" --out horse.png
 //! ```
@@ -38,7 +39,7 @@ mod parity;
 #[command(group(clap::ArgGroup::new("what").required(true).args(["prompt", "download", "parity"]).multiple(false)))]
 struct Arguments {
     /// The model's folder: model_index.json, text_encoder/, tokenizer/, unet/, vae/, scheduler/.
-    #[arg(long, default_value = "data/tiny-sd")]
+    #[arg(long, default_value = "data/emoji-sd")]
     model: PathBuf,
     /// What the picture shows.
     #[arg(long)]
@@ -74,8 +75,8 @@ struct Arguments {
     /// Image to image: how much of it is given up, from 0 to 1.
     #[arg(long, default_value_t = 0.6, requires = "init")]
     strength: f64,
-    /// Width and height in pixels, multiples of 8; by default those of --init (at most as many pixels as 768x768 has), or
-    /// 512x512.
+    /// Width and height in pixels, multiples of 8; by default those of --init, made smaller if it has more than 1.5
+    /// times as many pixels each way as the model was trained with, or those of the pictures that it was trained with.
     #[arg(long, value_parser = size)]
     size: Option<(usize, usize)>,
     /// Keeps the weights in half precision: half the memory, slightly other numbers.
@@ -136,7 +137,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let keep = if arguments.half { Precision::Half } else { Precision::Single };
     if arguments.download.is_some() {
         let folder =
-            if arguments.model == Path::new("data/tiny-sd") { "data/sd15".into() } else { arguments.model };
+            if arguments.model == Path::new("data/emoji-sd") { "data/sd15".into() } else { arguments.model };
         return download(&SD15, arguments.address.as_deref(), &folder, arguments.yes);
     }
     if let Some(folder) = &arguments.parity {
@@ -233,15 +234,17 @@ fn draw(mut model: StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn
             eprintln!("{warning}");
         }
     }
+    // As many as 768x768 has, for a model that was trained with 512x512.
+    let most = model.size.0 * model.size.1 * 9 / 4;
     let start = match &arguments.init {
         Some(path) => {
-            Some(ImageToImage { picture: read_picture(path, arguments.size)?, strength: arguments.strength })
+            Some(ImageToImage { picture: read_picture(path, arguments.size, most)?, strength: arguments.strength })
         }
         None => None,
     };
     let (width, height) = match &start {
         Some(start) => (start.picture.width, start.picture.height),
-        None => arguments.size.unwrap_or((512, 512)),
+        None => arguments.size.unwrap_or((model.size.1, model.size.0)),
     };
     let request = Request {
         prompts: vec![prompt],
@@ -340,19 +343,17 @@ impl Meter {
     }
 }
 
-/// The most pixels of a picture whose size nobody chose: a photo of 12 million would take hours.
-const PIXELS: usize = 768 * 768;
-
-/// A picture file, upright, in this size; by default in its own, if that is not too large.
-fn read_picture(path: &Path, size: Option<(usize, usize)>) -> Result<Picture, Box<dyn Error>> {
+/// A picture file, upright, in this size; by default in its own, or smaller, with at most so many pixels: a photo of 12
+/// million would take hours.
+fn read_picture(path: &Path, size: Option<(usize, usize)>, most: usize) -> Result<Picture, Box<dyn Error>> {
     let photo = picture::read(path)?;
     let (height, width) = (photo.shape()[0], photo.shape()[1]);
     let (to_height, to_width) = match size {
         Some((width, height)) => (height, width),
-        None => picture::size_within((height, width), PIXELS, 8),
+        None => picture::size_within((height, width), most, 8),
     };
     check_size(to_height, to_width, 8)?;
-    if size.is_none() && height * width > PIXELS {
+    if size.is_none() && height * width > most {
         println!(
             "{}: {width}x{height} pixels would take very long; {to_width}x{to_height} it is, or what --size says",
             path.display()
