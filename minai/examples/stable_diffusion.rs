@@ -57,9 +57,9 @@ struct Arguments {
     #[arg(long, default_value_t = 0.0)]
     rescale: f64,
     /// lms, ddim, ddpm, euler, euler_a, heun, dpm_2, dpmpp_2m, dpmpp_2s_a, dpmpp_sde, dpmpp_2m_sde, pndm, deis, unipc or
-    /// lcm; or by another name, such as "DPM++ 2M Karras".
-    #[arg(long, default_value = "lms")]
-    sampler: Sampler,
+    /// lcm; or by another name, such as "DPM++ 2M Karras". By default the one that the model's scheduler names.
+    #[arg(long)]
+    sampler: Option<Sampler>,
     /// Visits noise levels as Karras et al. space them.
     #[arg(long)]
     karras: bool,
@@ -106,10 +106,10 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// The sampler, with what --karras and --eta say of it.
-    fn sampler(&self) -> Sampler {
-        let spaced = self.sampler.spaced(Spacing::Karras);
-        match if self.karras { spaced } else { self.sampler } {
+    /// The sampler, with what --karras and --eta say of it. `usual` is the model's.
+    fn sampler(&self, usual: Option<Sampler>) -> Sampler {
+        let sampler = self.sampler.or(usual).unwrap_or(Sampler::Lms(Spacing::Linspace));
+        match if self.karras { sampler.spaced(Spacing::Karras) } else { sampler } {
             Sampler::Ddim { spacing, .. } => Sampler::Ddim { spacing, eta: self.eta },
             sampler => sampler,
         }
@@ -252,12 +252,12 @@ fn draw(mut model: StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn
         steps: arguments.steps,
         guidance: arguments.guidance,
         rescale: arguments.rescale,
-        sampler: arguments.sampler(),
+        sampler: arguments.sampler(model.sampler),
         seed: arguments.seed,
         size: (height, width),
         start,
     };
-    let about = describe(arguments, (width, height));
+    let about = describe(arguments, request.sampler, (width, height));
     let mut meter = Meter::new();
     let mut previews = 0;
     let mut trouble = None;
@@ -365,7 +365,7 @@ fn read_picture(path: &Path, size: Option<(usize, usize)>, most: usize) -> Resul
 }
 
 /// The parameters as text, to be kept with the picture.
-fn describe(arguments: &Arguments, (width, height): (usize, usize)) -> String {
+fn describe(arguments: &Arguments, sampler: Sampler, (width, height): (usize, usize)) -> String {
     let model = match &arguments.synthetic {
         Some(name) => format!("{name} with random weights"),
         None => arguments.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -375,7 +375,7 @@ fn describe(arguments: &Arguments, (width, height): (usize, usize)) -> String {
         arguments.prompt.as_deref().unwrap_or_default(),
         arguments.negative,
         arguments.steps,
-        arguments.sampler(),
+        sampler,
         arguments.guidance,
         arguments.seed,
         if arguments.half { "half" } else { "single" },

@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 4af993e615d5b210
+// nbs:hash e029200a3a1340c4
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -146,7 +146,8 @@ pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel, Predicti
         "epsilon" => Prediction::Noise,
         "v_prediction" => Prediction::Velocity,
         other => {
-            let what = format!("is {other:?}; networks that predict \"epsilon\" or \"v_prediction\" are used here");
+            let what =
+                format!("is {other:?}; networks that predict \"epsilon\" or \"v_prediction\" are used here");
             return Err(config.error("prediction_type", &what));
         }
     };
@@ -158,6 +159,49 @@ pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel, Predicti
     let last =
         if config.bool_or("set_alpha_to_one", false)? { FinalLevel::Zero } else { FinalLevel::Weakest };
     Ok((schedule, last, prediction))
+}
+
+// %% notebooks/35_pipeline.ipynb op-sampler
+use minai::levels::Spacing;
+use minai::sampling::Sampler;
+
+/// The classes of diffusers, the sampler that each one is, and whether it counts times from the first unless it is told.
+const CLASSES: [(&str, &str, bool); 12] = [
+    ("DDIMScheduler", "ddim", true),
+    ("DDPMScheduler", "ddpm", true),
+    ("PNDMScheduler", "pndm", true),
+    ("LMSDiscreteScheduler", "lms", false),
+    ("EulerDiscreteScheduler", "euler", false),
+    ("EulerAncestralDiscreteScheduler", "euler_a", false),
+    ("HeunDiscreteScheduler", "heun", false),
+    ("KDPM2DiscreteScheduler", "dpm_2", false),
+    ("DPMSolverMultistepScheduler", "dpmpp_2m", false),
+    ("DEISMultistepScheduler", "deis", false),
+    ("UniPCMultistepScheduler", "unipc", false),
+    ("LCMScheduler", "lcm", true),
+];
+
+// %% notebooks/35_pipeline.ipynb op-sampler-b
+/// The sampler of `scheduler/scheduler_config.json`, with its times; `None` for a class that is not known here.
+pub fn open_sampler(path: &Path) -> Result<Option<Sampler>, FileError> {
+    let config = Config::open(path)?;
+    let class = config.text_or("_class_name", "")?;
+    let Some((_, name, counts)) = CLASSES.iter().find(|(known, ..)| *known == class) else { return Ok(None) };
+    let stochastic = config.text_or("algorithm_type", "")?.starts_with("sde-");
+    let name = if stochastic && *name == "dpmpp_2m" { "dpmpp_2m_sde" } else { name };
+    let sampler: Sampler = name.parse().expect("a name of the list");
+    let usual = if *counts { "leading" } else { "linspace" };
+    let spacing = match config.text_or("timestep_spacing", usual)?.as_str() {
+        "linspace" => Spacing::Linspace,
+        "leading" => Spacing::Leading { offset: config.usize_or("steps_offset", 0)? },
+        "trailing" => Spacing::Trailing,
+        other => {
+            let what = format!("is {other:?}, where linspace, leading or trailing belongs; correct the file");
+            return Err(config.error("timestep_spacing", &what));
+        }
+    };
+    let karras = config.bool_or("use_karras_sigmas", false)?;
+    Ok(Some(sampler.spaced(if karras { Spacing::Karras } else { spacing })))
 }
 
 // %% notebooks/35_pipeline.ipynb op-opens
@@ -231,6 +275,8 @@ pub struct StableDiffusion {
     pub schedule: NoiseSchedule,
     /// How DDIM and PNDM end with it.
     pub last: FinalLevel,
+    /// The sampler that its scheduler's configuration names.
+    pub sampler: Option<Sampler>,
     /// What the U-Net was trained to predict.
     pub prediction: Prediction,
     /// Height and width of the pictures that it was trained with, in pixels.
@@ -298,17 +344,30 @@ impl StableDiffusion {
             let what = format!("is {class:?}; a StableDiffusionPipeline, version 1, is expected");
             return Err(index.error("_class_name", &what));
         }
-        let (schedule, last, prediction) = open_schedule(&folder.join("scheduler").join("scheduler_config.json"))?;
+        let scheduler = folder.join("scheduler").join("scheduler_config.json");
+        let ((schedule, last, prediction), sampler) = (open_schedule(&scheduler)?, open_sampler(&scheduler)?);
         let tokenizer = Tokenizer::open(folder.join("tokenizer"))?;
         let (text_encoder, text_loaded) = open_text_encoder(folder.join("text_encoder"), precision)?;
         let (unet, unet_loaded) = open_unet(folder.join("unet"), precision)?;
         let (vae, vae_loaded) = open_vae(folder.join("vae"), precision)?;
         check_parts(folder, &tokenizer, &text_encoder, &unet, &vae)?;
-        let latents = Config::open(folder.join("unet").join("config.json"))?.usize("sample_size").unwrap_or(64);
+        let latents =
+            Config::open(folder.join("unet").join("config.json"))?.usize("sample_size").unwrap_or(64);
         let side = latents * vae.config.factor();
         let loaded = vec![text_loaded, unet_loaded, vae_loaded];
         let size = (side, side);
-        Ok(StableDiffusion { tokenizer, text_encoder, unet, vae, schedule, last, prediction, size, loaded })
+        Ok(StableDiffusion {
+            tokenizer,
+            text_encoder,
+            unet,
+            vae,
+            schedule,
+            last,
+            sampler,
+            prediction,
+            size,
+            loaded,
+        })
     }
 }
 
@@ -323,6 +382,7 @@ impl StableDiffusion {
             vae: AutoencoderKl::new(&mut Pending, vae),
             schedule: NoiseSchedule::stable_diffusion(),
             last: FinalLevel::Weakest,
+            sampler: None,
             prediction: Prediction::Noise,
             size: (512, 512),
             loaded: Vec::new(),
@@ -449,7 +509,8 @@ impl StableDiffusion {
         (scale, rescale): (f64, f64),
     ) -> Tensor {
         let n = latents.shape()[0];
-        let ask = |x: &Tensor, context: &Tensor| self.unet.forward(x, &[t as f32], context, &mut Pass::eval());
+        let ask =
+            |x: &Tensor, context: &Tensor| self.unet.forward(x, &[t as f32], context, &mut Pass::eval());
         let output = if scale <= 1.0 {
             ask(latents, &context.slice(s![context.shape()[0] - n.., .., ..]))
         } else {
@@ -498,8 +559,7 @@ pub struct ImageToImage {
 }
 
 // %% notebooks/35_pipeline.ipynb ge-request
-use minai::levels::{Call, Levels, Spacing};
-use minai::sampling::Sampler;
+use minai::levels::{Call, Levels};
 use std::ops::ControlFlow;
 
 /// What is to be drawn, and how.
