@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e029200a3a1340c4
+// nbs:hash 633653f06d7420a1
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -113,7 +113,7 @@ fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, FileError> {
     })
 }
 
-// %% notebooks/35_pipeline.ipynb op-schedule
+// %% notebooks/35_pipeline.ipynb op-prediction
 /// What a U-Net was trained to predict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prediction {
@@ -134,6 +134,7 @@ impl Prediction {
     }
 }
 
+// %% notebooks/35_pipeline.ipynb op-schedule
 /// What a scheduler's configuration may also ask for, and the only value that is known here.
 const SUPPORTED: [(&str, Supported); 2] =
     [("trained_betas", Supported::Unset), ("rescale_betas_zero_snr", Supported::Bool(false))];

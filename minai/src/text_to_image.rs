@@ -1,5 +1,5 @@
 // Owned by notebooks/36_your_own_stable_diffusion.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 772d8569aad14cad
+// nbs:hash 00f0ec89c03b5b3b
 //! Text to image, trained from nothing: an autoencoder, a text encoder by contrast, and a U-Net that is told captions.
 
 // %% notebooks/36_your_own_stable_diffusion.ipynb tt-split
@@ -59,6 +59,7 @@ pub struct Pictures {
     pub indices: Vec<usize>,
 }
 
+// %% notebooks/36_your_own_stable_diffusion.ipynb tt-pictures-b
 impl Dataset for Pictures {
     /// (n, 3, 64, 64), from -1 to 1
     type Batch = Array;
@@ -89,6 +90,7 @@ pub struct Compress {
     pub kl_weight: f32,
 }
 
+// %% notebooks/36_your_own_stable_diffusion.ipynb tt-difference
 /// How far two pictures (n, c, h, w) differ: their pixels, squared and not, and their edges.
 fn difference(x: &Tensor, y: &Tensor) -> Tensor {
     let off = x - y;
@@ -195,6 +197,7 @@ pub struct Contrast {
     scale: Parameter,
 }
 
+// %% notebooks/36_your_own_stable_diffusion.ipynb tt-contrast-new
 impl Contrast {
     /// For latents of 4 channels, 16 by 16.
     pub fn new(init: &mut dyn Init, text: ClipText, end: i64) -> Self {
@@ -220,6 +223,7 @@ impl Module for Contrast {
     }
 }
 
+// %% notebooks/36_your_own_stable_diffusion.ipynb tt-contrast-captions
 /// Each row divided by its length.
 fn unit(x: &Tensor) -> Tensor {
     x / &(x.powi(2).sum_keepdim(-1) + 1e-12).sqrt()
@@ -267,18 +271,8 @@ impl Task for Contrast {
     }
 }
 
-// %% notebooks/36_your_own_stable_diffusion.ipynb tt-quiet
+// %% notebooks/36_your_own_stable_diffusion.ipynb tt-tables
 use minai::nn::named_parameters;
-
-/// Sets to 0 what each block adds, so that the U-Net begins as its shortcuts: the last convolution of residual blocks, the
-/// way out of spatial transformers, and the last convolution of all.
-pub fn quiet(unet: &UNet) {
-    for (name, parameter) in named_parameters(unet) {
-        if ["conv2.", "proj_out.", "conv_out."].iter().any(|part| name.contains(part)) {
-            parameter.update(|values| values.fill(0.0));
-        }
-    }
-}
 
 /// Draws the tables of tokens and of positions anew, small, as CLIP has them: standard deviations 0.02 and 0.01.
 pub fn small_tables(text: &ClipText, rng: &mut Generator) {
@@ -309,6 +303,7 @@ pub struct NoisyCaptioned {
     pub empty: Vec<i64>,
 }
 
+// %% notebooks/36_your_own_stable_diffusion.ipynb tt-noisy-batch
 /// What the U-Net is shown, and what it should say.
 #[derive(Clone, Debug)]
 pub struct CaptionBatch {
@@ -323,11 +318,17 @@ pub struct CaptionBatch {
 }
 
 // %% notebooks/36_your_own_stable_diffusion.ipynb tt-noisy-b
-/// `f` of each level, as a column that multiplies images (n, c, h, w).
-fn column(sigmas: &[f64], f: impl Fn(f64) -> f64) -> Tensor {
-    Array::new(sigmas.iter().map(|&sigma| f(sigma) as f32).collect(), &[sigmas.len(), 1, 1, 1]).into()
+/// What the network sees of x₀ and noise n (n, c, h, w) at these levels, one for each, and the velocity that it should say.
+fn mixed(x0: &Tensor, noise: &Tensor, sigmas: &[f64]) -> (Array, Array) {
+    let column = |f: &dyn Fn(f64) -> f64| -> Tensor {
+        Array::new(sigmas.iter().map(|&sigma| f(sigma) as f32).collect(), &[sigmas.len(), 1, 1, 1]).into()
+    };
+    let (sigma, alpha) = (column(&|sigma| sigma), column(&|sigma| sigma.hypot(1.0).recip()));
+    let (x, velocity) = ((x0 + noise * &sigma) * &alpha, (noise - x0 * &sigma) * &alpha);
+    (x.data, velocity.data)
 }
 
+// %% notebooks/36_your_own_stable_diffusion.ipynb tt-noisy-c
 impl Dataset for NoisyCaptioned {
     type Batch = CaptionBatch;
 
@@ -348,20 +349,9 @@ impl Dataset for NoisyCaptioned {
         let times: Vec<f64> =
             drawn.iter().map(|&sigma| self.schedule.time(f64::from(sigma)).round()).collect();
         let sigmas: Vec<f64> = times.iter().map(|&t| self.schedule.sigma(t)).collect();
-        let (x0, noise) = (
-            Tensor::from(x0),
-            Tensor::from(rng.randn(&[&[indices.len()], &self.data.latents.shape()[1..]].concat())),
-        );
-        let alpha = column(&sigmas, |sigma| sigma.hypot(1.0).recip());
-        let sigma = column(&sigmas, |sigma| sigma);
-        let x = (&x0 + &noise * &sigma) * &alpha;
-        let velocity = (&noise - &x0 * &sigma) * &alpha;
-        CaptionBatch {
-            x: x.data,
-            times: times.iter().map(|&t| t as f32).collect(),
-            tokens,
-            velocity: velocity.data,
-        }
+        let noise = rng.randn(x0.shape()).into();
+        let (x, velocity) = mixed(&x0.into(), &noise, &sigmas);
+        CaptionBatch { x, times: times.iter().map(|&t| t as f32).collect(), tokens, velocity }
     }
 }
 
@@ -385,6 +375,7 @@ impl Module for TextToImage {
     }
 }
 
+// %% notebooks/36_your_own_stable_diffusion.ipynb tt-task-b
 impl Task for TextToImage {
     type Batch = CaptionBatch;
 
@@ -406,5 +397,16 @@ impl Task for TextToImage {
 
     fn len(&self, batch: &CaptionBatch) -> usize {
         batch.times.len()
+    }
+}
+
+// %% notebooks/36_your_own_stable_diffusion.ipynb tt-quiet
+/// Sets to 0 what each block adds, so that the U-Net begins as its shortcuts: the last convolution of residual blocks, the
+/// way out of spatial transformers, and the last convolution of all.
+pub fn quiet(unet: &UNet) {
+    for (name, parameter) in named_parameters(unet) {
+        if ["conv2.", "proj_out.", "conv_out."].iter().any(|part| name.contains(part)) {
+            parameter.update(|values| values.fill(0.0));
+        }
     }
 }
