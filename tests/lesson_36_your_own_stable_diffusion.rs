@@ -1,11 +1,58 @@
 // Owned by notebooks/36_your_own_stable_diffusion.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 23eb33c1f7791933
+// nbs:hash d1ea8e492d48f718
 //! What notebooks/36_your_own_stable_diffusion.ipynb claims.
 
 use minai::layout::{save_index, save_text_encoder, save_tokenizer, save_unet, save_vae};
 
 #[cfg(feature = "pictures")]
-use minai::text_to_image::{Captioned, Contrast, NoisyCaptioned, balanced, small_tables, split_held_back};
+use minai::text_to_image::{
+    Captioned, Contrast, NoisyCaptioned, balanced, load_pictures, small_tables, split_held_back,
+};
+
+// %% notebooks/36_your_own_stable_diffusion.ipynb test-folder
+#[cfg(feature = "pictures")]
+#[test]
+fn a_folder_of_pictures_is_read_and_what_is_wrong_with_it_is_said() -> Result<(), Box<dyn std::error::Error>>
+{
+    use minai::array::Array;
+    use minai::io::picture;
+    {
+        let folder = std::env::temp_dir().join(format!("minai-pictures-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let red = Array::new([250, 10, 20].repeat(80 * 100), &[80, 100, 3]);
+        let wrong = |what: &str| {
+            let error = load_pictures(&folder).expect_err(what).to_string();
+            assert!(error.contains(what), "{error}");
+        };
+        for i in 0..50 {
+            if i == 49 {
+                wrong("has 49 pictures");
+            }
+            picture::write(folder.join(format!("{i:02}.png")), &red, &[])?;
+            std::fs::write(folder.join(format!("{i:02}.txt")), format!("red picture {i}\n"))?;
+        }
+        let pictures = load_pictures(&folder)?;
+        assert_eq!(
+            (pictures.images.shape(), pictures.captions[7].as_str()),
+            (&[50, 3, 64, 64][..], "red picture 7")
+        );
+        let values: Vec<u8> = [0, 1, 2].map(|c| pictures.images[[3, c, 30, 30]]).into();
+        assert_eq!(values, [250, 10, 20]);
+        std::fs::write(folder.join("08.txt"), " \n")?;
+        wrong("empty caption");
+        std::fs::remove_file(folder.join("08.txt"))?;
+        wrong("08.txt");
+        std::fs::write(folder.join("captions.tsv"), "08.png no tab\n")?;
+        wrong("line 1");
+        std::fs::write(folder.join("captions.tsv"), "08.png\ta red picture\n".repeat(60))?;
+        assert_eq!(load_pictures(&folder)?.captions[59], "a red picture");
+        std::fs::write(folder.join("08.png"), "no picture")?;
+        wrong("08.png");
+        std::fs::remove_dir_all(&folder)?;
+    }
+    println!("passed");
+    Ok(())
+}
 
 // %% notebooks/36_your_own_stable_diffusion.ipynb test-split
 #[cfg(feature = "pictures")]
@@ -75,8 +122,8 @@ fn the_velocity_gives_back_noise_and_latents() -> Result<(), Box<dyn std::error:
 
 // %% notebooks/36_your_own_stable_diffusion.ipynb test-layout
 #[test]
-fn a_folder_that_was_written_opens_with_the_same_weights_in_16_bits()
--> Result<(), Box<dyn std::error::Error>> {
+fn a_folder_that_was_written_opens_with_the_same_weights_in_16_bits() -> Result<(), Box<dyn std::error::Error>>
+{
     use minai::clip::{ClipConfig, ClipText};
     use minai::generator::Generator;
     use minai::nn::Pass;

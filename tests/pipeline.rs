@@ -204,7 +204,12 @@ fn folders_that_are_not_a_model_are_refused_by_name() {
             &["XLPipeline", "version 1"],
         ),
         ("model_index.json", "{", "", &["model_index.json"]),
-        ("scheduler/scheduler_config.json", "epsilon", "sample", &["prediction_type", "\"sample\"", "v_prediction"]),
+        (
+            "scheduler/scheduler_config.json",
+            "epsilon",
+            "sample",
+            &["prediction_type", "\"sample\"", "v_prediction"],
+        ),
         (
             "scheduler/scheduler_config.json",
             "scaled_linear",
@@ -348,6 +353,7 @@ fn a_scheduler_s_configuration_names_its_sampler_and_times() {
         assert_eq!((sampler.name(), sampler.spacing()), (name, Some(spacing)), "{json}");
     }
     assert_eq!(of(r#"{"_class_name": "EDMEulerScheduler"}"#).unwrap(), None);
-    let error = of(r#"{"_class_name": "DDIMScheduler", "timestep_spacing": "even"}"#).unwrap_err().to_string();
+    let error =
+        of(r#"{"_class_name": "DDIMScheduler", "timestep_spacing": "even"}"#).unwrap_err().to_string();
     assert!(error.contains("timestep_spacing") && error.contains("\"even\""), "{error}");
 }

@@ -237,9 +237,10 @@ fn draw(mut model: StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn
     // As many as 768x768 has, for a model that was trained with 512x512.
     let most = model.size.0 * model.size.1 * 9 / 4;
     let start = match &arguments.init {
-        Some(path) => {
-            Some(ImageToImage { picture: read_picture(path, arguments.size, most)?, strength: arguments.strength })
-        }
+        Some(path) => Some(ImageToImage {
+            picture: read_picture(path, arguments.size, most)?,
+            strength: arguments.strength,
+        }),
         None => None,
     };
     let (width, height) = match &start {

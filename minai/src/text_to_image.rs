@@ -1,5 +1,5 @@
 // Owned by notebooks/36_your_own_stable_diffusion.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 00f0ec89c03b5b3b
+// nbs:hash eacad125c9946c6c
 //! Text to image, trained from nothing: an autoencoder, a text encoder by contrast, and a U-Net that is told captions.
 
 // %% notebooks/36_your_own_stable_diffusion.ipynb tt-split
@@ -409,4 +409,68 @@ pub fn quiet(unet: &UNet) {
             parameter.update(|values| values.fill(0.0));
         }
     }
+}
+
+// %% notebooks/36_your_own_stable_diffusion.ipynb tt-folder
+use minai::io::picture;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The pictures of a folder, by name, each with its caption: the second column of `captions.tsv`, where there is such a
+/// table (file, caption), or else the text of the file beside the picture: `boat.txt` for `boat.jpg`.
+fn captioned_files(folder: &Path) -> Result<Vec<(PathBuf, String)>, FileError> {
+    let fail = |path: &Path, error: &dyn std::fmt::Display| FileError::new(path, error.to_string());
+    let read = |path: &Path| fs::read_to_string(path).map_err(|error| fail(path, &error));
+    let table = folder.join("captions.tsv");
+    if table.is_file() {
+        let text = read(&table)?;
+        let row = |(i, line): (usize, &str)| match line.split_once('\t') {
+            Some((file, caption)) if !file.is_empty() => Ok((folder.join(file), caption.trim().to_owned())),
+            _ => Err(fail(
+                &table,
+                &format!("line {}: a file and a caption, with a tab between them, are wanted", i + 1),
+            )),
+        };
+        return text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(row).collect();
+    }
+    let entries = fs::read_dir(folder).map_err(|error| fail(folder, &error))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.retain(|path| picture::check_name(path).is_ok());
+    paths.sort();
+    let caption = |path: PathBuf| {
+        let beside = path.with_extension("txt");
+        let text = fs::read_to_string(&beside)
+            .map_err(|error| fail(&beside, &format!("{error}; write the picture's caption into it")))?;
+        Ok((path, text.trim().to_owned()))
+    };
+    paths.into_iter().map(caption).collect()
+}
+
+// %% notebooks/36_your_own_stable_diffusion.ipynb tt-folder-b
+/// The fewest pictures that a training makes sense with.
+const LEAST: usize = 50;
+
+/// Pictures of one's own with their captions, each scaled until it fills 64 by 64 pixels, and cut off evenly where it is
+/// too long. A caption stands in a text file beside its picture (`boat.txt` for `boat.jpg`), or all stand in
+/// `captions.tsv`, a file's name and its caption in each line, with a tab between them.
+///
+/// # Errors
+/// When a file can't be read, a caption is missing or empty, or there are fewer than 50 pictures.
+pub fn load_pictures(folder: &Path) -> Result<Emoji, FileError> {
+    let files = captioned_files(folder)?;
+    if files.len() < LEAST {
+        let what = format!("has {} pictures with captions; at least {LEAST} are needed", files.len());
+        return Err(FileError::new(folder, what));
+    }
+    let (mut pixels, mut captions) = (Vec::with_capacity(files.len() * 3 * 64 * 64), vec![]);
+    for (path, caption) in files {
+        if caption.is_empty() {
+            return Err(FileError::new(path, "has an empty caption; say what it shows"));
+        }
+        let small = picture::fill(&picture::read(&path)?, (64, 64));
+        let bytes = elements(&small);
+        (0..3).for_each(|channel| pixels.extend(bytes.iter().skip(channel).step_by(3)));
+        captions.push(caption);
+    }
+    Ok(Emoji { images: Array::new(pixels, &[captions.len(), 3, 64, 64]), captions })
 }

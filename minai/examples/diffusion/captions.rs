@@ -10,8 +10,8 @@ use minai::noise::NoiseSchedule;
 use minai::prelude::*;
 use minai::stable_diffusion::{open_text_encoder, open_vae};
 use minai::text_to_image::{
-    Captioned, Compress, Contrast, NoisyCaptioned, Pictures, TextToImage, balanced, latents_of, measure_scale, quiet,
-    small_tables, split_held_back,
+    Captioned, Compress, Contrast, NoisyCaptioned, Pictures, TextToImage, balanced, latents_of,
+    load_pictures, measure_scale, quiet, small_tables, split_held_back,
 };
 use minai::tokenizer::{Tokenizer, batch, learn_vocabulary};
 use minai::unet::{BlockKind, UNet, UNetConfig};
@@ -69,7 +69,15 @@ fn vae_config() -> VaeConfig {
 }
 
 fn text_config(vocabulary: usize) -> ClipConfig {
-    ClipConfig { vocabulary, positions: LENGTH, width: 128, inner: 512, layers: 2, heads: 4, ..ClipConfig::sd15() }
+    ClipConfig {
+        vocabulary,
+        positions: LENGTH,
+        width: 128,
+        inner: 512,
+        layers: 2,
+        heads: 4,
+        ..ClipConfig::sd15()
+    }
 }
 
 fn unet_config() -> UNetConfig {
@@ -86,18 +94,28 @@ fn unet_config() -> UNetConfig {
     }
 }
 
-/// The emoji, the numbers of those to train with, and of those that are held back.
-pub fn split() -> Result<(Emoji, Vec<usize>, Vec<usize>), Box<dyn Error>> {
-    let emoji = emoji()?;
-    let (train, held) = split_held_back(&emoji)?;
-    Ok((emoji, train, held))
+/// Pictures with captions, the numbers of those to train with, and of those that are held back.
+type Split = (Emoji, Vec<usize>, Vec<usize>);
+
+/// The emoji, or the pictures of a folder, of which each twentieth is held back.
+pub fn split(folder: Option<&Path>) -> Result<Split, Box<dyn Error>> {
+    let Some(folder) = folder else {
+        let emoji = emoji()?;
+        let (train, held) = split_held_back(&emoji)?;
+        return Ok((emoji, train, held));
+    };
+    let pictures = load_pictures(folder)?;
+    let (held, train): (Vec<_>, Vec<_>) = (0..pictures.captions.len()).partition(|i| i % 20 == 19);
+    println!("{}: {} pictures to train with, {} held back", folder.display(), train.len(), held.len());
+    Ok((pictures, train, held))
 }
 
-pub fn train(part: Part, length: Length, folder: &Path) -> Result<(), Box<dyn Error>> {
+pub fn train(part: Part, length: Length, data: Option<&Path>, folder: &Path) -> Result<(), Box<dyn Error>> {
+    let pictures = split(data)?;
     match part {
-        Part::Vae => train_vae(length, folder),
-        Part::Clip => train_clip(length, folder),
-        Part::Unet => train_unet(length, folder),
+        Part::Vae => train_vae(length, pictures, folder),
+        Part::Clip => train_clip(length, pictures, folder),
+        Part::Unet => train_unet(length, pictures, folder),
     }
 }
 
@@ -122,9 +140,9 @@ fn note<T: Task>(plan: &Plan, seed: u64, learned: &Learned<T>, folder: &Path) ->
     Ok(())
 }
 
-fn train_vae(length: Length, folder: &Path) -> Result<(), Box<dyn Error>> {
-    let (emoji, train, held) = split()?;
-    let sets = [balanced(&emoji.captions, &train), held].map(|indices| Pictures { emoji: emoji.clone(), indices });
+fn train_vae(length: Length, (emoji, train, held): Split, folder: &Path) -> Result<(), Box<dyn Error>> {
+    let sets =
+        [balanced(&emoji.captions, &train), held].map(|indices| Pictures { emoji: emoji.clone(), indices });
     let task =
         |rng: &mut Generator| Compress { model: AutoencoderKl::new(rng, &vae_config()), kl_weight: 2e-4 };
     let (plan, seed) = (PLANS[0].0, length.seed);
@@ -153,8 +171,7 @@ fn captioned(emoji: &Emoji, tokenizer: &Tokenizer, folder: &Path) -> Result<Capt
     Ok(Captioned { latents: latents.data, tokens: batch(&tokens), indices: vec![] })
 }
 
-fn train_clip(length: Length, folder: &Path) -> Result<(), Box<dyn Error>> {
-    let (emoji, train, held) = split()?;
+fn train_clip(length: Length, (emoji, train, held): Split, folder: &Path) -> Result<(), Box<dyn Error>> {
     let seen = train.iter().map(|&i| emoji.captions[i].as_str());
     let (vocabulary, merges) = learn_vocabulary(seen, MERGES);
     save_tokenizer(&folder.join("tokenizer"), &vocabulary, &merges, LENGTH)?;
@@ -178,8 +195,7 @@ fn train_clip(length: Length, folder: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn train_unet(length: Length, folder: &Path) -> Result<(), Box<dyn Error>> {
-    let (emoji, train, held) = split()?;
+fn train_unet(length: Length, (emoji, train, held): Split, folder: &Path) -> Result<(), Box<dyn Error>> {
     let tokenizer = Tokenizer::open(folder.join("tokenizer"))
         .map_err(|error| format!("{error}\ntrain `emoji-clip` into this folder first"))?;
     let all = captioned(&emoji, &tokenizer, folder)?;

@@ -51,7 +51,8 @@ fn palette(emoji: &Emoji) -> Result<Vec<[u8; 3]>, String> {
     let names = TONES.map(|tone| format!("raised hand, {tone}"));
     let names = names.iter().map(String::as_str).chain(["raised hand"]);
     let colour = |name: &str| {
-        let i = emoji.captions.iter().position(|caption| caption == name).ok_or(format!("no emoji {name:?}"))?;
+        let i =
+            emoji.captions.iter().position(|caption| caption == name).ok_or(format!("no emoji {name:?}"))?;
         let mut counts = std::collections::HashMap::new();
         let inked = colours(picture(emoji, i)).filter(|colour| *colour.iter().min().expect("three") < 250);
         inked.for_each(|colour| *counts.entry(colour).or_insert(0) += 1);
@@ -85,9 +86,13 @@ fn rank(emoji: &Emoji, all: &Tensor, row: &[f32], asked: usize) -> usize {
 /// The tone of skin that a picture has where picture number `asked` shows skin: 5 is none of the five; `None` where there
 /// is too little skin to say.
 fn tone_of(emoji: &Emoji, palette: &[[u8; 3]], drawn: &[f32], asked: usize, tone: usize) -> Option<usize> {
-    let near = |colour: [u8; 3]| (0..3).map(|c| colour[c].abs_diff(palette[tone][c]) as u32).sum::<u32>() < 24;
-    let skin: Vec<usize> =
-        colours(picture(emoji, asked)).enumerate().filter(|(_, colour)| near(*colour)).map(|(i, _)| i).collect();
+    let near =
+        |colour: [u8; 3]| (0..3).map(|c| colour[c].abs_diff(palette[tone][c]) as u32).sum::<u32>() < 24;
+    let skin: Vec<usize> = colours(picture(emoji, asked))
+        .enumerate()
+        .filter(|(_, colour)| near(*colour))
+        .map(|(i, _)| i)
+        .collect();
     if skin.len() < 25 {
         return None;
     }
@@ -102,19 +107,23 @@ fn tone_of(emoji: &Emoji, palette: &[[u8; 3]], drawn: &[f32], asked: usize, tone
 }
 
 pub fn exam(exam: &Exam) -> Result<(), Box<dyn Error>> {
-    let (emoji, train, held) = split()?;
+    let (emoji, train, held) = split(None)?;
     let model = StableDiffusion::open(&exam.model, Precision::Single)?;
     let palette = palette(&emoji)?;
     let all: Vec<usize> = (0..emoji.captions.len()).collect();
     let pixels = coarse(&emoji.pixels(&all));
     let latents = Tensor::from(latents_of(&model.vae, &emoji)) * model.vae.scaling_factor();
     let latents = latents.reshape((all.len(), -1));
-    let once = |&i: &usize| emoji.captions.iter().filter(|caption| **caption == emoji.captions[i]).count() == 1;
+    let once =
+        |&i: &usize| emoji.captions.iter().filter(|caption| **caption == emoji.captions[i]).count() == 1;
     let toned: Vec<usize> =
         train.iter().copied().filter(|&i| tone(&emoji.captions[i]).is_some()).filter(once).collect();
-    let others: Vec<usize> = train.iter().copied().filter(|&i| !emoji.captions[i].contains(" skin")).collect();
-    let some = |from: &[usize], n: usize| from.iter().copied().step_by(from.len() / n).take(n).collect::<Vec<_>>();
-    let sets = [("held back", held), ("people, seen", some(&toned, 62)), ("others, seen", some(&others, 124))];
+    let others: Vec<usize> =
+        train.iter().copied().filter(|&i| !emoji.captions[i].contains(" skin")).collect();
+    let some =
+        |from: &[usize], n: usize| from.iter().copied().step_by(from.len() / n).take(n).collect::<Vec<_>>();
+    let sets =
+        [("held back", held), ("people, seen", some(&toned, 62)), ("others, seen", some(&others, 124))];
 
     for (name, asked) in sets {
         let (mut counts, mut tones, mut judged, start) = ([0; 4], 0, 0, Instant::now());
@@ -133,8 +142,10 @@ pub fn exam(exam: &Exam) -> Result<(), Box<dyn Error>> {
                 let pictures = model.vae.decode(&(&drawn / model.vae.scaling_factor()), &mut Pass::eval());
                 let (means, drawn) = (coarse(&pictures), drawn.reshape((asked.len(), -1)));
                 for (k, &i) in asked.iter().enumerate() {
-                    let row = |x: &Tensor| elements(&x.data).chunks(x.shape()[1]).nth(k).expect("a row").to_vec();
-                    let ranks = [rank(&emoji, &pixels, &row(&means), i), rank(&emoji, &latents, &row(&drawn), i)];
+                    let row =
+                        |x: &Tensor| elements(&x.data).chunks(x.shape()[1]).nth(k).expect("a row").to_vec();
+                    let ranks =
+                        [rank(&emoji, &pixels, &row(&means), i), rank(&emoji, &latents, &row(&drawn), i)];
                     for (space, rank) in ranks.into_iter().enumerate() {
                         counts[2 * space] += usize::from(rank == 0);
                         counts[2 * space + 1] += usize::from(rank < 5);

@@ -47,6 +47,9 @@ enum Command {
         /// First weights, order and noise come from this number.
         #[arg(long, default_value_t = 17)]
         seed: u64,
+        /// For the three parts of `emoji-sd`: a folder of your own pictures with captions, in place of the emoji.
+        #[arg(long)]
+        data: Option<PathBuf>,
         /// Where to save a checkpoint every 100 steps; if there is one, the training goes on from it.
         #[arg(long)]
         checkpoint: Option<PathBuf>,
@@ -85,13 +88,16 @@ fn run() -> Result<(), Box<dyn Error>> {
             }
             Ok(())
         }
-        Command::Train { recipe: name, steps, minutes, seed, checkpoint, out } => {
+        Command::Train { recipe: name, steps, minutes, seed, data, checkpoint, out } => {
             if steps == Some(0) || minutes.is_some_and(|minutes| !(minutes > 0.0 && minutes.is_finite())) {
                 return Err("--steps and --minutes are above 0".into());
             }
             let length = Length { steps, minutes, seed, checkpoint };
             match captions::Part::named(&name) {
-                Some(part) => captions::train(part, length, &out),
+                Some(part) => captions::train(part, length, data.as_deref(), &out),
+                None if data.is_some() => {
+                    Err(format!("{name} is trained with the course's data: --data is for emoji-vae, emoji-clip and emoji-sd").into())
+                }
                 None => train(Training { recipe: recipe(&name)?, length, out }),
             }
         }

@@ -137,9 +137,7 @@ pub fn learn<T: Task, D: Dataset<Batch = T::Batch>>(
     let steps = match (steps, minutes) {
         (Some(steps), _) => steps,
         // Measured with a network of its own: that which is trained depends on the seed alone.
-        (None, Some(minutes)) => {
-            steps_in(minutes, plan.batch, &task(&mut Generator::manual_seed(0)), &train)
-        }
+        (None, Some(minutes)) => steps_in(minutes, plan.batch, &task(&mut Generator::manual_seed(0)), &train),
         (None, None) => plan.steps,
     };
     let mut rng = Generator::manual_seed(seed);
