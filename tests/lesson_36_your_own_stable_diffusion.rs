@@ -1,5 +1,5 @@
 // Owned by notebooks/36_your_own_stable_diffusion.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash d1ea8e492d48f718
+// nbs:hash 347ca7042dc24356
 //! What notebooks/36_your_own_stable_diffusion.ipynb claims.
 
 use minai::layout::{save_index, save_text_encoder, save_tokenizer, save_unet, save_vae};
@@ -12,8 +12,7 @@ use minai::text_to_image::{
 // %% notebooks/36_your_own_stable_diffusion.ipynb test-folder
 #[cfg(feature = "pictures")]
 #[test]
-fn a_folder_of_pictures_is_read_and_what_is_wrong_with_it_is_said() -> Result<(), Box<dyn std::error::Error>>
-{
+fn a_folder_of_pictures_is_read_or_refused() -> Result<(), Box<dyn std::error::Error>> {
     use minai::array::Array;
     use minai::io::picture;
     {
@@ -122,8 +121,7 @@ fn the_velocity_gives_back_noise_and_latents() -> Result<(), Box<dyn std::error:
 
 // %% notebooks/36_your_own_stable_diffusion.ipynb test-layout
 #[test]
-fn a_folder_that_was_written_opens_with_the_same_weights_in_16_bits() -> Result<(), Box<dyn std::error::Error>>
-{
+fn a_written_folder_opens_with_the_same_weights() -> Result<(), Box<dyn std::error::Error>> {
     use minai::clip::{ClipConfig, ClipText};
     use minai::generator::Generator;
     use minai::nn::Pass;
