@@ -1,8 +1,8 @@
 // Owned by notebooks/31_tokenizer.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 6a12b3b93e0b78f0
+// nbs:hash d66891204deef9ab
 //! What notebooks/31_tokenizer.ipynb claims.
 
-use minai::tokenizer::{CONTEXT, Tokenizer, batch};
+use minai::tokenizer::{CONTEXT, Tokenizer, batch, learn_vocabulary};
 
 // %% notebooks/31_tokenizer.ipynb encode-test
 #[test]
@@ -36,6 +36,24 @@ fn prompts_are_filled_up_or_cut() -> Result<(), Box<dyn std::error::Error>> {
         assert!(cut.cut.unwrap().ends_with("left out: \"dog\""));
         assert_eq!((cut.ids[75], cut.ids[76]), (2368, 49407));
         assert_eq!(batch(&[empty, clip.tokens("a")]).shape(), [2, CONTEXT]);
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/31_tokenizer.ipynb le-test
+#[test]
+fn a_learned_vocabulary_makes_whole_words_and_reads_everything() -> Result<(), Box<dyn std::error::Error>> {
+    {
+        let (vocabulary, merges) = learn_vocabulary(["red apple", "green apple", "Red Apples"], 100);
+        let own = Tokenizer::from_texts("vocab.json", &vocabulary, "merges.txt", &merges)?;
+        assert_eq!(own.encode("red green APPLE").len(), 3);
+        assert_eq!(own.encode("apples").len(), 1);
+        assert!(own.encode("grape").len() > 1);
+        for text in ["red apple ", "a猫 😀 ", "don 't "] {
+            assert_eq!(own.decode(&own.encode(text)), text);
+        }
+        assert_eq!(learn_vocabulary(["red apple"], 0).1, "#version: 0.2\n");
     }
     println!("passed");
     Ok(())

@@ -8,7 +8,9 @@ use minai::levels::{Levels, Spacing};
 use minai::nn::Pass;
 use minai::samplers::{always, lms};
 use minai::sampling::Sampler;
-use minai::stable_diffusion::{Picture, Request, StableDiffusion, open_text_encoder, open_unet, open_vae};
+use minai::stable_diffusion::{
+    Picture, Request, StableDiffusion, open_sampler, open_text_encoder, open_unet, open_vae,
+};
 use minai::state::{StateDict, Value, load, save};
 use minai::tensor::Tensor;
 use minai::weights::{Pending, Precision};
@@ -202,7 +204,12 @@ fn folders_that_are_not_a_model_are_refused_by_name() {
             &["XLPipeline", "version 1"],
         ),
         ("model_index.json", "{", "", &["model_index.json"]),
-        ("scheduler/scheduler_config.json", "epsilon", "v_prediction", &["prediction_type", "v_prediction"]),
+        (
+            "scheduler/scheduler_config.json",
+            "epsilon",
+            "sample",
+            &["prediction_type", "\"sample\"", "v_prediction"],
+        ),
         (
             "scheduler/scheduler_config.json",
             "scaled_linear",
@@ -305,4 +312,48 @@ fn prompts_of_any_length_and_script() {
         assert_eq!(cut.len(), usize::from(prompt.len() > 1000));
         assert!(model.embed(&[prompt]).data.iter().all(|x| x.is_finite()));
     }
+}
+
+#[test]
+fn a_scheduler_s_configuration_names_its_sampler_and_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scheduler_config.json");
+    let of = |json: &str| {
+        fs::write(&path, json).unwrap();
+        open_sampler(&path)
+    };
+    let cases = [
+        // As published with Stable Diffusion 1.5, and as other tools save them.
+        (r#"{"_class_name": "PNDMScheduler", "steps_offset": 1}"#, "pndm", Spacing::Leading { offset: 1 }),
+        (r#"{"_class_name": "DDIMScheduler"}"#, "ddim", Spacing::Leading { offset: 0 }),
+        (r#"{"_class_name": "EulerDiscreteScheduler"}"#, "euler", Spacing::Linspace),
+        (
+            r#"{"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"}"#,
+            "euler_a",
+            Spacing::Trailing,
+        ),
+        (
+            r#"{"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading", "steps_offset": 1}"#,
+            "euler",
+            Spacing::Leading { offset: 1 },
+        ),
+        (
+            r#"{"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": true}"#,
+            "dpmpp_2m",
+            Spacing::Karras,
+        ),
+        (
+            r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}"#,
+            "dpmpp_2m_sde",
+            Spacing::Linspace,
+        ),
+    ];
+    for (json, name, spacing) in cases {
+        let sampler = of(json).unwrap().unwrap();
+        assert_eq!((sampler.name(), sampler.spacing()), (name, Some(spacing)), "{json}");
+    }
+    assert_eq!(of(r#"{"_class_name": "EDMEulerScheduler"}"#).unwrap(), None);
+    let error =
+        of(r#"{"_class_name": "DDIMScheduler", "timestep_spacing": "even"}"#).unwrap_err().to_string();
+    assert!(error.contains("timestep_spacing") && error.contains("\"even\""), "{error}");
 }

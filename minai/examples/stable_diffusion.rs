@@ -1,6 +1,7 @@
-//! Stable Diffusion v1 from the command line.
+//! Stable Diffusion from the command line: the course's own small model of emoji (lesson 36), or a published one.
 //!
 //! ```sh
+//! cargo run --release -p minai --example stable_diffusion -- --prompt "red apple" --guidance 3 --out apple.png
 //! cargo run --release -p minai --example stable_diffusion -- --download sd15
 //! cargo run --release -p minai --example stable_diffusion -- --model data/sd15 --prompt "a photograph of an astronaut riding a horse" --out horse.png
 //! ```
@@ -38,7 +39,7 @@ mod parity;
 #[command(group(clap::ArgGroup::new("what").required(true).args(["prompt", "download", "parity"]).multiple(false)))]
 struct Arguments {
     /// The model's folder: model_index.json, text_encoder/, tokenizer/, unet/, vae/, scheduler/.
-    #[arg(long, default_value = "data/tiny-sd")]
+    #[arg(long, default_value = "data/emoji-sd")]
     model: PathBuf,
     /// What the picture shows.
     #[arg(long)]
@@ -56,9 +57,9 @@ struct Arguments {
     #[arg(long, default_value_t = 0.0)]
     rescale: f64,
     /// lms, ddim, ddpm, euler, euler_a, heun, dpm_2, dpmpp_2m, dpmpp_2s_a, dpmpp_sde, dpmpp_2m_sde, pndm, deis, unipc or
-    /// lcm; or by another name, such as "DPM++ 2M Karras".
-    #[arg(long, default_value = "lms")]
-    sampler: Sampler,
+    /// lcm; or by another name, such as "DPM++ 2M Karras". By default the one that the model's scheduler names.
+    #[arg(long)]
+    sampler: Option<Sampler>,
     /// Visits noise levels as Karras et al. space them.
     #[arg(long)]
     karras: bool,
@@ -74,8 +75,8 @@ struct Arguments {
     /// Image to image: how much of it is given up, from 0 to 1.
     #[arg(long, default_value_t = 0.6, requires = "init")]
     strength: f64,
-    /// Width and height in pixels, multiples of 8; by default those of --init (at most as many pixels as 768x768 has), or
-    /// 512x512.
+    /// Width and height in pixels, multiples of 8; by default those of --init, made smaller if it has more than 1.5
+    /// times as many pixels each way as the model was trained with, or those of the pictures that it was trained with.
     #[arg(long, value_parser = size)]
     size: Option<(usize, usize)>,
     /// Keeps the weights in half precision: half the memory, slightly other numbers.
@@ -105,10 +106,10 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// The sampler, with what --karras and --eta say of it.
-    fn sampler(&self) -> Sampler {
-        let spaced = self.sampler.spaced(Spacing::Karras);
-        match if self.karras { spaced } else { self.sampler } {
+    /// The sampler, with what --karras and --eta say of it. `usual` is the model's.
+    fn sampler(&self, usual: Option<Sampler>) -> Sampler {
+        let sampler = self.sampler.or(usual).unwrap_or(Sampler::Lms(Spacing::Linspace));
+        match if self.karras { sampler.spaced(Spacing::Karras) } else { sampler } {
             Sampler::Ddim { spacing, .. } => Sampler::Ddim { spacing, eta: self.eta },
             sampler => sampler,
         }
@@ -136,7 +137,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let keep = if arguments.half { Precision::Half } else { Precision::Single };
     if arguments.download.is_some() {
         let folder =
-            if arguments.model == Path::new("data/tiny-sd") { "data/sd15".into() } else { arguments.model };
+            if arguments.model == Path::new("data/emoji-sd") { "data/sd15".into() } else { arguments.model };
         return download(&SD15, arguments.address.as_deref(), &folder, arguments.yes);
     }
     if let Some(folder) = &arguments.parity {
@@ -233,15 +234,18 @@ fn draw(mut model: StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn
             eprintln!("{warning}");
         }
     }
+    // As many as 768x768 has, for a model that was trained with 512x512.
+    let most = model.size.0 * model.size.1 * 9 / 4;
     let start = match &arguments.init {
-        Some(path) => {
-            Some(ImageToImage { picture: read_picture(path, arguments.size)?, strength: arguments.strength })
-        }
+        Some(path) => Some(ImageToImage {
+            picture: read_picture(path, arguments.size, most)?,
+            strength: arguments.strength,
+        }),
         None => None,
     };
     let (width, height) = match &start {
         Some(start) => (start.picture.width, start.picture.height),
-        None => arguments.size.unwrap_or((512, 512)),
+        None => arguments.size.unwrap_or((model.size.1, model.size.0)),
     };
     let request = Request {
         prompts: vec![prompt],
@@ -249,12 +253,12 @@ fn draw(mut model: StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn
         steps: arguments.steps,
         guidance: arguments.guidance,
         rescale: arguments.rescale,
-        sampler: arguments.sampler(),
+        sampler: arguments.sampler(model.sampler),
         seed: arguments.seed,
         size: (height, width),
         start,
     };
-    let about = describe(arguments, (width, height));
+    let about = describe(arguments, request.sampler, (width, height));
     let mut meter = Meter::new();
     let mut previews = 0;
     let mut trouble = None;
@@ -340,19 +344,17 @@ impl Meter {
     }
 }
 
-/// The most pixels of a picture whose size nobody chose: a photo of 12 million would take hours.
-const PIXELS: usize = 768 * 768;
-
-/// A picture file, upright, in this size; by default in its own, if that is not too large.
-fn read_picture(path: &Path, size: Option<(usize, usize)>) -> Result<Picture, Box<dyn Error>> {
+/// A picture file, upright, in this size; by default in its own, or smaller, with at most so many pixels: a photo of 12
+/// million would take hours.
+fn read_picture(path: &Path, size: Option<(usize, usize)>, most: usize) -> Result<Picture, Box<dyn Error>> {
     let photo = picture::read(path)?;
     let (height, width) = (photo.shape()[0], photo.shape()[1]);
     let (to_height, to_width) = match size {
         Some((width, height)) => (height, width),
-        None => picture::size_within((height, width), PIXELS, 8),
+        None => picture::size_within((height, width), most, 8),
     };
     check_size(to_height, to_width, 8)?;
-    if size.is_none() && height * width > PIXELS {
+    if size.is_none() && height * width > most {
         println!(
             "{}: {width}x{height} pixels would take very long; {to_width}x{to_height} it is, or what --size says",
             path.display()
@@ -364,7 +366,7 @@ fn read_picture(path: &Path, size: Option<(usize, usize)>) -> Result<Picture, Bo
 }
 
 /// The parameters as text, to be kept with the picture.
-fn describe(arguments: &Arguments, (width, height): (usize, usize)) -> String {
+fn describe(arguments: &Arguments, sampler: Sampler, (width, height): (usize, usize)) -> String {
     let model = match &arguments.synthetic {
         Some(name) => format!("{name} with random weights"),
         None => arguments.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -374,7 +376,7 @@ fn describe(arguments: &Arguments, (width, height): (usize, usize)) -> String {
         arguments.prompt.as_deref().unwrap_or_default(),
         arguments.negative,
         arguments.steps,
-        arguments.sampler(),
+        sampler,
         arguments.guidance,
         arguments.seed,
         if arguments.half { "half" } else { "single" },

@@ -1,5 +1,5 @@
 // Owned by notebooks/23_attention.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 9e49d4f1dcc1e8d5
+// nbs:hash 4c10065771fcfa32
 //! A digit in two opposite corners of a canvas, and a small network that draws such canvases, with attention or without.
 
 use crate::attention::MultiheadAttention;
@@ -92,7 +92,7 @@ use minai::blocks::{conv1, conv3};
 use minai::conv::Conv2d;
 use minai::nn::{Init, Linear, Pass};
 
-/// x + last(silu(conv(x) + what it is told)). It has no norm, so that a place is reached by its neighbours only.
+/// x + last(silu(conv(x) + what it is told)). It has no norm, so that a position is reached by its neighbours only.
 #[derive(Debug)]
 struct Block {
     conv: Conv2d,
@@ -131,11 +131,11 @@ impl Block {
 use minai::nn::Parameter;
 use minai::norm::LayerNorm;
 
-/// Self-attention between the coarse places of an image, 2 by 2 of its pixels each, added to it.
+/// Self-attention between the coarse positions of an image, 2 by 2 of its pixels each, added to it.
 #[derive(Debug)]
 pub struct PlaceAttention {
     norm: LayerNorm,
-    /// A row for each coarse place, which says where it is: (places, channels).
+    /// A row for each coarse position, which says where it is: (positions, channels).
     places: Parameter,
     attention: MultiheadAttention,
 }
@@ -149,7 +149,7 @@ impl Module for PlaceAttention {
 }
 
 // %% notebooks/23_attention.ipynb cn-waves
-/// A row for each place of a grid of this side: cosines and sines of its row's number, then of its column's, of falling
+/// A row for each position of a grid of this side: cosines and sines of its row's number, then of its column's, of falling
 /// wavelength: (side², channels), for a number of channels that 4 divides.
 fn place_waves(side: usize, channels: usize) -> Array {
     let wave = |at: usize, i: usize| {
@@ -209,14 +209,14 @@ impl Default for CornerNetConfig {
     }
 }
 
-/// Pixels of a place, in height and width.
+/// Pixels of a position, in height and width.
 const PATCH: usize = 2;
 
 /// Blocks of convolutions.
 const BLOCKS: usize = 4;
 
 // %% notebooks/23_attention.ipynb cn-net-2
-/// A network for canvases: blocks of convolutions over 16 by 16 places of 2 by 2 pixels, and attention in the middle.
+/// A network for canvases: blocks of convolutions over 16 by 16 positions of 2 by 2 pixels, and attention in the middle.
 #[derive(Debug)]
 pub struct CornerNet {
     time_embedding: TimeEmbedding,

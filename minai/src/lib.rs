@@ -79,6 +79,7 @@
 //! | [33: the conditional U-Net](https://github.com/minai-rs/minai/blob/main/notebooks/33_unet_conditional.ipynb) | [`unet`] |
 //! | [34: Stable Diffusion's autoencoder](https://github.com/minai-rs/minai/blob/main/notebooks/34_autoencoder_kl.ipynb) | [`vae`] |
 //! | [35: Stable Diffusion](https://github.com/minai-rs/minai/blob/main/notebooks/35_pipeline.ipynb) | [`sd_download`] [`stable_diffusion`] |
+//! | [36: your own Stable Diffusion](https://github.com/minai-rs/minai/blob/main/notebooks/36_your_own_stable_diffusion.ipynb) | [`text_to_image`] [`layout`] |
 //! | [90: plotting](https://github.com/minai-rs/minai/blob/main/notebooks/90_plot.ipynb) | [`plot`] |
 //!
 //! [`backprop`], [`corners`], [`iter`], [`matmul`], [`matrix`], [`meanshift`] and [`rng`] are there for the course: steps on
@@ -235,6 +236,11 @@ pub mod vae;
 #[cfg(feature = "download")]
 pub mod sd_download;
 pub mod stable_diffusion;
+
+// 36_your_own_stable_diffusion
+pub mod layout;
+#[cfg(feature = "pictures")]
+pub mod text_to_image;
 
 // 90_plot
 #[cfg(feature = "plot")]

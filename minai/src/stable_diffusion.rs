@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e623a583adc8a2cb
+// nbs:hash 633653f06d7420a1
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -113,22 +113,45 @@ fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, FileError> {
     })
 }
 
+// %% notebooks/35_pipeline.ipynb op-prediction
+/// What a U-Net was trained to predict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prediction {
+    /// The noise n in x₀ + σ n: `epsilon`.
+    Noise,
+    /// v = (n - σ x₀) / √(1 + σ²): `v_prediction` (Salimans and Ho 2022, appendix D).
+    Velocity,
+}
+
+impl Prediction {
+    /// The noise in x₀ + σ n, given what the network saw, (x₀ + σ n) / √(1 + σ²), and what it said.
+    pub fn noise(self, input: &Tensor, output: Tensor, sigma: f64) -> Tensor {
+        match self {
+            Prediction::Noise => output,
+            // n = α v + σ α input, with α = 1 / √(1 + σ²).
+            Prediction::Velocity => (output + input * sigma as f32) / sigma.hypot(1.0) as f32,
+        }
+    }
+}
+
 // %% notebooks/35_pipeline.ipynb op-schedule
 /// What a scheduler's configuration may also ask for, and the only value that is known here.
 const SUPPORTED: [(&str, Supported); 2] =
     [("trained_betas", Supported::Unset), ("rescale_betas_zero_snr", Supported::Bool(false))];
 
-/// The noise levels of `scheduler/scheduler_config.json`, and where DDIM and PNDM end.
-pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel), FileError> {
+/// The noise levels of `scheduler/scheduler_config.json`, where DDIM and PNDM end, and what the U-Net predicts.
+pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel, Prediction), FileError> {
     let config = Config::open(path)?;
     config.check(&SUPPORTED, "the noise levels here can't be made by")?;
-    let prediction = config.text_or("prediction_type", "epsilon")?;
-    if prediction != "epsilon" {
-        return Err(config.error(
-            "prediction_type",
-            &format!("is {prediction:?}; only networks that predict the noise (\"epsilon\") are used here"),
-        ));
-    }
+    let prediction = match config.text_or("prediction_type", "epsilon")?.as_str() {
+        "epsilon" => Prediction::Noise,
+        "v_prediction" => Prediction::Velocity,
+        other => {
+            let what =
+                format!("is {other:?}; networks that predict \"epsilon\" or \"v_prediction\" are used here");
+            return Err(config.error("prediction_type", &what));
+        }
+    };
     let steps = config.usize("num_train_timesteps")?;
     let (name, start, end) =
         (config.text("beta_schedule")?, config.f64("beta_start")?, config.f64("beta_end")?);
@@ -136,7 +159,50 @@ pub fn open_schedule(path: &Path) -> Result<(NoiseSchedule, FinalLevel), FileErr
         .map_err(|error| FileError::new(path, error.to_string()))?;
     let last =
         if config.bool_or("set_alpha_to_one", false)? { FinalLevel::Zero } else { FinalLevel::Weakest };
-    Ok((schedule, last))
+    Ok((schedule, last, prediction))
+}
+
+// %% notebooks/35_pipeline.ipynb op-sampler
+use minai::levels::Spacing;
+use minai::sampling::Sampler;
+
+/// The classes of diffusers, the sampler that each one is, and whether it counts times from the first unless it is told.
+const CLASSES: [(&str, &str, bool); 12] = [
+    ("DDIMScheduler", "ddim", true),
+    ("DDPMScheduler", "ddpm", true),
+    ("PNDMScheduler", "pndm", true),
+    ("LMSDiscreteScheduler", "lms", false),
+    ("EulerDiscreteScheduler", "euler", false),
+    ("EulerAncestralDiscreteScheduler", "euler_a", false),
+    ("HeunDiscreteScheduler", "heun", false),
+    ("KDPM2DiscreteScheduler", "dpm_2", false),
+    ("DPMSolverMultistepScheduler", "dpmpp_2m", false),
+    ("DEISMultistepScheduler", "deis", false),
+    ("UniPCMultistepScheduler", "unipc", false),
+    ("LCMScheduler", "lcm", true),
+];
+
+// %% notebooks/35_pipeline.ipynb op-sampler-b
+/// The sampler of `scheduler/scheduler_config.json`, with its times; `None` for a class that is not known here.
+pub fn open_sampler(path: &Path) -> Result<Option<Sampler>, FileError> {
+    let config = Config::open(path)?;
+    let class = config.text_or("_class_name", "")?;
+    let Some((_, name, counts)) = CLASSES.iter().find(|(known, ..)| *known == class) else { return Ok(None) };
+    let stochastic = config.text_or("algorithm_type", "")?.starts_with("sde-");
+    let name = if stochastic && *name == "dpmpp_2m" { "dpmpp_2m_sde" } else { name };
+    let sampler: Sampler = name.parse().expect("a name of the list");
+    let usual = if *counts { "leading" } else { "linspace" };
+    let spacing = match config.text_or("timestep_spacing", usual)?.as_str() {
+        "linspace" => Spacing::Linspace,
+        "leading" => Spacing::Leading { offset: config.usize_or("steps_offset", 0)? },
+        "trailing" => Spacing::Trailing,
+        other => {
+            let what = format!("is {other:?}, where linspace, leading or trailing belongs; correct the file");
+            return Err(config.error("timestep_spacing", &what));
+        }
+    };
+    let karras = config.bool_or("use_karras_sigmas", false)?;
+    Ok(Some(sampler.spaced(if karras { Spacing::Karras } else { spacing })))
 }
 
 // %% notebooks/35_pipeline.ipynb op-opens
@@ -210,6 +276,12 @@ pub struct StableDiffusion {
     pub schedule: NoiseSchedule,
     /// How DDIM and PNDM end with it.
     pub last: FinalLevel,
+    /// The sampler that its scheduler's configuration names.
+    pub sampler: Option<Sampler>,
+    /// What the U-Net was trained to predict.
+    pub prediction: Prediction,
+    /// Height and width of the pictures that it was trained with, in pixels.
+    pub size: (usize, usize),
     /// What loading took: text encoder, U-Net, autoencoder.
     pub loaded: Vec<LoadReport>,
 }
@@ -246,10 +318,11 @@ fn check_parts(
         return Err(FileError::new(folder, what));
     }
     let (all, positions) = (text.config.vocabulary, text.config.positions);
-    if all < tokenizer.vocabulary_size() || positions < 77 {
+    if all < tokenizer.vocabulary_size() || positions < tokenizer.context() {
         let what = format!(
-            "text_encoder has {all} tokens and {positions} positions; the tokenizer makes {} tokens and 77 positions of a text",
-            tokenizer.vocabulary_size()
+            "text_encoder has {all} tokens and {positions} positions; the tokenizer makes {} tokens and {} positions of a text",
+            tokenizer.vocabulary_size(),
+            tokenizer.context()
         );
         return Err(FileError::new(folder, what));
     }
@@ -272,14 +345,30 @@ impl StableDiffusion {
             let what = format!("is {class:?}; a StableDiffusionPipeline, version 1, is expected");
             return Err(index.error("_class_name", &what));
         }
-        let (schedule, last) = open_schedule(&folder.join("scheduler").join("scheduler_config.json"))?;
+        let scheduler = folder.join("scheduler").join("scheduler_config.json");
+        let ((schedule, last, prediction), sampler) = (open_schedule(&scheduler)?, open_sampler(&scheduler)?);
         let tokenizer = Tokenizer::open(folder.join("tokenizer"))?;
         let (text_encoder, text_loaded) = open_text_encoder(folder.join("text_encoder"), precision)?;
         let (unet, unet_loaded) = open_unet(folder.join("unet"), precision)?;
         let (vae, vae_loaded) = open_vae(folder.join("vae"), precision)?;
         check_parts(folder, &tokenizer, &text_encoder, &unet, &vae)?;
+        let latents =
+            Config::open(folder.join("unet").join("config.json"))?.usize("sample_size").unwrap_or(64);
+        let side = latents * vae.config.factor();
         let loaded = vec![text_loaded, unet_loaded, vae_loaded];
-        Ok(StableDiffusion { tokenizer, text_encoder, unet, vae, schedule, last, loaded })
+        let size = (side, side);
+        Ok(StableDiffusion {
+            tokenizer,
+            text_encoder,
+            unet,
+            vae,
+            schedule,
+            last,
+            sampler,
+            prediction,
+            size,
+            loaded,
+        })
     }
 }
 
@@ -294,6 +383,9 @@ impl StableDiffusion {
             vae: AutoencoderKl::new(&mut Pending, vae),
             schedule: NoiseSchedule::stable_diffusion(),
             last: FinalLevel::Weakest,
+            sampler: None,
+            prediction: Prediction::Noise,
+            size: (512, 512),
             loaded: Vec::new(),
         }
     }
@@ -376,12 +468,13 @@ pub fn check_size(height: usize, width: usize, factor: usize) -> Result<(), Requ
 use minai::nn::Pass;
 
 impl StableDiffusion {
-    /// The token ids of the texts (n, 77), and for each text that was too long a warning that says what was cut off.
+    /// The token ids of the texts (n, 77; fewer where the tokenizer's settings say so), and for each text that was too long a warning that says what was cut off.
     pub fn tokens(&self, texts: &[&str]) -> (Array<i64>, Vec<String>) {
         let each: Vec<_> = texts.iter().map(|text| self.tokenizer.tokens(text)).collect();
         let ids: Vec<i64> =
             each.iter().flat_map(|tokens| tokens.ids.iter().map(|&id| i64::from(id))).collect();
-        (Array::new(ids, &[texts.len(), 77]), each.into_iter().filter_map(|tokens| tokens.cut).collect())
+        let shape = [texts.len(), self.tokenizer.context()];
+        (Array::new(ids, &shape), each.into_iter().filter_map(|tokens| tokens.cut).collect())
     }
 
     /// The embeddings of the texts (n, 77, width): what the U-Net is told.
@@ -404,16 +497,31 @@ impl StableDiffusion {
     /// If the shapes do not fit.
     #[track_caller]
     pub fn predict(&self, latents: &Tensor, t: f64, context: &Tensor, scale: f64, rescale: f64) -> Tensor {
+        self.noise_at(latents, (t, self.schedule.sigma(t)), context, (scale, rescale))
+    }
+
+    /// [`predict`](Self::predict) where a sampler's level σ is not quite that of the time.
+    #[track_caller]
+    fn noise_at(
+        &self,
+        latents: &Tensor,
+        (t, sigma): (f64, f64),
+        context: &Tensor,
+        (scale, rescale): (f64, f64),
+    ) -> Tensor {
         let n = latents.shape()[0];
-        if scale <= 1.0 {
-            let prompts = context.slice(s![context.shape()[0] - n.., .., ..]);
-            return self.unet.forward(latents, &[t as f32], &prompts, &mut Pass::eval());
-        }
-        // One pass through the network for both: its weights are read once.
-        let both = self.unet.forward(&cat(&[latents, latents], 0), &[t as f32], context, &mut Pass::eval());
-        let (u, t) = (both.slice(s![..n, .., .., ..]), both.slice(s![n.., .., .., ..]));
-        let noise = guided(&u, &t, scale);
-        if rescale > 0.0 { rescaled(&noise, &t, rescale) } else { noise }
+        let ask =
+            |x: &Tensor, context: &Tensor| self.unet.forward(x, &[t as f32], context, &mut Pass::eval());
+        let output = if scale <= 1.0 {
+            ask(latents, &context.slice(s![context.shape()[0] - n.., .., ..]))
+        } else {
+            // One pass through the network for both: its weights are read once.
+            let both = ask(&cat(&[latents, latents], 0), context);
+            let (u, t) = (both.slice(s![..n, .., .., ..]), both.slice(s![n.., .., .., ..]));
+            let output = guided(&u, &t, scale);
+            if rescale > 0.0 { rescaled(&output, &t, rescale) } else { output }
+        };
+        self.prediction.noise(latents, output, sigma)
     }
 }
 
@@ -452,8 +560,7 @@ pub struct ImageToImage {
 }
 
 // %% notebooks/35_pipeline.ipynb ge-request
-use minai::levels::{Call, Levels, Spacing};
-use minai::sampling::Sampler;
+use minai::levels::{Call, Levels};
 use std::ops::ControlFlow;
 
 /// What is to be drawn, and how.
@@ -600,7 +707,8 @@ impl StableDiffusion {
         let texts: Vec<&str> = negative.chain(request.prompts.iter().map(String::as_str)).collect();
         let context = self.embed(&texts);
         let network = |call: &Call| {
-            let noise = self.predict(&call.input, call.time, &context, request.guidance, request.rescale);
+            let (level, scales) = ((call.time, call.sigma), (request.guidance, request.rescale));
+            let noise = self.noise_at(&call.input, level, &context, scales);
             check_finite(&noise, call.number)?;
             let (latents, guess) = (call.x.clone(), &call.x - &noise * call.sigma as f32);
             match see(&Step { call: call.number, calls, t: call.time, latents, guess }) {

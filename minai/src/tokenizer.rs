@@ -1,5 +1,5 @@
 // Owned by notebooks/31_tokenizer.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash af663631fceebf55
+// nbs:hash a0d3b499cf71ffe1
 //! CLIP's tokenizer: a prompt is cleaned, cut into words, and each word into pieces by byte-pair encoding.
 
 // %% notebooks/31_tokenizer.ipynb re-signs
@@ -231,6 +231,8 @@ pub struct Tokenizer {
     end: u32,
     /// What fills a prompt up after its end.
     pad: u32,
+    /// Tokens of a prompt, start and end included.
+    context: usize,
     /// Tokens that a model has besides its vocabulary, the longest first.
     added: Vec<(String, u32)>,
     patterns: Patterns,
@@ -365,6 +367,7 @@ impl Tokenizer {
             start,
             end,
             pad: end,
+            context: CONTEXT,
             added: Vec::new(),
             patterns: Patterns::new(),
         })
@@ -515,6 +518,9 @@ impl Tokenizer {
                 FileError::new(folder.join(file), what)
             })?;
         }
+        // Some tools write a number beyond all measure for "no limit": then it is CLIP's.
+        let length = settings(folder, "tokenizer_config.json")?["model_max_length"].as_u64();
+        self.context = length.filter(|length| (3..1 << 16).contains(length)).map_or(CONTEXT, |n| n as usize);
         Ok(self)
     }
 }
@@ -668,6 +674,11 @@ impl Tokenizer {
         self.added.iter().map(|(_, id)| *id as usize + 1).fold(self.bytes.len(), usize::max)
     }
 
+    /// How many tokens a prompt has, start and end included: 77, or what the model's `tokenizer_config.json` says.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
     /// The token that begins each prompt.
     pub fn start(&self) -> u32 {
         self.start
@@ -694,18 +705,19 @@ pub const CONTEXT: usize = 77;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
     /// Start, the prompt's tokens, the end, and what the model fills up with: in version 1 the end's token again.
-    pub ids: [u32; CONTEXT],
+    pub ids: Vec<u32>,
     /// If the prompt was too long: a warning that says what of it does not count.
     pub cut: Option<String>,
 }
 
 // %% notebooks/31_tokenizer.ipynb re-tokens-b
 impl Tokenizer {
-    /// The 77 tokens of a prompt. Of a longer one the first 75 count, between start and end.
+    /// The tokens of a prompt, 77 for CLIP (see [`context`](Self::context)). Of a longer one the first 75 count, between
+    /// start and end.
     pub fn tokens(&self, prompt: &str) -> Tokens {
         let found = self.encode(prompt);
-        let (kept, cut) = found.split_at(found.len().min(CONTEXT - 2));
-        let mut ids = [self.pad; CONTEXT];
+        let (kept, cut) = found.split_at(found.len().min(self.context - 2));
+        let mut ids = vec![self.pad; self.context];
         ids[0] = self.start;
         ids[1..=kept.len()].copy_from_slice(kept);
         ids[kept.len() + 1] = self.end;
@@ -722,8 +734,72 @@ impl Tokenizer {
     }
 }
 
-/// Prompts in the form that a text encoder takes: (n, 77).
+/// Prompts of one tokenizer in the form that a text encoder takes: (n, 77).
 pub fn batch(prompts: &[Tokens]) -> Array<i64> {
-    let ids = prompts.iter().flat_map(|tokens| tokens.ids.map(i64::from));
-    Array::new(ids.collect(), &[prompts.len(), CONTEXT])
+    let ids = prompts.iter().flat_map(|tokens| &tokens.ids).map(|&id| i64::from(id));
+    Array::new(ids.collect(), &[prompts.len(), prompts.first().map_or(CONTEXT, |tokens| tokens.ids.len())])
+}
+
+// %% notebooks/31_tokenizer.ipynb le-words
+use std::collections::BTreeMap;
+
+/// Each different word of the texts, by how it begins: the signs of its bytes, the last with the mark of a word's end;
+/// and how often it occurs.
+fn signed_words<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<(Vec<String>, usize)> {
+    let (patterns, (signs, _)) = (Patterns::new(), byte_signs());
+    let mut counts = BTreeMap::new();
+    for text in texts {
+        for word in patterns.word.find_iter(&patterns.clean(text)) {
+            *counts.entry(word.as_str().to_owned()).or_insert(0) += 1;
+        }
+    }
+    let pieces = |word: String| {
+        let mut pieces: Vec<String> = word.bytes().map(|byte| signs[byte as usize].to_string()).collect();
+        pieces.last_mut().expect("no word is empty").push_str(WORD_END);
+        pieces
+    };
+    counts.into_iter().map(|(word, count)| (pieces(word), count)).collect()
+}
+
+// %% notebooks/31_tokenizer.ipynb le-pair
+/// The most frequent pair of neighbours; of equally frequent ones, the first in the alphabet.
+fn most_frequent(words: &[(Vec<String>, usize)]) -> Option<(String, String)> {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for (word, count) in words {
+        word.windows(2).for_each(|pair| *counts.entry((&pair[0], &pair[1])).or_default() += count);
+    }
+    let (pair, _) = counts.into_iter().max_by_key(|&(pair, count)| (count, Reverse(pair)))?;
+    Some((pair.0.to_owned(), pair.1.to_owned()))
+}
+
+/// Makes each such pair one piece, from left to right.
+fn merge_pair(word: &mut Vec<String>, (one, two): &(String, String)) {
+    let mut at = 0;
+    while at + 1 < word.len() {
+        if word[at] == *one && word[at + 1] == *two {
+            let right = word.remove(at + 1);
+            word[at].push_str(&right);
+        }
+        at += 1;
+    }
+}
+
+// %% notebooks/31_tokenizer.ipynb le-learn
+/// A vocabulary found in these texts by byte-pair encoding (Sennrich et al. 2016), with at most this number of merges:
+/// the contents of `vocab.json` and `merges.txt`, which [`Tokenizer::from_texts`] reads, and other programs as well.
+pub fn learn_vocabulary<'a>(texts: impl IntoIterator<Item = &'a str>, merges: usize) -> (String, String) {
+    let mut words = signed_words(texts);
+    let mut found = Vec::new();
+    while let Some(pair) = most_frequent(&words).filter(|_| found.len() < merges) {
+        words.iter_mut().for_each(|(word, _)| merge_pair(word, &pair));
+        found.push(pair);
+    }
+    let (signs, order) = byte_signs();
+    let single = order.iter().map(|&byte| signs[byte as usize].to_string());
+    let last = order.iter().map(|&byte| format!("{}{WORD_END}", signs[byte as usize]));
+    let merged = found.iter().map(|(one, two)| format!("{one}{two}"));
+    let names = single.chain(last).chain(merged).chain([START, END].map(str::to_owned));
+    let ids: serde_json::Map<String, Value> = names.zip(0..).map(|(name, id)| (name, id.into())).collect();
+    let lines = found.iter().map(|(one, two)| format!("{one} {two}\n"));
+    (Value::Object(ids).to_string(), ["#version: 0.2\n".to_owned()].into_iter().chain(lines).collect())
 }

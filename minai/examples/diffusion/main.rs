@@ -6,11 +6,14 @@
 //!
 //! `cargo run --release -p minai --example diffusion -- sample --model data/models/digits.safetensors --class 7 --out seven.png`
 
+mod captions;
+mod captions_score;
 mod recipes;
 mod sample;
 mod score;
 mod train;
 
+use captions_score::{Exam, exam};
 use clap::{Parser, Subcommand};
 use recipes::{RECIPES, Recipe, recipe};
 use sample::{Wanted, sample};
@@ -18,7 +21,7 @@ use score::{Heap, score};
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use train::{Training, train};
+use train::{Length, Plan, Training, train};
 
 /// Trains small diffusion models, and draws with them.
 #[derive(Parser)]
@@ -44,10 +47,13 @@ enum Command {
         /// First weights, order and noise come from this number.
         #[arg(long, default_value_t = 17)]
         seed: u64,
+        /// For the three parts of `emoji-sd`: a folder of your own pictures with captions, in place of the emoji.
+        #[arg(long)]
+        data: Option<PathBuf>,
         /// Where to save a checkpoint every 100 steps; if there is one, the training goes on from it.
         #[arg(long)]
         checkpoint: Option<PathBuf>,
-        /// Where to save the weights, in 16 bits.
+        /// Where to save the weights, in 16 bits: a file, or for the three parts of `emoji-sd` its folder.
         #[arg(long)]
         out: PathBuf,
     },
@@ -55,6 +61,9 @@ enum Command {
     Sample(Wanted),
     /// Scores drawings: read as the class that was asked for, FID, precision and recall, and whether they are copies.
     Score(Heap),
+    /// Scores a model of emoji: whether pictures of captions that it has not seen, and of some that it has, are nearest to
+    /// the true ones.
+    ScoreEmoji(Exam),
 }
 
 fn main() -> ExitCode {
@@ -74,16 +83,26 @@ fn run() -> Result<(), Box<dyn Error>> {
             for Recipe { name, text, steps, batch, .. } in &RECIPES {
                 println!("{name:10} {text}; about {steps} steps of {batch} images");
             }
+            for (Plan { name, steps, batch, .. }, text) in captions::PLANS {
+                println!("{name:10} {text}; about {steps} steps of {batch} images");
+            }
             Ok(())
         }
-        Command::Train { recipe: name, steps, minutes, seed, checkpoint, out } => {
-            let recipe = recipe(&name)?;
+        Command::Train { recipe: name, steps, minutes, seed, data, checkpoint, out } => {
             if steps == Some(0) || minutes.is_some_and(|minutes| !(minutes > 0.0 && minutes.is_finite())) {
                 return Err("--steps and --minutes are above 0".into());
             }
-            train(Training { recipe, steps, minutes, seed, checkpoint, out })
+            let length = Length { steps, minutes, seed, checkpoint };
+            match captions::Part::named(&name) {
+                Some(part) => captions::train(part, length, data.as_deref(), &out),
+                None if data.is_some() => {
+                    Err(format!("{name} is trained with the course's data: --data is for emoji-vae, emoji-clip and emoji-sd").into())
+                }
+                None => train(Training { recipe: recipe(&name)?, length, out }),
+            }
         }
         Command::Sample(wanted) => sample(&wanted),
         Command::Score(heap) => score(&heap),
+        Command::ScoreEmoji(wanted) => exam(&wanted),
     }
 }

@@ -51,13 +51,36 @@ fn steps_in<T: Task>(minutes: f64, batch: usize, task: &T, data: &impl Dataset<B
     steps
 }
 
-/// How to train, and where the result goes.
-pub struct Training {
-    pub recipe: &'static Recipe,
+/// What fixes a training, but for its seed.
+#[derive(Clone, Copy)]
+pub struct Plan {
+    pub name: &'static str,
+    pub steps: usize,
+    pub batch: usize,
+    pub lr: f64,
+    /// The decay of the moving averages of the weights.
+    pub ema: f64,
+}
+
+impl Plan {
+    fn of(recipe: &Recipe) -> Self {
+        Plan { name: recipe.name, steps: recipe.steps, batch: recipe.batch, lr: recipe.lr, ema: 0.995 }
+    }
+}
+
+/// How long to train, and from which beginning.
+#[derive(Clone)]
+pub struct Length {
     pub steps: Option<usize>,
     pub minutes: Option<f64>,
     pub seed: u64,
     pub checkpoint: Option<PathBuf>,
+}
+
+/// How to train, and where the result goes.
+pub struct Training {
+    pub recipe: &'static Recipe,
+    pub length: Length,
     pub out: PathBuf,
 }
 
@@ -92,32 +115,45 @@ fn train_with_emoji(training: Training) -> Result<(), Box<dyn Error>> {
     fit(training, upscale_task, sets, &text)
 }
 
-fn fit<T: Task, D: Dataset<Batch = T::Batch>>(
-    training: Training,
+/// What came of a training.
+pub struct Learned<T: Task> {
+    pub task: T,
+    /// The moving averages of its weights, which are not in it.
+    pub ema: Ema,
+    pub steps: usize,
+    /// Training and validation loss of each epoch.
+    pub losses: Vec<(f32, f32)>,
+    /// Of this run: less than all where it went on from a checkpoint.
+    pub seconds: f64,
+}
+
+pub fn learn<T: Task, D: Dataset<Batch = T::Batch>>(
+    plan: Plan,
+    length: Length,
     task: impl Fn(&mut Generator) -> T,
     (train, valid): (D, D),
-    data: &str,
-) -> Result<(), Box<dyn Error>> {
-    let Training { recipe, seed, checkpoint, out, .. } = training;
-    let steps = match (training.steps, training.minutes) {
+) -> Result<Learned<T>, Box<dyn Error>> {
+    let Length { steps, minutes, seed, checkpoint } = length;
+    let steps = match (steps, minutes) {
         (Some(steps), _) => steps,
         // Measured with a network of its own: that which is trained depends on the seed alone.
-        (None, Some(minutes)) => {
-            steps_in(minutes, recipe.batch, &task(&mut Generator::manual_seed(0)), &train)
-        }
-        (None, None) => recipe.steps,
+        (None, Some(minutes)) => steps_in(minutes, plan.batch, &task(&mut Generator::manual_seed(0)), &train),
+        (None, None) => plan.steps,
     };
     let mut rng = Generator::manual_seed(seed);
     let task = task(&mut rng);
-    let options = LoaderOptions { batch_size: recipe.batch, last: Last::Drop, ..LoaderOptions::default() };
+    let options = LoaderOptions { batch_size: plan.batch, last: Last::Drop, ..LoaderOptions::default() };
     let loaders = DataLoaders::new(train, valid, options);
     let per_epoch = loaders.train.len();
+    if per_epoch == 0 {
+        return Err(format!("there are fewer pictures than {}, a batch", plan.batch).into());
+    }
     let epochs = steps.div_ceil(per_epoch);
     let steps = epochs * per_epoch;
     let parameters = parameter_count(task.model());
-    println!("{}: {parameters} parameters, {steps} steps of {} images", recipe.name, recipe.batch);
-    let optimizer = Optimizer::new(task.model(), AdamW { lr: recipe.lr as f32, ..AdamW::default() });
-    let mut learner = Learner::new(recipe.name, task, optimizer, rng);
+    println!("{}: {parameters} parameters, {steps} steps of {} images", plan.name, plan.batch);
+    let optimizer = Optimizer::new(task.model(), AdamW { lr: plan.lr as f32, ..AdamW::default() });
+    let mut learner = Learner::new(plan.name, task, optimizer, rng);
     if let Some(path) = checkpoint {
         learner.checkpoint = Some(Checkpoint { path: path.clone(), every: Some(100) });
         if path.exists() {
@@ -125,19 +161,32 @@ fn fit<T: Task, D: Dataset<Batch = T::Batch>>(
             println!("going on from {}", path.display());
         }
     }
-    let (mut ema, mut metrics) = (Ema::new(0.995), Metrics::new());
+    let (mut ema, mut metrics) = (Ema::new(plan.ema), Metrics::new());
     let start = Instant::now();
     learner.fit(
         epochs,
         &loaders,
-        (OneCycle::new(recipe.lr), ClipNorm::new(1.0), &mut ema, &mut metrics, Progress::new()),
+        (OneCycle::new(plan.lr), ClipNorm::new(1.0), &mut ema, &mut metrics, Progress::new()),
     )?;
     if learner.interrupted {
         return Err("interrupted; the same command goes on from the checkpoint, if there is one".into());
     }
-    println!("{steps} steps in {:.0} s", start.elapsed().as_secs_f64());
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{steps} steps in {seconds:.0} s");
+    let losses = metrics.rows.iter().map(|row| (row.train[0], row.valid[0])).collect();
+    Ok(Learned { task: learner.task, ema, steps, losses, seconds })
+}
 
-    let loss = metrics.rows.last().map_or(f32::NAN, |row| row.valid[0]);
+fn fit<T: Task, D: Dataset<Batch = T::Batch>>(
+    training: Training,
+    task: impl Fn(&mut Generator) -> T,
+    sets: (D, D),
+    data: &str,
+) -> Result<(), Box<dyn Error>> {
+    let Training { recipe, length, out } = training;
+    let seed = length.seed;
+    let Learned { task, mut ema, steps, losses, .. } = learn(Plan::of(recipe), length, task, sets)?;
+    let loss = losses.last().map_or(f32::NAN, |(_, valid)| *valid);
     let facts = [
         ("recipe", recipe.name.to_owned()),
         ("steps", steps.to_string()),
@@ -153,7 +202,7 @@ fn fit<T: Task, D: Dataset<Batch = T::Batch>>(
         Value::F32(array) => Some((name, array)),
         _ => None,
     };
-    let averages = ema.state_dict(learner.task.model());
+    let averages = ema.state_dict(task.model());
     write_half(&out, averages.into_iter().filter_map(floats), &metadata)?;
     println!("weights saved to {}", out.display());
     Ok(())

@@ -55,7 +55,7 @@ pub fn compare(folder: &Path, keep: Precision) -> Result<(), Box<dyn Error>> {
     let (text_encoder, _) = open_text_encoder(model.join("text_encoder"), keep)?;
     let (unet, _) = open_unet(model.join("unet"), keep)?;
     let (vae, _) = open_vae(model.join("vae"), keep)?;
-    let (schedule, _) = open_schedule(&model.join("scheduler").join("scheduler_config.json"))?;
+    let (schedule, _, _) = open_schedule(&model.join("scheduler").join("scheduler_config.json"))?;
     let mut pass = Pass::eval();
     let mut rows = Vec::new();
 
