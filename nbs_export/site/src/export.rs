@@ -257,10 +257,11 @@ fn front(entries: &[Entry], link: &markdown::Links) -> String {
          <p class=\"lead\">A course in notebooks that you run, change and look at. You begin with a handwritten digit, build \
          tensors, gradients, networks and samplers yourself, and train diffusion models on your laptop. With each lesson a \
          real crate grows, <code>minai</code>, which also opens the published weights of Stable Diffusion.</p>\n\
-         <a class=\"strip\" href=\"24_classes_and_guidance.html\"><img src=\"images/strip.png\" width=\"1000\" height=\"312\" \
+         <a class=\"strip\" href=\"36_your_own_stable_diffusion.html\"><img src=\"images/strip.png\" width=\"1000\" height=\"312\" \
          alt=\"Three rows of drawn pictures: the digits from 0 to 9; ten kinds of clothes, from shirt to boot; and ten \
-         emoji.\"></a>\n\
-         <p class=\"note\">Drawn by three networks that the course trains in about twenty minutes each, on two cores; the emoji are enlarged from 16 by 16 pixels.</p>\n\
+         emoji of people and hands.\"></a>\n\
+         <p class=\"note\">Drawn by networks that the course trains on two cores: digits and clothes in twenty minutes each, emoji \
+         in an hour and a half, from names that the network has never seen together.</p>\n\
          <p class=\"begin\"><a class=\"button\" href=\"01_foundations.html\">Begin with lesson 1</a> \
          <a href=\"00_stable_diffusion.html\">See where it leads</a> <a href=\"setup.html\">Set it up</a></p>\n",
     );
