@@ -15,9 +15,11 @@ use minai::io::data::data_folder;
 use minai::io::file::FileError;
 use minai::io::picture;
 use minai::levels::Spacing;
+use minai::lora::merge_lora;
 use minai::nn::parameter_count;
 use minai::sampling::Sampler;
 use minai::sd_download::{Published, SD15, fetch_model};
+use minai::single_file::open_single_file;
 use minai::stable_diffusion::{ImageToImage, Picture, Request, StableDiffusion, check_size};
 use minai::tokenizer::Tokenizer;
 use minai::unet::{UNet, UNetConfig};
@@ -38,9 +40,13 @@ mod parity;
 #[derive(Parser)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["prompt", "download", "parity"]).multiple(false)))]
 struct Arguments {
-    /// The model's folder: model_index.json, text_encoder/, tokenizer/, unet/, vae/, scheduler/.
+    /// The model's folder: model_index.json, text_encoder/, tokenizer/, unet/, vae/, scheduler/. Or a Stable Diffusion 1 in a
+    /// single .safetensors file.
     #[arg(long, default_value = "data/emoji-sd")]
     model: PathBuf,
+    /// A LoRA to add to the model, FILE or FILE:FACTOR (0.8, say); may be given several times.
+    #[arg(long, value_parser = lora)]
+    lora: Vec<(PathBuf, f64)>,
     /// What the picture shows.
     #[arg(long)]
     prompt: Option<String>,
@@ -116,6 +122,16 @@ impl Arguments {
     }
 }
 
+/// FILE or FILE:FACTOR
+fn lora(text: &str) -> Result<(PathBuf, f64), String> {
+    let factor = text.rsplit_once(':').and_then(|(file, factor)| Some((file, factor.parse::<f64>().ok()?)));
+    match factor {
+        Some((_, factor)) if !factor.is_finite() => Err(format!("{text:?}: the factor is a finite number")),
+        Some((file, factor)) => Ok((file.into(), factor)),
+        None => Ok((text.into(), 1.0)),
+    }
+}
+
 /// WIDTHxHEIGHT
 fn size(text: &str) -> Result<(usize, usize), String> {
     let sides = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
@@ -145,6 +161,9 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
     picture::check_name(&arguments.out)?; // rather now than after the last step
     let model = if arguments.synthetic.is_some() { synthetic(keep)? } else { open(&arguments.model, keep)? };
+    for (path, factor) in &arguments.lora {
+        println!("{}: {} layers, factor {factor}", path.display(), merge_lora(&model, path, *factor)?);
+    }
     draw(model, &arguments)
 }
 
@@ -189,7 +208,7 @@ fn download(
 
 fn open(folder: &Path, keep: Precision) -> Result<StableDiffusion, Box<dyn Error>> {
     let start = Instant::now();
-    let model = StableDiffusion::open(folder, keep)?;
+    let model = if folder.is_file() { open_file(folder, keep)? } else { StableDiffusion::open(folder, keep)? };
     let bytes: usize = model.loaded.iter().map(|loaded| loaded.bytes).sum();
     println!(
         "{}: {} of weights in {:.1} s",
@@ -200,12 +219,29 @@ fn open(folder: &Path, keep: Precision) -> Result<StableDiffusion, Box<dyn Error
     Ok(model)
 }
 
+/// CLIP's vocabulary, as the course brings it along.
+fn vocabulary() -> Result<Tokenizer, Box<dyn Error>> {
+    let data = data_folder()
+        .ok_or("CLIP's vocabulary is in the course's folder data, which is not here or above: run this from there")?;
+    Ok(Tokenizer::open(data.join("tiny-sd/tokenizer"))?)
+}
+
+fn open_file(path: &Path, keep: Precision) -> Result<StableDiffusion, Box<dyn Error>> {
+    let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    if ["ckpt", "pt", "pth", "bin"].contains(&ending.as_str()) {
+        return Err(format!(
+            "{}: a file of PyTorch's own form, which can run any program when it is opened, and is not read here; convert it in Python: safetensors.torch.save_file(torch.load(\"…\", weights_only=True)[\"state_dict\"], \"….safetensors\")",
+            path.display()
+        )
+        .into());
+    }
+    Ok(open_single_file(path, vocabulary()?, keep)?)
+}
+
 /// The full size with random weights: the pictures are noise, but time and memory are those of the real ones.
 fn synthetic(keep: Precision) -> Result<StableDiffusion, Box<dyn Error>> {
     let start = Instant::now();
-    let data = data_folder()
-        .ok_or("--synthetic needs the vocabulary in the course's folder data: run it from there")?;
-    let tokenizer = Tokenizer::open(data.join("tiny-sd/tokenizer"))?;
+    let tokenizer = vocabulary()?;
     let model = StableDiffusion::from_configs(
         tokenizer,
         &ClipConfig::sd15(),

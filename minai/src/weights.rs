@@ -1,5 +1,5 @@
 // Owned by notebooks/30_weights.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 5b6cd4aeddf79a4f
+// nbs:hash e5433b47d5718e2f
 //! Published weights: half precision, foreign tensor names, and models built before their weights are loaded.
 
 // %% notebooks/30_weights.ipynb re-halfarray
@@ -51,6 +51,17 @@ impl Values {
             Values::Single(array) => 4 * array.len(),
             Values::Half(half) => 2 * half.bits.len(),
             Values::Whole(array) => 8 * array.len(),
+        }
+    }
+
+    /// The same values in another shape.
+    fn in_shape(self, shape: &[usize]) -> Self {
+        match self {
+            Values::Single(array) if array.shape() != shape => {
+                Values::Single(Array::new(array.iter().copied().collect(), shape))
+            }
+            Values::Half(half) => Values::Half(HalfArray { shape: shape.to_vec(), ..half }),
+            other => other,
         }
     }
 }
@@ -197,7 +208,10 @@ fn misfit(place: &Place, dtype: Dtype, shape: &[usize]) -> Option<String> {
         let kind = if place.is_whole() { "whole numbers (I64)" } else { "floats" };
         return Some(format!("is of type {dtype}, the model has {kind}"));
     }
-    (place.shape() != shape).then(|| format!("has shape {shape:?}, the model expects {:?}", place.shape()))
+    let wanted = place.shape();
+    // Some programs keep a matrix as a convolution of 1 by 1.
+    let fits = wanted == shape || (wanted.len() == 2 && shape == [wanted[0], wanted[1], 1, 1]);
+    (!fits).then(|| format!("has shape {shape:?}, the model expects {wanted:?}"))
 }
 
 /// All that does not fit, as one text.
@@ -287,7 +301,7 @@ pub fn load_weights(
     let mut changes = Vec::new();
     for (name, wanted) in matched.pairs {
         let place = &places[&wanted];
-        let values = read_values(&file, &name, place.precision(precision))?;
+        let values = read_values(&file, &name, place.precision(precision))?.in_shape(&place.shape());
         report.tensors += 1;
         report.values += file.shape(&name).into_iter().flatten().product::<usize>();
         report.bytes += values.bytes();
