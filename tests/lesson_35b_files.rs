@@ -1,7 +1,8 @@
 // Owned by notebooks/35b_files.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 6a4ce3a1f63fd28c
+// nbs:hash 8d39c7cdb1779586
 //! What notebooks/35b_files.ipynb claims.
 
+use minai::inversion::add_word;
 use minai::lora::merge_lora;
 use minai::single_file::{unet_name, vae_name};
 
@@ -98,6 +99,46 @@ fn a_lora_for_another_model_changes_nothing() -> Result<(), Box<dyn std::error::
             .find(|(name, _)| name == "mid_block.attentions.0.proj_in.weight");
         let apart = changed - Tensor::from(weight.unwrap().1.data());
         assert!((apart.mean(..).item() - 0.5).abs() < 1e-5, "B A has 0.5 everywhere");
+        std::fs::remove_file(&path)?;
+    }
+    println!("passed");
+    Ok(())
+}
+
+// %% notebooks/35b_files.ipynb ti-test
+#[test]
+fn a_new_word_of_two_vectors_stands_where_it_is_written() -> Result<(), Box<dyn std::error::Error>> {
+    use minai::array::Array;
+    use minai::stable_diffusion::StableDiffusion;
+    use minai::state::{Value, save};
+    use minai::weights::Precision;
+    {
+        let open = || {
+            StableDiffusion::open(minai::io::data::data_folder().unwrap().join("emoji-sd"), Precision::Single)
+                .unwrap()
+        };
+        let (mut model, path) =
+            (open(), std::env::temp_dir().join(format!("minai-word-{}.safetensors", std::process::id())));
+        let (width, old) = (model.text_encoder.config.width, model.tokenizer.vocabulary_size() as u32);
+        let write = |tensors: &[(&str, &[usize])]| {
+            let values = |shape: &[usize]| Value::F32(Array::new(vec![0.1; shape.iter().product()], shape));
+            let state = tensors.iter().map(|(name, shape)| (name.to_string(), values(shape))).collect();
+            save(&path, &state, &Default::default()).unwrap();
+        };
+        let before = model.embed(&["red apple"]);
+        write(&[("emb_params", &[2, width])]);
+        assert_eq!(add_word(&mut model, &path, Some("my-word"))?, "my-word");
+        let apple = model.tokenizer.encode("apple")[0];
+        assert_eq!(model.tokenizer.encode("my-word apple"), [old, old + 1, apple]);
+        assert_eq!(model.embed(&["red apple"]).data, before.data, "all other words are as they were");
+        assert_ne!(model.embed(&["my-word apple"]).data, before.data);
+        assert!(add_word(&mut model, &path, Some("my-word")).unwrap_err().to_string().contains("already"));
+        write(&[("<big>", &[768])]);
+        assert!(add_word(&mut model, &path, None).unwrap_err().to_string().contains("another model"));
+        write(&[("a", &[width]), ("b", &[width])]);
+        assert!(add_word(&mut model, &path, None).unwrap_err().to_string().contains("has 2 tensors"));
+        write(&[("<one>", &[width])]);
+        assert_eq!(add_word(&mut model, &path, None)?, "<one>");
         std::fs::remove_file(&path)?;
     }
     println!("passed");

@@ -13,6 +13,7 @@ use minai::clip::ClipConfig;
 use minai::generator::Generator;
 use minai::io::data::data_folder;
 use minai::io::file::FileError;
+use minai::inversion::add_word;
 use minai::io::picture;
 use minai::levels::Spacing;
 use minai::lora::merge_lora;
@@ -47,6 +48,9 @@ struct Arguments {
     /// A LoRA to add to the model, FILE or FILE:FACTOR (0.8, say); may be given several times.
     #[arg(long, value_parser = lora)]
     lora: Vec<(PathBuf, f64)>,
+    /// A word of textual inversion, FILE or FILE:WORD; may be given several times.
+    #[arg(long)]
+    embedding: Vec<String>,
     /// What the picture shows.
     #[arg(long)]
     prompt: Option<String>,
@@ -160,7 +164,14 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         return parity::compare(folder, keep);
     }
     picture::check_name(&arguments.out)?; // rather now than after the last step
-    let model = if arguments.synthetic.is_some() { synthetic(keep)? } else { open(&arguments.model, keep)? };
+    let mut model = if arguments.synthetic.is_some() { synthetic(keep)? } else { open(&arguments.model, keep)? };
+    for text in &arguments.embedding {
+        let (path, word) = match text.rsplit_once(':') {
+            Some((path, word)) if !Path::new(text).exists() => (path, Some(word)),
+            _ => (text.as_str(), None),
+        };
+        println!("{path}: the word {:?}", add_word(&mut model, path, word)?);
+    }
     for (path, factor) in &arguments.lora {
         println!("{}: {} layers, factor {factor}", path.display(), merge_lora(&model, path, *factor)?);
     }

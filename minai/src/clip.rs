@@ -1,5 +1,5 @@
 // Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 83c13803d531d416
+// nbs:hash bb61b68703116889
 //! CLIP's text encoder: from 77 tokens to 77 vectors that say what each means where it stands.
 
 // %% notebooks/32_clip_text.ipynb cl-config
@@ -95,7 +95,7 @@ impl ClipConfig {
 // %% notebooks/32_clip_text.ipynb cl-attention
 use minai::attention::multi_head;
 use minai::kernels::attention::Mask;
-use minai::nn::{Init, Layer, Linear, Module, Parts, Pass};
+use minai::nn::{Init, Layer, Linear, Module, Parameter, Parts, Pass};
 use minai::tensor::Tensor;
 
 /// Self-attention of several heads in which no token sees a later one.
@@ -250,6 +250,20 @@ impl ClipText {
 
 // %% notebooks/32_clip_text.ipynb cl-text-forward-b
 impl ClipText {
+    /// Appends rows (n, width) to the table of tokens.
+    ///
+    /// # Panics
+    /// If they have another width.
+    #[track_caller]
+    pub fn add_tokens(&mut self, rows: &Array) {
+        let width = self.config.width;
+        assert!(rows.shape()[1..] == [width], "add_tokens: rows {:?}, (n, {width}) expected", rows.shape());
+        let table = Tensor::from(self.token_embedding.weight.data());
+        let table = minai::tensor::cat(&[&table, &rows.clone().into()], 0);
+        self.config.vocabulary = table.shape()[0];
+        self.token_embedding.weight = Parameter::new(table.data);
+    }
+
     /// What each of the `tokens` (n, length) means, after the final norm: (n, length, width).
     ///
     /// # Panics

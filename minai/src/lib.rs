@@ -79,7 +79,7 @@
 //! | [33: the conditional U-Net](https://github.com/minai-rs/minai/blob/main/notebooks/33_unet_conditional.ipynb) | [`unet`] |
 //! | [34: Stable Diffusion's autoencoder](https://github.com/minai-rs/minai/blob/main/notebooks/34_autoencoder_kl.ipynb) | [`vae`] |
 //! | [35: Stable Diffusion](https://github.com/minai-rs/minai/blob/main/notebooks/35_pipeline.ipynb) | [`sd_download`] [`stable_diffusion`] |
-//! | [35b: files that people have](https://github.com/minai-rs/minai/blob/main/notebooks/35b_files.ipynb) | [`single_file`] [`lora`] |
+//! | [35b: files that people have](https://github.com/minai-rs/minai/blob/main/notebooks/35b_files.ipynb) | [`single_file`] [`lora`] [`inversion`] |
 //! | [36: your own Stable Diffusion](https://github.com/minai-rs/minai/blob/main/notebooks/36_your_own_stable_diffusion.ipynb) | [`text_to_image`] [`layout`] |
 //! | [90: plotting](https://github.com/minai-rs/minai/blob/main/notebooks/90_plot.ipynb) | [`plot`] |
 //!
@@ -239,6 +239,7 @@ pub mod sd_download;
 pub mod stable_diffusion;
 
 // 35b_files
+pub mod inversion;
 pub mod lora;
 pub mod single_file;
 

@@ -1,5 +1,5 @@
 // Owned by notebooks/31_tokenizer.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a0d3b499cf71ffe1
+// nbs:hash 3f24265ec94afa7d
 //! CLIP's tokenizer: a prompt is cleaned, cut into words, and each word into pieces by byte-pair encoding.
 
 // %% notebooks/31_tokenizer.ipynb re-signs
@@ -233,8 +233,8 @@ pub struct Tokenizer {
     pad: u32,
     /// Tokens of a prompt, start and end included.
     context: usize,
-    /// Tokens that a model has besides its vocabulary, the longest first.
-    added: Vec<(String, u32)>,
+    /// Words that a model has besides its vocabulary, the longest first, and the tokens of each.
+    added: Vec<(String, Vec<u32>)>,
     patterns: Patterns,
 }
 
@@ -486,7 +486,9 @@ impl Tokenizer {
     /// The token that stands for exactly this text, inside of a word.
     fn token(&self, text: &str) -> Option<u32> {
         let known = (0..self.bytes.len()).find(|&i| self.bytes[i] == text.as_bytes() && !self.ends[i]);
-        known.map(|i| i as u32).or_else(|| Some(self.added.iter().find(|(name, _)| name == text)?.1))
+        known
+            .map(|i| i as u32)
+            .or_else(|| self.added.iter().find(|(name, _)| name == text)?.1.first().copied())
     }
 }
 
@@ -498,7 +500,7 @@ impl Tokenizer {
             let id = id.as_u64().unwrap_or(u64::MAX);
             match self.bytes.get(id as usize) {
                 Some(_) => {} // a token of the vocabulary, named once more
-                None if !name.is_empty() && id <= 1 << 24 => self.added.push((name.clone(), id as u32)),
+                None if !name.is_empty() && id <= 1 << 24 => self.added.push((name.clone(), vec![id as u32])),
                 None => {
                     let what = format!("gives the token `{name:.80}` no name or no number");
                     return Err(FileError::new(
@@ -617,12 +619,13 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let (mut ids, mut rest) = (Vec::new(), text);
         let next = |text: &str| {
-            let found = self.added.iter().filter_map(|(name, id)| Some((text.find(name)?, name.len(), *id)));
+            let found =
+                self.added.iter().filter_map(|(name, tokens)| Some((text.find(name)?, name.len(), tokens)));
             found.min_by_key(|&(at, len, _)| (at, std::cmp::Reverse(len)))
         };
-        while let Some((at, len, id)) = next(rest) {
+        while let Some((at, len, tokens)) = next(rest) {
             self.encode_plain(&rest[..at], &mut ids);
-            ids.push(id);
+            ids.extend(tokens);
             rest = &rest[at + len..];
         }
         self.encode_plain(rest, &mut ids);
@@ -653,7 +656,7 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut bytes = Vec::new();
         for &id in ids {
-            let added = self.added.iter().find(|(_, known)| *known == id);
+            let added = self.added.iter().find(|(_, tokens)| tokens.contains(&id));
             match (self.bytes.get(id as usize), added) {
                 (Some(token), _) => bytes.extend(token),
                 (None, Some((name, _))) => bytes.extend(name.as_bytes()),
@@ -671,7 +674,24 @@ impl Tokenizer {
 impl Tokenizer {
     /// The rows that a text encoder's table needs: the largest number of a token, and one.
     pub fn vocabulary_size(&self) -> usize {
-        self.added.iter().map(|(_, id)| *id as usize + 1).fold(self.bytes.len(), usize::max)
+        self.added
+            .iter()
+            .flat_map(|(_, tokens)| tokens)
+            .map(|id| *id as usize + 1)
+            .fold(self.bytes.len(), usize::max)
+    }
+
+    /// Adds a word of so many new tokens, which follow the others, and gives their numbers. `None` if there is such a word,
+    /// or if it is empty.
+    pub fn add(&mut self, word: &str, count: usize) -> Option<Vec<u32>> {
+        if word.is_empty() || count == 0 || self.added.iter().any(|(known, _)| known == word) {
+            return None;
+        }
+        let first = self.vocabulary_size() as u32;
+        let tokens: Vec<u32> = (first..first + count as u32).collect();
+        self.added.push((word.to_owned(), tokens.clone()));
+        self.added.sort_by_key(|(word, _)| std::cmp::Reverse(word.len()));
+        Some(tokens)
     }
 
     /// How many tokens a prompt has, start and end included: 77, or what the model's `tokenizer_config.json` says.
