@@ -533,3 +533,50 @@ fn the_shipped_weights_can_be_read() {
     }
     Config::open(data.join("unet/config.json")).unwrap().usizes("block_out_channels").unwrap();
 }
+
+#[test]
+fn shards_are_read_as_one() {
+    let (from, to, folder) = (filled(1), model(), tempfile::tempdir().unwrap());
+    let (mut first, mut second) = (StateDict::new(), StateDict::new());
+    for (i, (name, value)) in state_dict(&from).into_iter().enumerate() {
+        if i % 2 == 0 { &mut first } else { &mut second }.insert(name, value);
+    }
+    let name = |i: usize| format!("model-0000{i}-of-00002.safetensors");
+    save(folder.path().join(name(1)), &first, &Metadata::new()).unwrap();
+    save(folder.path().join(name(2)), &second, &Metadata::new()).unwrap();
+    let entries = first.keys().map(|key| (key, name(1))).chain(second.keys().map(|key| (key, name(2))));
+    let map: Vec<String> = entries.map(|(key, file)| format!("{key:?}: {file:?}")).collect();
+    let index = folder.path().join("model.safetensors.index.json");
+    let write = |map: &str| fs::write(&index, format!("{{\"metadata\": {{}}, \"weight_map\": {{{map}}}}}")).unwrap();
+    write(&map.join(", "));
+    let report = load_weights(&to, &index, Precision::Single, &same).unwrap();
+    assert_eq!((report.tensors, state_dict(&to)), (first.len() + second.len(), state_dict(&from)));
+    // A shard that is not there, and one that lies elsewhere.
+    write("\"one.weight\": \"model-00003-of-00002.safetensors\"");
+    let error = load_weights(&to, &index, Precision::Single, &same).unwrap_err();
+    assert_helpful(&error, &["model-00003-of-00002.safetensors"]);
+    write("\"one.weight\": \"../elsewhere.safetensors\"");
+    let error = load_weights(&to, &index, Precision::Single, &same).unwrap_err();
+    assert_helpful(&error, &["weight_map", "elsewhere"]);
+    // Half of it: what is missing is named.
+    write(&map[0]);
+    let error = load_weights(&to, &index, Precision::Single, &same).unwrap_err();
+    assert_helpful(&error, &["is missing"]);
+    assert_eq!(state_dict(&to), state_dict(&from));
+}
+
+#[test]
+fn a_convolution_of_one_pixel_is_a_matrix() {
+    let (from, to, folder) = (filled(2), model(), tempfile::tempdir().unwrap());
+    let mut state = state_dict(&from);
+    let Some(Value::F32(two)) = state.get_mut("two.weight") else { panic!("a weight") };
+    *two = Array::new(two.iter().copied().collect(), &[2, 4, 1, 1]);
+    let path = folder.path().join("old.safetensors");
+    save(&path, &state, &Metadata::new()).unwrap();
+    for precision in [Precision::Single, Precision::Half] {
+        load_weights(&to, &path, precision, &same).unwrap();
+        let x = Tensor::from(Array::new(vec![1.0, -2.0, 0.5, 3.0], &[1, 4]));
+        let [ours, theirs] = [&to, &from].map(|model| model.two.forward(&x, &mut Pass::eval()));
+        assert!((ours - theirs).abs().amax(..).item() < 1e-2);
+    }
+}

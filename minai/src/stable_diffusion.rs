@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 633653f06d7420a1
+// nbs:hash 4b49ff15c76e7dd0
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -102,8 +102,11 @@ use std::path::{Path, PathBuf};
 
 /// The file of weights in a part's folder: in single precision if it is there, else in half.
 fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, FileError> {
-    let names = ["", ".fp16", ".bf16"].map(|kind| format!("{stem}{kind}.safetensors"));
-    let found = names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    let kinds = ["", ".fp16", ".bf16"];
+    let names = kinds.map(|kind| format!("{stem}{kind}.safetensors"));
+    // Of large models there are several files, with an index.
+    let indices = ["", ".fp16"].map(|kind| format!("{stem}.safetensors.index{kind}.json"));
+    let found = names.iter().chain(&indices).map(|name| folder.join(name)).find(|path| path.is_file());
     found.ok_or_else(|| {
         let what = match folder.is_dir() {
             false => "there is no such folder; name the folder that holds model_index.json and one folder for each part".into(),

@@ -1,5 +1,5 @@
 // Owned by notebooks/30_weights.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash e5433b47d5718e2f
+// nbs:hash dccc5c1fbeb32a0b
 //! Published weights: half precision, foreign tensor names, and models built before their weights are loaded.
 
 // %% notebooks/30_weights.ipynb re-halfarray
@@ -197,8 +197,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Which tensor of a file goes where in a module.
 struct Matched {
-    /// The file's name, and the module's, in the file's order.
-    pairs: Vec<(String, String)>,
+    /// The number of the file, its name for a tensor, and the module's, in the files' order.
+    pairs: Vec<(usize, String, String)>,
     left_out: Vec<String>,
 }
 
@@ -223,15 +223,19 @@ fn listed(misfits: &[String]) -> String {
 }
 
 // %% notebooks/30_weights.ipynb re-match
-/// Matches a file's names, renamed, with a module's.
+/// Matches the names of one file or of several, renamed, with a module's.
 fn match_names(
     places: &BTreeMap<String, Place>,
-    file: &TensorFile,
+    files: &[TensorFile],
     rename: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Matched, String> {
     let (mut matched, mut misfits) = (Matched { pairs: vec![], left_out: vec![] }, vec![]);
     let mut missing: BTreeSet<&String> = places.keys().collect();
-    for name in file.names() {
+    let all = files
+        .iter()
+        .enumerate()
+        .flat_map(|(i, file)| file.names().into_iter().map(move |name| (i, file, name)));
+    for (i, file, name) in all {
         let Some(wanted) = rename(&name) else {
             matched.left_out.push(name);
             continue;
@@ -245,7 +249,7 @@ fn match_names(
         let called = if name == wanted { String::new() } else { format!(" (`{name:.200}` in the file)") };
         match wrong {
             Some(what) => misfits.push(format!("`{wanted:.200}`{called} {what}")),
-            None => matched.pairs.push((name, wanted)),
+            None => matched.pairs.push((i, name, wanted)),
         }
     }
     misfits.extend(
@@ -280,8 +284,27 @@ fn places_of(module: &dyn Module) -> BTreeMap<String, Place> {
     parameters.chain(buffers).collect()
 }
 
+// %% notebooks/30_weights.ipynb re-shards
+use minai::io::config::Config;
+use std::path::PathBuf;
+
+/// The files of weights: the path itself, or those that an index names, in the order of their names.
+fn shards(path: &Path) -> Result<Vec<PathBuf>, FileError> {
+    if !path.to_string_lossy().contains(".safetensors.index.") {
+        return Ok(vec![path.to_owned()]);
+    }
+    let index = Config::open(path)?;
+    let names: BTreeSet<String> = index.text_map("weight_map")?.into_values().collect();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let file = |name: &String| match Path::new(name).file_name() {
+        Some(plain) if plain == name.as_str() => Ok(folder.join(name)),
+        _ => Err(index.error("weight_map", &format!("names `{name:.80}`, which is no file beside it"))),
+    };
+    names.iter().map(file).collect()
+}
+
 // %% notebooks/30_weights.ipynb re-load-file-b
-/// Fills a module from a safetensors file. `rename` gives the module's name for a name of the file, or `None` for a
+/// Fills a module from a safetensors file, or from the several that an index (`….safetensors.index.json`) names. `rename` gives the module's name for a name of the file, or `None` for a
 /// tensor that can safely be left out. Apart from these, both must have the same names and shapes. The file is read
 /// once, in order, and the memory of what was read is given back to the system.
 ///
@@ -294,14 +317,15 @@ pub fn load_weights(
     precision: Precision,
     rename: &dyn Fn(&str) -> Option<String>,
 ) -> Result<LoadReport, FileError> {
-    let (places, file) = (places_of(module), TensorFile::open(path)?);
-    let matched = match_names(&places, &file, rename).map_err(|what| FileError::new(file.path(), what))?;
+    let (places, path) = (places_of(module), path.as_ref());
+    let files = shards(path)?.iter().map(TensorFile::open).collect::<Result<Vec<_>, _>>()?;
+    let matched = match_names(&places, &files, rename).map_err(|what| FileError::new(path, what))?;
     let mut report = LoadReport { tensors: 0, values: 0, bytes: 0, left_out: matched.left_out };
     // First all is read, then all is changed: otherwise a damaged tensor would leave half a model.
     let mut changes = Vec::new();
-    for (name, wanted) in matched.pairs {
-        let place = &places[&wanted];
-        let values = read_values(&file, &name, place.precision(precision))?.in_shape(&place.shape());
+    for (i, name, wanted) in matched.pairs {
+        let (place, file) = (&places[&wanted], &files[i]);
+        let values = read_values(file, &name, place.precision(precision))?.in_shape(&place.shape());
         report.tensors += 1;
         report.values += file.shape(&name).into_iter().flatten().product::<usize>();
         report.bytes += values.bytes();

@@ -5,6 +5,7 @@
 
 use crate::io::file::{self, FileError, unreadable};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -136,6 +137,15 @@ impl Config {
     /// When it is missing, or something else.
     pub fn texts(&self, key: &str) -> Result<Vec<String>, FileError> {
         self.value(key, "a list of texts", |value| value.as_array()?.iter().map(text).collect())
+    }
+
+    /// Texts by their names.
+    ///
+    /// # Errors
+    /// When they are missing, or something else.
+    pub fn text_map(&self, key: &str) -> Result<BTreeMap<String, String>, FileError> {
+        let entry = |(name, value): (&String, &Value)| Some((name.clone(), text(value)?));
+        self.value(key, "an object of texts", |value| value.as_object()?.iter().map(entry).collect())
     }
 }
 
