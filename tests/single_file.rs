@@ -44,7 +44,11 @@ fn a_single_file_is_read_as_diffusers_reads_it() {
     assert_close("U-Net", &noise, &floats(&state, "unet"));
     let mean = model.vae.encode(&floats(&state, "image"), &mut pass).mean;
     assert_close("encoder", &mean, &floats(&state, "mean"));
-    assert_close("decoder", &model.vae.decode(&floats(&state, "mean"), &mut pass), &floats(&state, "decoded"));
+    assert_close(
+        "decoder",
+        &model.vae.decode(&floats(&state, "mean"), &mut pass),
+        &floats(&state, "decoded"),
+    );
 }
 
 #[test]

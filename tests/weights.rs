@@ -547,7 +547,8 @@ fn shards_are_read_as_one() {
     let entries = first.keys().map(|key| (key, name(1))).chain(second.keys().map(|key| (key, name(2))));
     let map: Vec<String> = entries.map(|(key, file)| format!("{key:?}: {file:?}")).collect();
     let index = folder.path().join("model.safetensors.index.json");
-    let write = |map: &str| fs::write(&index, format!("{{\"metadata\": {{}}, \"weight_map\": {{{map}}}}}")).unwrap();
+    let write =
+        |map: &str| fs::write(&index, format!("{{\"metadata\": {{}}, \"weight_map\": {{{map}}}}}")).unwrap();
     write(&map.join(", "));
     let report = load_weights(&to, &index, Precision::Single, &same).unwrap();
     assert_eq!((report.tensors, state_dict(&to)), (first.len() + second.len(), state_dict(&from)));

@@ -11,9 +11,9 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use minai::array::Array;
 use minai::clip::ClipConfig;
 use minai::generator::Generator;
-use minai::io::data::data_folder;
-use minai::io::file::FileError;
 use minai::inversion::add_word;
+use minai::io::data::data_folder;
+use minai::io::file::{FileError, make_folder_of};
 use minai::io::picture;
 use minai::levels::Spacing;
 use minai::lora::merge_lora;
@@ -26,7 +26,9 @@ use minai::tokenizer::Tokenizer;
 use minai::unet::{UNet, UNetConfig};
 use minai::vae::VaeConfig;
 use minai::weights::{Pending, Precision, initialize};
+use std::collections::hash_map::RandomState;
 use std::error::Error;
+use std::hash::{BuildHasher, Hasher};
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -52,10 +54,10 @@ struct Arguments {
     #[arg(long)]
     embedding: Vec<String>,
     /// What the picture shows.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     prompt: Option<String>,
     /// What it should not show.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
     negative: String,
     /// Steps of the sampler.
     #[arg(long, default_value_t = 70)]
@@ -76,8 +78,8 @@ struct Arguments {
     /// DDIM: new noise in each step, from 0 to 1.
     #[arg(long, default_value_t = 0.0)]
     eta: f64,
-    /// The noise comes from this number, as from torch.manual_seed.
-    #[arg(long, default_value_t = 42)]
+    /// The noise comes from this number, as from torch.manual_seed; -1: from one drawn at random, which is printed.
+    #[arg(long, default_value = "42", value_parser = seed, allow_hyphen_values = true)]
     seed: u64,
     /// Image to image: begin with this PNG, JPEG or WebP.
     #[arg(long)]
@@ -136,6 +138,17 @@ fn lora(text: &str) -> Result<(PathBuf, f64), String> {
     }
 }
 
+/// A seed, drawn at random for -1.
+fn seed(text: &str) -> Result<u64, String> {
+    if text != "-1" {
+        return text.parse().map_err(|_| "a whole number is wanted, or -1 for one drawn at random".into());
+    }
+    // What the standard library seeds its hash maps with comes from the system's generator.
+    let drawn = RandomState::new().build_hasher().finish() >> 32;
+    println!("seed {drawn}");
+    Ok(drawn)
+}
+
 /// WIDTHxHEIGHT
 fn size(text: &str) -> Result<(usize, usize), String> {
     let sides = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
@@ -163,8 +176,11 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(folder) = &arguments.parity {
         return parity::compare(folder, keep);
     }
-    picture::check_name(&arguments.out)?; // rather now than after the last step
-    let mut model = if arguments.synthetic.is_some() { synthetic(keep)? } else { open(&arguments.model, keep)? };
+    // Rather now than after the last step.
+    picture::check_name(&arguments.out)?;
+    try_out(&arguments.out)?;
+    let mut model =
+        if arguments.synthetic.is_some() { synthetic(keep)? } else { open(&arguments.model, keep)? };
     for text in &arguments.embedding {
         let (path, word) = match text.rsplit_once(':') {
             Some((path, word)) if !Path::new(text).exists() => (path, Some(word)),
@@ -219,7 +235,15 @@ fn download(
 
 fn open(folder: &Path, keep: Precision) -> Result<StableDiffusion, Box<dyn Error>> {
     let start = Instant::now();
-    let model = if folder.is_file() { open_file(folder, keep)? } else { StableDiffusion::open(folder, keep)? };
+    if !folder.exists() {
+        return Err(not_there(folder).into());
+    }
+    if folder.join("snapshots").is_dir() {
+        let what = "is a hub's cache; name the folder below its `snapshots` that holds model_index.json";
+        return Err(format!("{}: {what}", folder.display()).into());
+    }
+    let model =
+        if folder.is_file() { open_file(folder, keep)? } else { StableDiffusion::open(folder, keep)? };
     let bytes: usize = model.loaded.iter().map(|loaded| loaded.bytes).sum();
     println!(
         "{}: {} of weights in {:.1} s",
@@ -230,10 +254,25 @@ fn open(folder: &Path, keep: Precision) -> Result<StableDiffusion, Box<dyn Error
     Ok(model)
 }
 
+/// What people mean by a model that is not there.
+fn not_there(folder: &Path) -> String {
+    let text = folder.to_string_lossy();
+    let hub = text.split('/').count() == 2 && !text.starts_with(['.', '/']) && !text.starts_with("data/");
+    match hub {
+        true => format!(
+            "{text}: there is no such folder, and models are not fetched by their names on a hub; fetch it first, as with `hf download {text} --local-dir data/model`, and name that folder (or try --download sd15)"
+        ),
+        false => {
+            format!("{text}: there is no such folder or file; --download sd15 fetches the published model")
+        }
+    }
+}
+
 /// CLIP's vocabulary, as the course brings it along.
 fn vocabulary() -> Result<Tokenizer, Box<dyn Error>> {
-    let data = data_folder()
-        .ok_or("CLIP's vocabulary is in the course's folder data, which is not here or above: run this from there")?;
+    let data = data_folder().ok_or(
+        "CLIP's vocabulary is in the course's folder data, which is not here or above: run this from there",
+    )?;
     Ok(Tokenizer::open(data.join("tiny-sd/tokenizer"))?)
 }
 
@@ -274,12 +313,45 @@ fn synthetic(keep: Precision) -> Result<StableDiffusion, Box<dyn Error>> {
     Ok(model)
 }
 
+/// Whether a picture can be written there. Its folder is made if there is none.
+fn try_out(path: &Path) -> Result<(), Box<dyn Error>> {
+    make_folder_of(path)?;
+    let probe = path.with_extension("part");
+    let written = fs::File::create(&probe).and_then(|_| fs::remove_file(&probe));
+    Ok(written.map_err(|error| format!("{}: {error}; choose another place with --out", path.display()))?)
+}
+
+/// What other programs understand in a prompt, and this one reads as words.
+fn warn_of_syntax(what: &str, text: &str) {
+    if text.contains("<lora:") {
+        eprintln!(
+            "the {what} has <lora:…>, which is read as words here; give the file with --lora FILE:FACTOR"
+        );
+    }
+    let weighted = |part: &str| {
+        let inside = part.split(')').next().unwrap_or("");
+        inside.rsplit_once(':').is_some_and(|(_, weight)| weight.trim().parse::<f64>().is_ok())
+    };
+    if text.split('(').skip(1).any(weighted) {
+        eprintln!(
+            "the {what} has a weight in brackets, (word:1.3), which is read as words here, brackets and all"
+        );
+    }
+}
+
 fn draw(mut model: StableDiffusion, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let prompt = arguments.prompt.clone().unwrap_or_default();
-    for text in [&prompt, &arguments.negative] {
+    for (what, text) in [("prompt", &prompt), ("negative prompt", &arguments.negative)] {
         if let Some(warning) = model.tokens(&[text]).1.first() {
-            eprintln!("{warning}");
+            eprintln!("{}", warning.replacen("the prompt", &format!("the {what}"), 1));
         }
+        warn_of_syntax(what, text);
+    }
+    if arguments.init.is_some() && (arguments.steps as f64 * arguments.strength) < 1.0 {
+        eprintln!(
+            "--strength {} of {} steps is less than one step: the picture stays as it is, but for the way through the autoencoder",
+            arguments.strength, arguments.steps
+        );
     }
     // As many as 768x768 has, for a model that was trained with 512x512.
     let most = model.size.0 * model.size.1 * 9 / 4;

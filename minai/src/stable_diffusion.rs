@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 4b49ff15c76e7dd0
+// nbs:hash 7fad6fed690f6718
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -110,7 +110,7 @@ fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, FileError> {
     found.ok_or_else(|| {
         let what = match folder.is_dir() {
             false => "there is no such folder; name the folder that holds model_index.json and one folder for each part".into(),
-            true => format!("has none of {}; fetch one of them (a .bin or .ckpt file is not read here)", names.join(", ")),
+            true => format!("has none of {}; fetch one of them. (A .bin, .pt or .ckpt file is not read here, since opening one can run any program; Python converts it: safetensors.torch.save_file(torch.load(file, weights_only=True), other))", names.join(", ")),
         };
         FileError::new(folder, what)
     })
