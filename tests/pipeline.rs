@@ -357,3 +357,41 @@ fn a_scheduler_s_configuration_names_its_sampler_and_times() {
         of(r#"{"_class_name": "DDIMScheduler", "timestep_spacing": "even"}"#).unwrap_err().to_string();
     assert!(error.contains("timestep_spacing") && error.contains("\"even\""), "{error}");
 }
+
+#[test]
+fn a_text_encoder_may_lie_in_a_whole_clip_and_have_more_blocks_than_it_uses() {
+    let (plain, place) = (StableDiffusion::open(shipped(), Precision::Single).unwrap(), copy());
+    let folder = place.path().join("text_encoder");
+    let (weights, config) = (folder.join("model.safetensors"), folder.join("config.json"));
+    let tokens = plain.tokens(&["a cat on a mat"]).0;
+    let said = |model: &StableDiffusion| model.text_encoder.forward(&tokens, &mut Pass::eval());
+    let whole = said(&plain);
+
+    // All of CLIP, as a program has saved it that trained on several processors.
+    let (state, metadata) = load(&weights).unwrap();
+    let mut state: StateDict =
+        state.into_iter().map(|(name, value)| (format!("module.{name}"), value)).collect();
+    let some = Value::F32(minai::array::Array::new(vec![1.0], &[1]));
+    for other in ["vision_model.embeddings.class_embedding", "logit_scale", "text_projection.weight"] {
+        state.insert(format!("module.{other}"), some.clone());
+    }
+    save(&weights, &state, &metadata).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(
+        &config,
+        format!("{{\"model_type\": \"clip\", \"text_config\": {text}, \"vision_config\": {{}}}}"),
+    )
+    .unwrap();
+    let model = StableDiffusion::open(place.path(), Precision::Single).unwrap();
+    assert_eq!(said(&model).data, whole.data);
+    assert_eq!(model.loaded[0].left_out.len(), 3);
+
+    // One block fewer, by the configuration or by `skip`: the same, and not what both blocks say.
+    fs::write(&config, text.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1")).unwrap();
+    let shorter = StableDiffusion::open(place.path(), Precision::Single).unwrap();
+    assert!(shorter.loaded[0].left_out.iter().any(|name| name.contains("encoder.layers.1.")));
+    let mut skipping = plain;
+    skipping.text_encoder.skip = 1;
+    assert_eq!(said(&shorter).data, said(&skipping).data);
+    assert_ne!(said(&shorter).data, whole.data);
+}

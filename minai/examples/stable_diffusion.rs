@@ -65,6 +65,9 @@ struct Arguments {
     /// How much the prompt counts: 1 is as trained, 7.5 is usual.
     #[arg(long, default_value_t = 7.5)]
     guidance: f64,
+    /// Leaves out the last blocks of the text encoder, as diffusers counts them: what web interfaces call 2 is 1 here.
+    #[arg(long, default_value_t = 0)]
+    clip_skip: usize,
     /// Gives the guided prediction back the spread of the plain one: from 0, not, to 1.
     #[arg(long, default_value_t = 0.0)]
     rescale: f64,
@@ -181,6 +184,14 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     try_out(&arguments.out)?;
     let mut model =
         if arguments.synthetic.is_some() { synthetic(keep)? } else { open(&arguments.model, keep)? };
+    if arguments.clip_skip >= model.text_encoder.config.layers {
+        return Err(format!(
+            "--clip-skip {}: the text encoder has {} blocks",
+            arguments.clip_skip, model.text_encoder.config.layers
+        )
+        .into());
+    }
+    model.text_encoder.skip = arguments.clip_skip;
     for text in &arguments.embedding {
         let (path, word) = match text.rsplit_once(':') {
             Some((path, word)) if !Path::new(text).exists() => (path, Some(word)),
@@ -244,6 +255,10 @@ fn open(folder: &Path, keep: Precision) -> Result<StableDiffusion, Box<dyn Error
     }
     let model =
         if folder.is_file() { open_file(folder, keep)? } else { StableDiffusion::open(folder, keep)? };
+    let left_out: Vec<&String> = model.loaded.iter().flat_map(|loaded| &loaded.left_out).collect();
+    if let (Some(first), false) = (left_out.first(), folder.is_file()) {
+        println!("{} tensors are not needed and were left out, such as {first}", left_out.len());
+    }
     let bytes: usize = model.loaded.iter().map(|loaded| loaded.bytes).sum();
     println!(
         "{}: {} of weights in {:.1} s",

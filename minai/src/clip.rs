@@ -1,5 +1,5 @@
 // Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash bb61b68703116889
+// nbs:hash 1cb6b3651a188fe2
 //! CLIP's text encoder: from 77 tokens to 77 vectors that say what each means where it stands.
 
 // %% notebooks/32_clip_text.ipynb cl-config
@@ -203,6 +203,8 @@ use std::fmt;
 pub struct ClipText {
     /// Its sizes.
     pub config: ClipConfig,
+    /// How many of the last blocks are left out (`clip_skip`): 0, or 1 for models that were trained so.
+    pub skip: usize,
     token_embedding: Embedding,
     position_embedding: Embedding,
     layers: Vec<ClipLayer>,
@@ -240,6 +242,7 @@ impl ClipText {
     pub fn new(init: &mut dyn Init, config: &ClipConfig) -> Self {
         ClipText {
             config: config.clone(),
+            skip: 0,
             token_embedding: Embedding::new(init, config.vocabulary, config.width),
             position_embedding: Embedding::new(init, config.positions, config.width),
             layers: (0..config.layers).map(|_| ClipLayer::new(init, config)).collect(),
@@ -276,7 +279,7 @@ impl ClipText {
         let positions = Array::new((0..shape[1] as i64).collect(), &[shape[1]]);
         let mut x = look_up("embeddings.token_embedding", &self.token_embedding, tokens, pass);
         x += look_up("embeddings.position_embedding", &self.position_embedding, &positions, pass);
-        for (i, layer) in self.layers.iter().enumerate() {
+        for (i, layer) in self.layers[..self.layers.len().saturating_sub(self.skip)].iter().enumerate() {
             x = pass.call(&format!("encoder.layers.{i}"), layer, &x);
         }
         pass.call("final_layer_norm", &self.final_layer_norm, &x)
@@ -284,9 +287,15 @@ impl ClipText {
 }
 
 // %% notebooks/32_clip_text.ipynb cl-rename
-/// A file's name for a tensor as [`ClipText`] has it: with or without `text_model.` in front. `None` for `position_ids`,
-/// the numbers from 0 to 76, which older files carry.
+/// A file's name for a tensor as [`ClipText`] has it: with or without `text_model.` in front, and what programs that train
+/// put before that (`module.`, `_orig_mod.`). `None` for what the text encoder does without: `position_ids`, the numbers
+/// from 0 to 76, which older files carry; the projection that CLIP compares texts by; and CLIP's other half, which reads
+/// pictures.
 pub fn rename(name: &str) -> Option<String> {
+    let name =
+        ["module.", "_orig_mod."].iter().fold(name, |name, start| name.strip_prefix(start).unwrap_or(name));
     let name = name.strip_prefix("text_model.").unwrap_or(name);
-    (name != "embeddings.position_ids").then(|| name.into())
+    let others = ["vision_model.", "visual_projection.", "text_projection", "logit_scale"];
+    let needed = !name.ends_with("position_ids") && !others.iter().any(|other| name.starts_with(other));
+    needed.then(|| name.into())
 }

@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 7fad6fed690f6718
+// nbs:hash 10c08de6a0840e20
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -219,7 +219,9 @@ fn open_part<M: Module>(
     make: impl FnOnce(&Config) -> Result<M, FileError>,
 ) -> Result<(M, LoadReport), FileError> {
     let model = make(&Config::open(folder.join("config.json"))?)?;
-    let loaded = load_weights(&model, weights_file(folder, stem)?, precision, rename)?;
+    // What programs that train put before the names.
+    let plain = |name: &str| rename(name.trim_start_matches("module.").trim_start_matches("_orig_mod."));
+    let loaded = load_weights(&model, weights_file(folder, stem)?, precision, &plain)?;
     Ok((model, loaded))
 }
 
@@ -232,9 +234,20 @@ pub fn open_text_encoder(
     folder: impl AsRef<Path>,
     precision: Precision,
 ) -> Result<(ClipText, LoadReport), FileError> {
-    open_part(folder.as_ref(), "model", &clip::rename, precision, |config| {
-        Ok(ClipText::new(&mut Pending, &ClipConfig::from_config(config)?))
-    })
+    let folder = folder.as_ref();
+    let whole = Config::open(folder.join("config.json"))?;
+    // Some files hold all of CLIP, and their configuration has one for each half.
+    let config = ClipConfig::from_config(&whole.section("text_config").unwrap_or(whole))?;
+    let model = ClipText::new(&mut Pending, &config);
+    // Some models do without the last blocks, which their files may still have.
+    let beyond = |name: &String| {
+        let number =
+            name.strip_prefix("encoder.layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
+        number.is_some_and(|number: usize| number >= config.layers)
+    };
+    let rename = |name: &str| clip::rename(name).filter(|name| !beyond(name));
+    let loaded = load_weights(&model, weights_file(folder, "model")?, precision, &rename)?;
+    Ok((model, loaded))
 }
 
 // %% notebooks/35_pipeline.ipynb op-open-networks

@@ -57,6 +57,12 @@ impl Config {
         self.entries.keys().map(String::as_str).collect()
     }
 
+    /// The settings inside of these under a key, if they are an object.
+    pub fn section(&self, key: &str) -> Option<Config> {
+        let entries = self.entries.get(key)?.as_object()?.clone();
+        Some(Config { path: self.path.clone(), entries })
+    }
+
     /// Whether there is a value for this key that is not `null`.
     pub fn has(&self, key: &str) -> bool {
         self.entries.get(key).is_some_and(|value| !value.is_null())
@@ -91,12 +97,12 @@ impl Config {
 
 /// Values that must be there.
 impl Config {
-    /// A whole number from 0 to 2³¹ - 1.
+    /// A whole number from 0 to 2³¹ - 1; a list in which all are the same counts as that one.
     ///
     /// # Errors
     /// When it is missing, or something else.
     pub fn usize(&self, key: &str) -> Result<usize, FileError> {
-        self.value(key, "a whole number", whole)
+        self.value(key, "a whole number", one_or_equal)
     }
 
     /// A number; infinite or not a number (NaN) if the file says so.
@@ -239,7 +245,8 @@ impl Config {
             let fits = match only {
                 Supported::Bool(only) => self.bool_or(key, only)? == only,
                 Supported::Number(only) => self.f64_or(key, only)? == only,
-                Supported::Text(only) => self.text_or(key, only)? == only,
+                // "swish" is what some files call silu.
+                Supported::Text(only) => self.text_or(key, only)?.replace("swish", "silu") == only,
                 Supported::Unset => !self.has(key),
             };
             if !fits {
@@ -301,6 +308,13 @@ fn word_at(text: &str) -> Option<&'static str> {
 /// A value as the file has it.
 fn shown(value: &Value) -> String {
     value.to_string().replace(&format!("\"{MARK}"), "").replace(&format!("{MARK}\""), "")
+}
+
+/// A whole number, or a list in which all are this one.
+fn one_or_equal(value: &Value) -> Option<usize> {
+    let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    let first = whole(list.first()?)?;
+    list.iter().all(|value| whole(value) == Some(first)).then_some(first)
 }
 
 fn whole(value: &Value) -> Option<usize> {
@@ -365,9 +379,12 @@ mod tests {
             ("extra", Supported::Unset),
         ];
         let check = |json: &str| Config::parse("c.json", json).unwrap().check(&supported, "it does not do");
-        for json in
-            ["{}", "{\"act\": null, \"extra\": null}", "{\"act\": \"silu\", \"flip\": true, \"kernel\": 3}"]
-        {
+        for json in [
+            "{}",
+            "{\"act\": \"swish\"}",
+            "{\"act\": null, \"extra\": null}",
+            "{\"act\": \"silu\", \"flip\": true, \"kernel\": 3}",
+        ] {
             assert_eq!(check(json), Ok(()));
         }
         for (json, what) in [
