@@ -1,5 +1,5 @@
 // Owned by notebooks/33_unet_conditional.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash a3fae62cdbbd3fa4
+// nbs:hash ec54fa83e1acee98
 //! The conditional U-Net of Stable Diffusion v1: noisy latents, a time and a text's embedding in, the noise out.
 
 // %% notebooks/33_unet_conditional.ipynb un-config
@@ -108,10 +108,9 @@ const SUPPORTED: [(&str, Supported); 24] = [
 // %% notebooks/33_unet_conditional.ipynb un-lists
 /// A size for each level, where the file has a list of them, or one for all.
 fn numbers(config: &Config, key: &str, default: usize, levels: usize) -> Result<Vec<usize>, FileError> {
-    match (config.usize_or(key, default), config.usizes(key)) {
-        (Ok(number), _) => Ok(vec![number; levels]),
-        (_, Ok(list)) => check_length(config, key, list, levels),
-        (Err(error), _) => Err(error),
+    match config.usizes(key) {
+        Ok(list) => check_length(config, key, list, levels),
+        Err(_) => Ok(vec![config.usize_or(key, default)?; levels]),
     }
 }
 
