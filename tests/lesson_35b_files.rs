@@ -1,5 +1,5 @@
 // Owned by notebooks/35b_files.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 8d39c7cdb1779586
+// nbs:hash 39ab2beb063a6434
 //! What notebooks/35b_files.ipynb claims.
 
 use minai::inversion::add_word;
@@ -9,38 +9,40 @@ use minai::single_file::{unet_name, vae_name};
 // %% notebooks/35b_files.ipynb sf-test
 #[test]
 fn names_of_the_first_code_are_found_in_folders() -> Result<(), Box<dyn std::error::Error>> {
-    let unet = |name: &str| unet_name(&format!("model.diffusion_model.{name}"), 2);
-    for (old, new) in [
-        ("input_blocks.0.0.weight", "conv_in.weight"),
-        ("input_blocks.1.0.in_layers.0.weight", "down_blocks.0.resnets.0.norm1.weight"),
-        ("input_blocks.2.1.proj_in.bias", "down_blocks.0.attentions.1.proj_in.bias"),
-        ("input_blocks.3.0.op.weight", "down_blocks.0.downsamplers.0.conv.weight"),
-        ("input_blocks.11.0.skip_connection.weight", "down_blocks.3.resnets.1.conv_shortcut.weight"),
-        ("middle_block.2.out_layers.3.bias", "mid_block.resnets.1.conv2.bias"),
-        ("output_blocks.2.1.conv.weight", "up_blocks.0.upsamplers.0.conv.weight"),
-        ("output_blocks.5.2.conv.weight", "up_blocks.1.upsamplers.0.conv.weight"),
-        (
-            "output_blocks.11.1.transformer_blocks.0.attn2.to_k.weight",
-            "up_blocks.3.attentions.2.transformer_blocks.0.attn2.to_k.weight",
-        ),
-        ("out.2.weight", "conv_out.weight"),
-    ] {
-        assert_eq!(unet(old).as_deref(), Some(new));
+    {
+        let unet = |name: &str| unet_name(&format!("model.diffusion_model.{name}"), 2);
+        for (old, new) in [
+            ("input_blocks.0.0.weight", "conv_in.weight"),
+            ("input_blocks.1.0.in_layers.0.weight", "down_blocks.0.resnets.0.norm1.weight"),
+            ("input_blocks.2.1.proj_in.bias", "down_blocks.0.attentions.1.proj_in.bias"),
+            ("input_blocks.3.0.op.weight", "down_blocks.0.downsamplers.0.conv.weight"),
+            ("input_blocks.11.0.skip_connection.weight", "down_blocks.3.resnets.1.conv_shortcut.weight"),
+            ("middle_block.2.out_layers.3.bias", "mid_block.resnets.1.conv2.bias"),
+            ("output_blocks.2.1.conv.weight", "up_blocks.0.upsamplers.0.conv.weight"),
+            ("output_blocks.5.2.conv.weight", "up_blocks.1.upsamplers.0.conv.weight"),
+            (
+                "output_blocks.11.1.transformer_blocks.0.attn2.to_k.weight",
+                "up_blocks.3.attentions.2.transformer_blocks.0.attn2.to_k.weight",
+            ),
+            ("out.2.weight", "conv_out.weight"),
+        ] {
+            assert_eq!(unet(old).as_deref(), Some(new));
+        }
+        let vae = |name: &str| vae_name(&format!("first_stage_model.{name}"), 4);
+        for (old, new) in [
+            (
+                "encoder.down.1.block.0.nin_shortcut.weight",
+                "encoder.down_blocks.1.resnets.0.conv_shortcut.weight",
+            ),
+            ("encoder.down.0.downsample.conv.weight", "encoder.down_blocks.0.downsamplers.0.conv.weight"),
+            ("decoder.up.3.upsample.conv.bias", "decoder.up_blocks.0.upsamplers.0.conv.bias"),
+            ("decoder.mid.attn_1.proj_out.weight", "decoder.mid_block.attentions.0.to_out.0.weight"),
+            ("post_quant_conv.bias", "post_quant_conv.bias"),
+        ] {
+            assert_eq!(vae(old).as_deref(), Some(new));
+        }
+        assert_eq!((unet_name("model_ema.decay", 2), vae_name("betas", 4)), (None, None));
     }
-    let vae = |name: &str| vae_name(&format!("first_stage_model.{name}"), 4);
-    for (old, new) in [
-        (
-            "encoder.down.1.block.0.nin_shortcut.weight",
-            "encoder.down_blocks.1.resnets.0.conv_shortcut.weight",
-        ),
-        ("encoder.down.0.downsample.conv.weight", "encoder.down_blocks.0.downsamplers.0.conv.weight"),
-        ("decoder.up.3.upsample.conv.bias", "decoder.up_blocks.0.upsamplers.0.conv.bias"),
-        ("decoder.mid.attn_1.proj_out.weight", "decoder.mid_block.attentions.0.to_out.0.weight"),
-        ("post_quant_conv.bias", "post_quant_conv.bias"),
-    ] {
-        assert_eq!(vae(old).as_deref(), Some(new));
-    }
-    assert_eq!((unet_name("model_ema.decay", 2), vae_name("betas", 4)), (None, None));
     println!("passed");
     Ok(())
 }
