@@ -395,3 +395,29 @@ fn a_text_encoder_may_lie_in_a_whole_clip_and_have_more_blocks_than_it_uses() {
     assert_eq!(said(&shorter).data, said(&skipping).data);
     assert_ne!(said(&shorter).data, whole.data);
 }
+
+#[test]
+fn models_that_are_shown_more_than_noise_are_named() {
+    let place = copy();
+    let unet = place.path().join("unet/config.json");
+    let text = fs::read_to_string(&unet).unwrap();
+    for (channels, what) in [("9", "an inpainting model"), ("8", "by instruction"), ("7", "a small picture")]
+    {
+        fs::write(&unet, text.replace("\"in_channels\": 4", &format!("\"in_channels\": {channels}")))
+            .unwrap();
+        let config = minai::unet::UNetConfig::from_config(&Config::open(&unet).unwrap()).unwrap();
+        let error = minai::stable_diffusion::check_channels(&config).unwrap_err();
+        assert!(error.contains(what), "{error}");
+    }
+    fs::write(&unet, text).unwrap();
+    // Weights of another kind only: the error says which, and what to do.
+    let weights = place.path().join("unet/diffusion_pytorch_model.safetensors");
+    fs::rename(&weights, weights.with_file_name("diffusion_pytorch_model.non_ema.safetensors")).unwrap();
+    assert_refused(place.path(), &["non_ema.safetensors", "rename"]);
+    fs::rename(
+        weights.with_file_name("diffusion_pytorch_model.non_ema.safetensors"),
+        weights.with_file_name("diffusion_pytorch_model.bin"),
+    )
+    .unwrap();
+    assert_refused(place.path(), &["diffusion_pytorch_model.bin", "weights_only=True"]);
+}

@@ -1,5 +1,5 @@
 // Owned by notebooks/35b_files.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 88d57278364f5e03
+// nbs:hash bc85920e568bc000
 //! A model of version 1 in a single file, under the names of the first published code.
 
 // %% notebooks/35b_files.ipynb sf-inside
@@ -197,22 +197,10 @@ fn refusal(file: &TensorFile) -> String {
 
 // %% notebooks/35b_files.ipynb sf-open
 use minai::clip;
-use minai::stable_diffusion::StableDiffusion;
+use minai::stable_diffusion::{StableDiffusion, check_channels};
 use minai::tokenizer::Tokenizer;
 use minai::weights::{Precision, load_weights};
 use std::path::Path;
-
-/// The channels that tell what a U-Net is shown beside the latents.
-fn check_channels(unet: &UNetConfig) -> Result<(), String> {
-    let what = match unet.in_channels {
-        4 => return Ok(()),
-        9 => "an inpainting model (9 channels)",
-        8 => "a model that changes pictures by instruction (8 channels)",
-        5 | 7 => "a model that sees a depth map or a small picture",
-        _ => "a model of another kind",
-    };
-    Err(format!("is {what}; only models that draw from a prompt alone (4 channels) are read"))
-}
 
 /// Opens a whole Stable Diffusion 1 in a single `.safetensors` file. `tokenizer` is CLIP's.
 ///

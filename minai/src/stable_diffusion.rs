@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 10c08de6a0840e20
+// nbs:hash 0158969fa2a5a71b
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -100,6 +100,21 @@ use minai::vae::{self, AutoencoderKl, VaeConfig};
 use minai::weights::{LoadReport, Pending, Precision, load_weights};
 use std::path::{Path, PathBuf};
 
+/// Why a part's folder has no weights that are read here: what it has instead.
+fn without_weights(folder: &Path, names: &[String]) -> String {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return "there is no such folder; name the folder that holds model_index.json and one folder for each part".into();
+    };
+    let mut there: Vec<String> =
+        entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
+    let ends = [".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".onnx"];
+    there.retain(|name| ends.iter().any(|end| name.ends_with(end)));
+    there.sort();
+    let other = if there.is_empty() { String::new() } else { format!(" (there is {})", there.join(", ")) };
+    let what = format!("has none of {}{other}; ", names.join(", "));
+    what + "rename the .safetensors file that you mean, or fetch one of these. (A .bin, .pt or .ckpt file is not read here, since opening one can run any program; Python converts it: safetensors.torch.save_file(torch.load(file, weights_only=True), other))"
+}
+
 /// The file of weights in a part's folder: in single precision if it is there, else in half.
 fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, FileError> {
     let kinds = ["", ".fp16", ".bf16"];
@@ -107,13 +122,7 @@ fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, FileError> {
     // Of large models there are several files, with an index.
     let indices = ["", ".fp16"].map(|kind| format!("{stem}.safetensors.index{kind}.json"));
     let found = names.iter().chain(&indices).map(|name| folder.join(name)).find(|path| path.is_file());
-    found.ok_or_else(|| {
-        let what = match folder.is_dir() {
-            false => "there is no such folder; name the folder that holds model_index.json and one folder for each part".into(),
-            true => format!("has none of {}; fetch one of them. (A .bin, .pt or .ckpt file is not read here, since opening one can run any program; Python converts it: safetensors.torch.save_file(torch.load(file, weights_only=True), other))", names.join(", ")),
-        };
-        FileError::new(folder, what)
-    })
+    found.ok_or_else(|| FileError::new(folder, without_weights(folder, &names)))
 }
 
 // %% notebooks/35_pipeline.ipynb op-prediction
@@ -311,6 +320,20 @@ impl std::fmt::Debug for StableDiffusion {
 }
 
 // %% notebooks/35_pipeline.ipynb op-fit
+/// Whether a U-Net draws from a prompt alone, by its channels: others are shown more than noisy latents.
+///
+/// # Errors
+/// If not: what the model is instead.
+pub fn check_channels(unet: &UNetConfig) -> Result<(), String> {
+    let what = match (unet.in_channels, unet.out_channels) {
+        (9, 4) => "an inpainting model (9 channels)",
+        (8, 4) => "a model that changes pictures by instruction (8 channels)",
+        (5 | 7, 4) => "a model that is shown a depth map or a small picture",
+        _ => return Ok(()),
+    };
+    Err(format!("is {what}; only models that draw from a prompt alone (4 channels) are drawn with"))
+}
+
 /// Whether the parts are of one model.
 fn check_parts(
     folder: &Path,
@@ -320,6 +343,7 @@ fn check_parts(
     vae: &AutoencoderKl,
 ) -> Result<(), FileError> {
     let (sizes, latents) = (unet.config(), vae.config.latent_channels);
+    check_channels(sizes).map_err(|what| FileError::new(folder, what))?;
     let pairs = [
         (
             "width of text_encoder and cross_attention_dim of unet",
@@ -358,7 +382,7 @@ impl StableDiffusion {
         let index = Config::open(folder.join("model_index.json"))?;
         let class = index.text("_class_name")?;
         if !class.starts_with("StableDiffusion") || class.contains("XL") || class.contains('3') {
-            let what = format!("is {class:?}; a StableDiffusionPipeline, version 1, is expected");
+            let what = format!("is {class:?}; a StableDiffusionPipeline, version 1 or 2, is expected");
             return Err(index.error("_class_name", &what));
         }
         let scheduler = folder.join("scheduler").join("scheduler_config.json");
