@@ -35,15 +35,15 @@ pub enum Part {
 
 pub const PLANS: [(Plan, &str); 3] = [
     (
-        Plan { name: "emoji-vae", steps: 6_000, batch: 16, lr: 2e-3, ema: 0.995 },
+        Plan { name: "emoji-vae", steps: 4_487, batch: 16, lr: 2e-3, ema: 0.995 },
         "lesson 36: an autoencoder of emoji",
     ),
     (
-        Plan { name: "emoji-clip", steps: 1_500, batch: 128, lr: 1e-3, ema: 0.99 },
+        Plan { name: "emoji-clip", steps: 1_520, batch: 128, lr: 1e-3, ema: 0.99 },
         "lesson 36: a text encoder, by contrast with emoji-vae's latents",
     ),
     (
-        Plan { name: "emoji-sd", steps: 8_000, batch: 64, lr: 1.5e-3, ema: 0.998 },
+        Plan { name: "emoji-sd", steps: 8_640, batch: 64, lr: 1.5e-3, ema: 0.998 },
         "lesson 36: text to image, with the two before it",
     ),
 ];
