@@ -1,5 +1,5 @@
 // Owned by notebooks/36_your_own_stable_diffusion.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash eaafcd941082ce0c
+// nbs:hash 2aae9f94b9b5e9f4
 //! A Stable Diffusion of one's own, written as a folder in diffusers' layout: for `StableDiffusion::open`, and for Python's diffusers as well.
 
 // %% notebooks/36_your_own_stable_diffusion.ipynb la-write
@@ -25,15 +25,48 @@ fn write_json(path: &Path, value: &Json) -> Result<(), FileError> {
 }
 
 // %% notebooks/36_your_own_stable_diffusion.ipynb la-weights
-/// The weights in 16 bits, under the module's names with `prefix` in front.
-fn write_weights(path: &Path, module: &dyn Module, prefix: &str) -> Result<(), FileError> {
-    make_folder_of(path)?;
-    let floats = |(name, value): (String, Value)| match value {
-        Value::F32(array) => Some((format!("{prefix}{name}"), array)),
-        _ => None,
-    };
-    let arrays: Vec<(String, Array)> = state_dict(module).into_iter().filter_map(floats).collect();
-    write_half(path, arrays, &BTreeMap::from([("format".to_owned(), "pt".to_owned())]))
+/// Files of weights hold at most so many bytes, where one tensor alone is not larger: hosts of code take no large files.
+const LARGEST: usize = 4_000_000;
+
+/// The weights of a module in 16 bits, under its names with `prefix` in front, in parts of at most [`LARGEST`] bytes.
+fn parts_of(module: &dyn Module, prefix: &str) -> Vec<Vec<(String, Array)>> {
+    let (mut parts, mut size) = (vec![vec![]], 0);
+    for (name, value) in state_dict(module) {
+        let Value::F32(array) = value else { continue };
+        size += 2 * array.len();
+        if size > LARGEST && !parts[parts.len() - 1].is_empty() {
+            (parts, size) = ([parts, vec![vec![]]].concat(), 2 * array.len());
+        }
+        parts.last_mut().expect("there is one").push((format!("{prefix}{name}"), array));
+    }
+    parts
+}
+
+// %% notebooks/36_your_own_stable_diffusion.ipynb la-shards
+/// Writes them as `STEM.safetensors`, or as shards with an index that says which tensor is in which.
+fn write_weights(folder: &Path, stem: &str, module: &dyn Module, prefix: &str) -> Result<(), FileError> {
+    let (parts, facts) = (parts_of(module, prefix), BTreeMap::from([("format".to_owned(), "pt".to_owned())]));
+    let (whole, count) = (folder.join(format!("{stem}.safetensors")), parts.len());
+    make_folder_of(&whole)?;
+    if count == 1 {
+        return parts.into_iter().try_for_each(|part| write_half(&whole, part, &facts));
+    }
+    let (mut map, mut size) = (BTreeMap::new(), 0);
+    for (i, part) in parts.into_iter().enumerate() {
+        let file = format!("{stem}-{:05}-of-{count:05}.safetensors", i + 1);
+        for (name, array) in &part {
+            size += 2 * array.len();
+            map.insert(name.clone(), file.clone());
+        }
+        write_half(folder.join(file), part, &facts)?;
+    }
+    let index = json!({ "metadata": { "total_size": size }, "weight_map": map });
+    write_json(&folder.join(format!("{stem}.safetensors.index.json")), &index)?;
+    // A file of an earlier time would be read in their place.
+    let removed = if whole.exists() { std::fs::remove_file(&whole) } else { Ok(()) };
+    removed.map_err(|error| {
+        FileError::new(&whole, format!("{error}; remove it, for the shards beside it are newer"))
+    })
 }
 
 // %% notebooks/36_your_own_stable_diffusion.ipynb la-vae
@@ -59,7 +92,7 @@ pub fn save_vae(folder: &Path, model: &AutoencoderKl) -> Result<(), FileError> {
         "scaling_factor": config.scaling_factor,
         "up_block_types": vec!["UpDecoderBlock2D"; stages],
     });
-    write_weights(&folder.join("diffusion_pytorch_model.safetensors"), model, "")?;
+    write_weights(folder, "diffusion_pytorch_model", model, "")?;
     write_json(&folder.join("config.json"), &json)
 }
 
@@ -90,7 +123,7 @@ pub fn save_text_encoder(folder: &Path, model: &ClipText, tokenizer: &Tokenizer)
         "projection_dim": config.width,
         "vocab_size": config.vocabulary,
     });
-    write_weights(&folder.join("model.safetensors"), model, "text_model.")?;
+    write_weights(folder, "model", model, "text_model.")?;
     write_json(&folder.join("config.json"), &json)
 }
 
@@ -105,7 +138,8 @@ fn kinds(kinds: &[BlockKind], way: &str) -> Vec<String> {
     kinds.iter().map(name).collect()
 }
 
-/// Writes `config.json` and `diffusion_pytorch_model.safetensors` (16 bits) of a U-Net into its folder. `size` is that of
+/// Writes `config.json` and `diffusion_pytorch_model.safetensors` (16 bits, in shards if they are large) of a U-Net into its
+/// folder. `size` is that of
 /// its latents.
 ///
 /// # Errors
@@ -131,7 +165,7 @@ pub fn save_unet(folder: &Path, model: &UNet, size: usize) -> Result<(), FileErr
         "up_block_types": kinds(&config.up_blocks, "Up"),
         "use_linear_projection": config.use_linear_projection,
     });
-    write_weights(&folder.join("diffusion_pytorch_model.safetensors"), model, "")?;
+    write_weights(folder, "diffusion_pytorch_model", model, "")?;
     write_json(&folder.join("config.json"), &json)
 }
 

@@ -1,8 +1,9 @@
 // Owned by notebooks/36_your_own_stable_diffusion.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash eacad125c9946c6c
+// nbs:hash 86d6fc04e036e3d1
 //! Text to image, trained from nothing: an autoencoder, a text encoder by contrast, and a U-Net that is told captions.
 
 // %% notebooks/36_your_own_stable_diffusion.ipynb tt-split
+use minai::emoji::Emoji;
 use minai::io::data::places_text;
 use minai::io::file::FileError;
 use std::collections::HashSet;
@@ -46,7 +47,6 @@ pub fn balanced(captions: &[String], indices: &[usize]) -> Vec<usize> {
 
 // %% notebooks/36_your_own_stable_diffusion.ipynb tt-pictures
 use minai::array::Array;
-use minai::emoji::Emoji;
 use minai::generator::Generator;
 use minai::loader::Dataset;
 

@@ -1,5 +1,5 @@
 // Owned by notebooks/31_tokenizer.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 3f24265ec94afa7d
+// nbs:hash 3f93c9844c7e561e
 //! CLIP's tokenizer: a prompt is cleaned, cut into words, and each word into pieces by byte-pair encoding.
 
 // %% notebooks/31_tokenizer.ipynb re-signs
@@ -213,6 +213,9 @@ struct Merge {
 }
 
 // %% notebooks/31_tokenizer.ipynb re-struct-b
+/// How many tokens a prompt has for CLIP, start and end included.
+pub const CONTEXT: usize = 77;
+
 /// CLIP's tokenizer: texts to token numbers and back.
 ///
 /// Texts are cleaned as those that CLIP was trained with: plain quotes, ligatures taken apart, full-width letters
@@ -717,9 +720,6 @@ impl Tokenizer {
 
 // %% notebooks/31_tokenizer.ipynb re-tokens
 use minai::array::Array;
-
-/// How many tokens a prompt has for CLIP, start and end included.
-pub const CONTEXT: usize = 77;
 
 /// A prompt as CLIP reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]

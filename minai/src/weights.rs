@@ -1,5 +1,5 @@
 // Owned by notebooks/30_weights.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash dccc5c1fbeb32a0b
+// nbs:hash 76e11edbeaf0ffcc
 //! Published weights: half precision, foreign tensor names, and models built before their weights are loaded.
 
 // %% notebooks/30_weights.ipynb re-halfarray
@@ -298,7 +298,10 @@ fn shards(path: &Path) -> Result<Vec<PathBuf>, FileError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let file = |name: &String| match Path::new(name).file_name() {
         Some(plain) if plain == name.as_str() => Ok(folder.join(name)),
-        _ => Err(index.error("weight_map", &format!("names `{name:.80}`, which is no file beside it"))),
+        _ => Err(index.error(
+            "weight_map",
+            &format!("names `{name:.80}`, which is no file beside it; correct the file"),
+        )),
     };
     names.iter().map(file).collect()
 }
