@@ -331,8 +331,9 @@ fn synthetic(keep: Precision) -> Result<StableDiffusion, Box<dyn Error>> {
 /// Whether a picture can be written there. Its folder is made if there is none.
 fn try_out(path: &Path) -> Result<(), Box<dyn Error>> {
     make_folder_of(path)?;
-    let probe = path.with_extension("part");
-    let written = fs::File::create(&probe).and_then(|_| fs::remove_file(&probe));
+    // Under a name that nobody else has: a file of the picture's name stays until the picture is there.
+    let probe = path.with_extension(format!("{}.part", std::process::id()));
+    let written = fs::File::create_new(&probe).and_then(|_| fs::remove_file(&probe));
     Ok(written.map_err(|error| format!("{}: {error}; choose another place with --out", path.display()))?)
 }
 

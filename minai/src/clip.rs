@@ -1,5 +1,5 @@
 // Owned by notebooks/32_clip_text.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 1cb6b3651a188fe2
+// nbs:hash 2683c2556acec118
 //! CLIP's text encoder: from 77 tokens to 77 vectors that say what each means where it stands.
 
 // %% notebooks/32_clip_text.ipynb cl-config
@@ -287,13 +287,10 @@ impl ClipText {
 }
 
 // %% notebooks/32_clip_text.ipynb cl-rename
-/// A file's name for a tensor as [`ClipText`] has it: with or without `text_model.` in front, and what programs that train
-/// put before that (`module.`, `_orig_mod.`). `None` for what the text encoder does without: `position_ids`, the numbers
+/// A file's name for a tensor as [`ClipText`] has it: with or without `text_model.` in front. `None` for what the text encoder does without: `position_ids`, the numbers
 /// from 0 to 76, which older files carry; the projection that CLIP compares texts by; and CLIP's other half, which reads
 /// pictures.
 pub fn rename(name: &str) -> Option<String> {
-    let name =
-        ["module.", "_orig_mod."].iter().fold(name, |name, start| name.strip_prefix(start).unwrap_or(name));
     let name = name.strip_prefix("text_model.").unwrap_or(name);
     let others = ["vision_model.", "visual_projection.", "text_projection", "logit_scale"];
     let needed = !name.ends_with("position_ids") && !others.iter().any(|other| name.starts_with(other));

@@ -1,5 +1,5 @@
 // Owned by notebooks/35b_files.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash dc5bd203a4ef78cb
+// nbs:hash 2858049d210dc27c
 //! Words of one's own: vectors found by textual inversion, from a file.
 
 // %% notebooks/35b_files.ipynb ti-open
@@ -47,9 +47,8 @@ pub fn add_word(
     let (rows, name) = vectors(&TensorFile::open(path)?, model.text_encoder.config.width)?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let word = word.unwrap_or(if name == "emb_params" { &stem } else { &name }).to_owned();
-    // The table may be longer than the vocabulary; then the rows between stay unused.
-    let unused = model.text_encoder.config.vocabulary - model.tokenizer.vocabulary_size();
-    if unused > 0 {
+    // New rows come after the table's, and new tokens after the vocabulary's: both have to be of one length.
+    if model.text_encoder.config.vocabulary != model.tokenizer.vocabulary_size() {
         return Err(FileError::new(
             path,
             "can't be added to a text encoder whose table is longer than its vocabulary",

@@ -1,5 +1,5 @@
 // Owned by notebooks/36_your_own_stable_diffusion.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 2aae9f94b9b5e9f4
+// nbs:hash 629400cd940d74e7
 //! A Stable Diffusion of one's own, written as a folder in diffusers' layout: for `StableDiffusion::open`, and for Python's diffusers as well.
 
 // %% notebooks/36_your_own_stable_diffusion.ipynb la-write
@@ -25,7 +25,7 @@ fn write_json(path: &Path, value: &Json) -> Result<(), FileError> {
 }
 
 // %% notebooks/36_your_own_stable_diffusion.ipynb la-weights
-/// Files of weights hold at most so many bytes, where one tensor alone is not larger: hosts of code take no large files.
+/// The most bytes of weights in a file, unless one tensor alone has more: hosts of code take no large files.
 const LARGEST: usize = 4_000_000;
 
 /// The weights of a module in 16 bits, under its names with `prefix` in front, in parts of at most [`LARGEST`] bytes.
@@ -139,8 +139,7 @@ fn kinds(kinds: &[BlockKind], way: &str) -> Vec<String> {
 }
 
 /// Writes `config.json` and `diffusion_pytorch_model.safetensors` (16 bits, in shards if they are large) of a U-Net into its
-/// folder. `size` is that of
-/// its latents.
+/// folder. `size` is that of its latents.
 ///
 /// # Errors
 /// When a file can't be written.

@@ -1,5 +1,5 @@
 // Owned by notebooks/35b_files.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 343c9f3bc1f7ec80
+// nbs:hash 8a1a69194cdec780
 //! Low-rank changes of a model's weights (LoRA), in the forms in which people share them.
 
 // %% notebooks/35b_files.ipynb lo-role
@@ -125,11 +125,11 @@ fn change(pair: &Pair, shape: &[usize], alpha: Option<f32>, factor: f64) -> Resu
     Ok(up.reshape((outputs, rank)).matmul(&down.reshape((rank, rest))).reshape(shape) * scale as f32)
 }
 
-/// The alpha that diffusers writes beside the tensors, for all layers of the U-Net or of the text encoder.
-fn noted_alpha(file: &TensorFile, part: &str) -> Option<f32> {
-    let text = file.metadata().get("lora_adapter_metadata")?.clone();
-    let noted: serde_json::Value = serde_json::from_str(&text).ok()?;
-    Some(noted[format!("{part}.lora_alpha")].as_f64()? as f32)
+/// The alphas that diffusers writes beside the tensors: one for all layers of the U-Net, one for those of the text encoder.
+fn noted_alphas(file: &TensorFile) -> [Option<f32>; 2] {
+    let noted = file.metadata().get("lora_adapter_metadata").and_then(|text| serde_json::from_str(text).ok());
+    let noted: serde_json::Value = noted.unwrap_or_default();
+    ["unet", "text_encoder"].map(|part| Some(noted[format!("{part}.lora_alpha")].as_f64()? as f32))
 }
 
 // %% notebooks/35b_files.ipynb lo-merge
@@ -150,12 +150,11 @@ pub fn merge_lora(model: &StableDiffusion, path: impl AsRef<Path>, factor: f64) 
         return Err(fail(what + "; it was made for another model"));
     }
     // First all is computed, then all is changed.
-    let mut changes = Vec::new();
+    let (alphas, mut changes) = (noted_alphas(&file), Vec::new());
     for (name, pair) in &pairs {
         let weight = layers[name].data();
-        let part =
-            if name.contains("te_") || name.starts_with("text_encoder") { "text_encoder" } else { "unet" };
-        let change = change(pair, weight.shape(), noted_alpha(&file, part), factor).map_err(|what| {
+        let of_text = name.starts_with("lora_te_") || name.starts_with("text_encoder");
+        let change = change(pair, weight.shape(), alphas[usize::from(of_text)], factor).map_err(|what| {
             fail(format!("layer `{name:.200}` {what}; it was made for another model, or is damaged"))
         })?;
         changes.push((&layers[name], Tensor::from(weight) + change));

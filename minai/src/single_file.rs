@@ -1,5 +1,5 @@
 // Owned by notebooks/35b_files.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash bc85920e568bc000
+// nbs:hash 37258974a2186808
 //! A model of version 1 in a single file, under the names of the first published code.
 
 // %% notebooks/35b_files.ipynb sf-inside
@@ -61,7 +61,7 @@ pub fn unet_name(name: &str, layers: usize) -> Option<String> {
 }
 
 // %% notebooks/35b_files.ipynb sf-vae
-/// What a folder calls a tensor of the autoencoder with so many levels; `None` if it is none.
+/// What a folder calls a tensor of the autoencoder, which has this number of levels; `None` if it is none.
 pub fn vae_name(name: &str, levels: usize) -> Option<String> {
     let rest = name.strip_prefix("first_stage_model.")?;
     if rest.starts_with("quant_conv.") || rest.starts_with("post_quant_conv.") {

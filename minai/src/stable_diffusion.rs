@@ -1,5 +1,5 @@
 // Owned by notebooks/35_pipeline.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 0158969fa2a5a71b
+// nbs:hash e6d5175d5bc37049
 //! Stable Diffusion v1 as a whole: from a prompt to a picture (Rombach et al. 2022, <https://arxiv.org/abs/2112.10752>).
 
 // %% notebooks/35_pipeline.ipynb pi-picture
@@ -120,7 +120,7 @@ fn weights_file(folder: &Path, stem: &str) -> Result<PathBuf, FileError> {
     let kinds = ["", ".fp16", ".bf16"];
     let names = kinds.map(|kind| format!("{stem}{kind}.safetensors"));
     // Of large models there are several files, with an index.
-    let indices = ["", ".fp16"].map(|kind| format!("{stem}.safetensors.index{kind}.json"));
+    let indices = kinds.map(|kind| format!("{stem}.safetensors.index{kind}.json"));
     let found = names.iter().chain(&indices).map(|name| folder.join(name)).find(|path| path.is_file());
     found.ok_or_else(|| FileError::new(folder, without_weights(folder, &names)))
 }
@@ -218,20 +218,22 @@ pub fn open_sampler(path: &Path) -> Result<Option<Sampler>, FileError> {
 }
 
 // %% notebooks/35_pipeline.ipynb op-opens
-/// Opens a part's folder: `make` builds the network from `config.json`, and the file `stem` has its weights, under names
-/// that `rename` knows.
-fn open_part<M: Module>(
-    folder: &Path,
-    stem: &str,
-    rename: &dyn Fn(&str) -> Option<String>,
+/// Fills a network from the file `stem` in its folder, under names that `rename` knows, without what programs that train
+/// put before them.
+fn fill<M: Module>(
+    model: M,
+    (folder, stem): (&Path, &str),
     precision: Precision,
-    make: impl FnOnce(&Config) -> Result<M, FileError>,
+    rename: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(M, LoadReport), FileError> {
-    let model = make(&Config::open(folder.join("config.json"))?)?;
-    // What programs that train put before the names.
     let plain = |name: &str| rename(name.trim_start_matches("module.").trim_start_matches("_orig_mod."));
     let loaded = load_weights(&model, weights_file(folder, stem)?, precision, &plain)?;
     Ok((model, loaded))
+}
+
+/// The configuration in a part's folder.
+fn open_config(folder: &Path) -> Result<Config, FileError> {
+    Config::open(folder.join("config.json"))
 }
 
 // %% notebooks/35_pipeline.ipynb op-opens-b
@@ -244,10 +246,9 @@ pub fn open_text_encoder(
     precision: Precision,
 ) -> Result<(ClipText, LoadReport), FileError> {
     let folder = folder.as_ref();
-    let whole = Config::open(folder.join("config.json"))?;
+    let whole = open_config(folder)?;
     // Some files hold all of CLIP, and their configuration has one for each half.
     let config = ClipConfig::from_config(&whole.section("text_config").unwrap_or(whole))?;
-    let model = ClipText::new(&mut Pending, &config);
     // Some models do without the last blocks, which their files may still have.
     let beyond = |name: &String| {
         let number =
@@ -255,8 +256,7 @@ pub fn open_text_encoder(
         number.is_some_and(|number: usize| number >= config.layers)
     };
     let rename = |name: &str| clip::rename(name).filter(|name| !beyond(name));
-    let loaded = load_weights(&model, weights_file(folder, "model")?, precision, &rename)?;
-    Ok((model, loaded))
+    fill(ClipText::new(&mut Pending, &config), (folder, "model"), precision, &rename)
 }
 
 // %% notebooks/35_pipeline.ipynb op-open-networks
@@ -268,9 +268,9 @@ const WEIGHTS: &str = "diffusion_pytorch_model";
 /// # Errors
 /// As [`open_text_encoder`].
 pub fn open_unet(folder: impl AsRef<Path>, precision: Precision) -> Result<(UNet, LoadReport), FileError> {
-    open_part(folder.as_ref(), WEIGHTS, &|name| Some(name.to_owned()), precision, |config| {
-        Ok(UNet::new(&mut Pending, &UNetConfig::from_config(config)?))
-    })
+    let folder = folder.as_ref();
+    let config = UNetConfig::from_config(&open_config(folder)?)?;
+    fill(UNet::new(&mut Pending, &config), (folder, WEIGHTS), precision, &|name| Some(name.to_owned()))
 }
 
 /// Opens the folder of an autoencoder: `config.json` and `diffusion_pytorch_model.safetensors`.
@@ -281,9 +281,9 @@ pub fn open_vae(
     folder: impl AsRef<Path>,
     precision: Precision,
 ) -> Result<(AutoencoderKl, LoadReport), FileError> {
-    open_part(folder.as_ref(), WEIGHTS, &vae::rename, precision, |config| {
-        Ok(AutoencoderKl::new(&mut Pending, &VaeConfig::from_config(config)?))
-    })
+    let folder = folder.as_ref();
+    let config = VaeConfig::from_config(&open_config(folder)?)?;
+    fill(AutoencoderKl::new(&mut Pending, &config), (folder, WEIGHTS), precision, &vae::rename)
 }
 
 // %% notebooks/35_pipeline.ipynb op-type

@@ -1,5 +1,5 @@
 // Owned by notebooks/36_your_own_stable_diffusion.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 86d6fc04e036e3d1
+// nbs:hash cce21e6d808861f1
 //! Text to image, trained from nothing: an autoencoder, a text encoder by contrast, and a U-Net that is told captions.
 
 // %% notebooks/36_your_own_stable_diffusion.ipynb tt-split
@@ -50,7 +50,7 @@ use minai::array::Array;
 use minai::generator::Generator;
 use minai::loader::Dataset;
 
-/// Pictures with nothing said of them, as an autoencoder learns from.
+/// Pictures without their captions: what an autoencoder learns from.
 #[derive(Clone, Debug)]
 pub struct Pictures {
     /// Where they are from.

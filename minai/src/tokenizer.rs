@@ -1,5 +1,5 @@
 // Owned by notebooks/31_tokenizer.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 3f93c9844c7e561e
+// nbs:hash 2a030c0b6a2dbe57
 //! CLIP's tokenizer: a prompt is cleaned, cut into words, and each word into pieces by byte-pair encoding.
 
 // %% notebooks/31_tokenizer.ipynb re-signs
@@ -378,6 +378,16 @@ impl Tokenizer {
 }
 
 // %% notebooks/31_tokenizer.ipynb re-open-d
+/// The names of all tokens in the order of their numbers: the bytes inside of a word, the bytes at its end, what is merged,
+/// and start and end.
+fn numbered_names(merges: &[(&str, &str)]) -> Vec<String> {
+    let (signs, order) = byte_signs();
+    let single = order.iter().map(|&byte| signs[byte as usize].to_string());
+    let last = order.iter().map(|&byte| format!("{}{WORD_END}", signs[byte as usize]));
+    let merged = merges.iter().map(|(one, two)| format!("{one}{two}"));
+    single.chain(last).chain(merged).chain([START, END].map(str::to_owned)).collect()
+}
+
 impl Tokenizer {
     /// From the text of OpenAI's list of merges, of which the first 48,894 count, and which numbers the tokens by their
     /// order; errors call it `name`.
@@ -392,13 +402,8 @@ impl Tokenizer {
             return Err(FileError::new(path, what));
         }
         pairs.truncate(MERGES);
-        let (signs, order) = byte_signs();
-        let single = order.iter().map(|&byte| signs[byte as usize].to_string());
-        let last = order.iter().map(|&byte| format!("{}</w>", signs[byte as usize]));
-        let merged = pairs.iter().map(|(one, two)| format!("{one}{two}"));
-        let special = [START, END].map(str::to_owned);
-        let names = single.chain(last).chain(merged).chain(special);
-        Self::build((path, &names.zip(0..).collect()), (path, &pairs))
+        let names = numbered_names(&pairs);
+        Self::build((path, &names.into_iter().zip(0..).collect()), (path, &pairs))
     }
 }
 
@@ -684,7 +689,7 @@ impl Tokenizer {
             .fold(self.bytes.len(), usize::max)
     }
 
-    /// Adds a word of so many new tokens, which follow the others, and gives their numbers. `None` if there is such a word,
+    /// Adds a word of `count` new tokens, which follow the others, and gives their numbers. `None` if there is such a word,
     /// or if it is empty.
     pub fn add(&mut self, word: &str, count: usize) -> Option<Vec<u32>> {
         if word.is_empty() || count == 0 || self.added.iter().any(|(known, _)| known == word) {
@@ -763,7 +768,7 @@ pub fn batch(prompts: &[Tokens]) -> Array<i64> {
 // %% notebooks/31_tokenizer.ipynb le-words
 use std::collections::BTreeMap;
 
-/// Each different word of the texts, by how it begins: the signs of its bytes, the last with the mark of a word's end;
+/// Each different word of the texts, as merging begins with it: the signs of its bytes, the last with the mark of a word's end;
 /// and how often it occurs.
 fn signed_words<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<(Vec<String>, usize)> {
     let (patterns, (signs, _)) = (Patterns::new(), byte_signs());
@@ -814,12 +819,9 @@ pub fn learn_vocabulary<'a>(texts: impl IntoIterator<Item = &'a str>, merges: us
         words.iter_mut().for_each(|(word, _)| merge_pair(word, &pair));
         found.push(pair);
     }
-    let (signs, order) = byte_signs();
-    let single = order.iter().map(|&byte| signs[byte as usize].to_string());
-    let last = order.iter().map(|&byte| format!("{}{WORD_END}", signs[byte as usize]));
-    let merged = found.iter().map(|(one, two)| format!("{one}{two}"));
-    let names = single.chain(last).chain(merged).chain([START, END].map(str::to_owned));
-    let ids: serde_json::Map<String, Value> = names.zip(0..).map(|(name, id)| (name, id.into())).collect();
+    let pairs: Vec<(&str, &str)> = found.iter().map(|(one, two)| (&**one, &**two)).collect();
+    let names = numbered_names(&pairs).into_iter().zip(0..);
+    let ids: serde_json::Map<String, Value> = names.map(|(name, id)| (name, id.into())).collect();
     let lines = found.iter().map(|(one, two)| format!("{one} {two}\n"));
     (Value::Object(ids).to_string(), ["#version: 0.2\n".to_owned()].into_iter().chain(lines).collect())
 }

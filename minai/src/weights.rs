@@ -1,5 +1,5 @@
 // Owned by notebooks/30_weights.ipynb: change a cell and run `cargo nbs export`, or change this file and run `cargo nbs update`.
-// nbs:hash 76e11edbeaf0ffcc
+// nbs:hash d4269a5eef7b6337
 //! Published weights: half precision, foreign tensor names, and models built before their weights are loaded.
 
 // %% notebooks/30_weights.ipynb re-halfarray
@@ -307,9 +307,10 @@ fn shards(path: &Path) -> Result<Vec<PathBuf>, FileError> {
 }
 
 // %% notebooks/30_weights.ipynb re-load-file-b
-/// Fills a module from a safetensors file, or from the several that an index (`….safetensors.index.json`) names. `rename` gives the module's name for a name of the file, or `None` for a
-/// tensor that can safely be left out. Apart from these, both must have the same names and shapes. The file is read
-/// once, in order, and the memory of what was read is given back to the system.
+/// Fills a module from a safetensors file, or from those that an index (`….safetensors.index.json`) names. `rename` gives
+/// the module's name for a name of a file, or `None` for a tensor that can safely be left out. Apart from these, both
+/// must have the same names and shapes. Each file is read once, in order, and the memory of what was read is given back
+/// to the system.
 ///
 /// # Errors
 /// When [`TensorFile::open`] refuses the file; when tensors are missing, superfluous or misshapen, of which the error

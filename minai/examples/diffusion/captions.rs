@@ -17,7 +17,7 @@ use minai::tokenizer::{Tokenizer, batch, learn_vocabulary};
 use minai::unet::{BlockKind, UNet, UNetConfig};
 use minai::vae::{AutoencoderKl, VaeConfig};
 use minai::weights::Precision;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -112,6 +112,8 @@ pub fn split(folder: Option<&Path>) -> Result<Split, Box<dyn Error>> {
 
 pub fn train(part: Part, length: Length, data: Option<&Path>, folder: &Path) -> Result<(), Box<dyn Error>> {
     let pictures = split(data)?;
+    // Rather now than after the training.
+    fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     match part {
         Part::Vae => train_vae(length, pictures, folder),
         Part::Clip => train_clip(length, pictures, folder),
@@ -119,10 +121,10 @@ pub fn train(part: Part, length: Length, data: Option<&Path>, folder: &Path) -> 
     }
 }
 
-/// Writes how a training went: `NAME.json` in the folder.
-fn note<T: Task>(plan: &Plan, seed: u64, learned: &Learned<T>, folder: &Path) -> Result<(), Box<dyn Error>> {
+/// How a training went.
+fn facts<T: Task>(plan: &Plan, seed: u64, learned: &Learned<T>) -> Json {
     let (train, valid): (Vec<f32>, Vec<f32>) = learned.losses.iter().copied().unzip();
-    let all = json!({
+    json!({
         "name": plan.name,
         "seed": seed,
         "steps": learned.steps,
@@ -133,10 +135,14 @@ fn note<T: Task>(plan: &Plan, seed: u64, learned: &Learned<T>, folder: &Path) ->
         "threads": minai::kernels::threads::threads(),
         "train_loss": train,
         "valid_loss": valid,
-    });
-    fs::create_dir_all(folder)?;
+    })
+}
+
+/// Writes it to `NAME.json` in the folder, once the weights are there.
+fn note(plan: &Plan, facts: &Json, folder: &Path) -> Result<(), Box<dyn Error>> {
     let path = folder.join(format!("{}.json", plan.name));
-    fs::write(&path, format!("{all}\n")).map_err(|error| format!("{}: {error}", path.display()))?;
+    fs::write(&path, format!("{facts}\n")).map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("saved to {}", folder.display());
     Ok(())
 }
 
@@ -147,7 +153,7 @@ fn train_vae(length: Length, (emoji, train, held): Split, folder: &Path) -> Resu
         |rng: &mut Generator| Compress { model: AutoencoderKl::new(rng, &vae_config()), kl_weight: 2e-4 };
     let (plan, seed) = (PLANS[0].0, length.seed);
     let learned = learn(plan, length, task, sets.into())?;
-    note(&plan, seed, &learned, folder)?;
+    let facts = facts(&plan, seed, &learned);
     let Learned { task, mut ema, .. } = learned;
     let mut model = task.model;
     ema.swap(&model);
@@ -155,8 +161,7 @@ fn train_vae(length: Length, (emoji, train, held): Split, folder: &Path) -> Resu
     measure_scale(&mut model, &latents, &train);
     println!("scaling factor {}", model.config.scaling_factor);
     save_vae(&folder.join("vae"), &model)?;
-    println!("saved to {}", folder.join("vae").display());
-    Ok(())
+    note(&plan, &facts, folder)
 }
 
 /// Latents and tokens of all emoji.
@@ -186,13 +191,12 @@ fn train_clip(length: Length, (emoji, train, held): Split, folder: &Path) -> Res
     };
     let (plan, seed) = (PLANS[1].0, length.seed);
     let learned = learn(plan, length, task, sets.into())?;
-    note(&plan, seed, &learned, folder)?;
+    let facts = facts(&plan, seed, &learned);
     let Learned { task, mut ema, .. } = learned;
     ema.swap(&task);
     // Not where the whole model has its text encoder: `emoji-sd` trains it on, and begins here again when it is repeated.
     save_text_encoder(&folder.join(BEGINNING), &task.text, &tokenizer)?;
-    println!("saved to {}", folder.join(BEGINNING).display());
-    Ok(())
+    note(&plan, &facts, folder)
 }
 
 fn train_unet(length: Length, (emoji, train, held): Split, folder: &Path) -> Result<(), Box<dyn Error>> {
@@ -218,12 +222,11 @@ fn train_unet(length: Length, (emoji, train, held): Split, folder: &Path) -> Res
     };
     let (plan, seed) = (PLANS[2].0, length.seed);
     let learned = learn(plan, length, task, sets.into())?;
-    note(&plan, seed, &learned, folder)?;
+    let facts = facts(&plan, seed, &learned);
     let Learned { task, mut ema, .. } = learned;
     ema.swap(&task);
     save_text_encoder(&folder.join("text_encoder"), &task.text, &tokenizer)?;
     save_unet(&folder.join("unet"), &task.unet, 16)?;
     save_index(folder)?;
-    println!("saved to {}", folder.display());
-    Ok(())
+    note(&plan, &facts, folder)
 }
